@@ -1,0 +1,1 @@
+"""One outside system each; built in execute(), closed with `with`."""

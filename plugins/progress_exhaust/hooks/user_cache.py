@@ -1,0 +1,90 @@
+"""Redis: the user cache, and the contents of a collection that do not count towards completion."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from airflow.providers.redis.hooks.redis import RedisHook
+from redis import RedisError, ResponseError
+
+from progress_exhaust.errors import SetupError, SourceError
+
+USERS_PER_ROUND_TRIP = 2000
+
+
+class UserCacheHook:
+    """Both Redis databases, which share a server.
+
+    :param user_db: number of the database with a hash `user:<userid>` for each user
+    :param relation_db: number of the database with a set `<courseid>:<courseid>:optionalnodes` for each collection
+    :param timeout_seconds: how long one answer may take
+    """
+
+    connection_id = "progress_exhaust_users"
+
+    def __init__(self, *, user_db: int, relation_db: int, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._users = self._client(user_db)
+        self._relations = self._client(relation_db)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._users.close()
+        self._relations.close()
+
+    def users(self, user_ids: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return these fields of the users whom the cache knows; a user whom it does not know is left out."""
+        found: dict[str, dict[str, str]] = {}
+        for start in range(0, len(user_ids), USERS_PER_ROUND_TRIP):
+            ids = user_ids[start : start + USERS_PER_ROUND_TRIP]
+            unsure = []
+            for user_id, values in zip(ids, self._pipelined("hmget", ids, list(fields)), strict=True):
+                user = {field: value for field, value in zip(fields, values, strict=True) if value is not None}
+                if user:
+                    found[user_id] = user
+                else:
+                    unsure.append(user_id)
+            if unsure:
+                known = self._pipelined("exists", unsure)
+                found |= {user_id: {} for user_id, exists in zip(unsure, known, strict=True) if exists}
+        return found
+
+    def optional_nodes(self, collection_id: str) -> frozenset[str]:
+        """Return the ids of the contents that do not count towards the collection's completion."""
+        with self._errors():
+            return frozenset(self._relations.smembers(f"{collection_id}:{collection_id}:optionalnodes"))
+
+    def _pipelined(self, command: str, user_ids: Sequence[str], *arguments: Any) -> list[Any]:
+        with self._errors(), self._users.pipeline(transaction=False) as pipeline:
+            for user_id in user_ids:
+                getattr(pipeline, command)(f"user:{user_id}", *arguments)
+            answers: list[Any] = pipeline.execute()
+            return answers
+
+    def _client(self, database: int) -> Any:
+        hook = RedisHook(self.connection_id)
+        client = hook.get_conn()
+        self._where = f"Redis at {hook.host}:{hook.port or 6379} (connection {self.connection_id})"
+        # The hook takes the database and the timeouts from the connection's extra alone; nothing is connected yet.
+        client.connection_pool.connection_kwargs.update(
+            db=database,
+            decode_responses=True,
+            encoding_errors="replace",
+            socket_timeout=self._timeout_seconds,
+            socket_connect_timeout=min(self._timeout_seconds, 10),
+        )
+        return client
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ResponseError as error:
+            # A pipeline's error starts with its command, and thereby with a learner's id.
+            raise SetupError(f"{self._where}: {str(error).rpartition('caused error: ')[2]}") from None
+        except RedisError as error:
+            raise SourceError(f"{self._where} does not answer: {error}") from None
+

@@ -1,0 +1,80 @@
+"""Finds out which batches the run's requests are made of."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from progress_exhaust.errors import SetupError
+from progress_exhaust.operators.site import RunParams, Site, SiteOperator
+from progress_exhaust.operators.stage import FACTS_FILE
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from progress_exhaust.hooks.job_requests import RequestsHook
+    from progress_exhaust.report.plan import Plan
+    from progress_exhaust.report.request import JobRequest
+
+
+class ListBatchesOperator(SiteOperator):
+    """Returns one small dict a batch, ids only; a request that no retry can mend is FAILED here, at once."""
+
+    def work(self, context: "Context", site: Site, params: RunParams) -> list[dict[str, str]]:
+        from progress_exhaust.report.plan import Catalogue, Limits, plan, twins
+
+        requests = site.requests()
+        held = self._requests(requests, site, params)
+        shared = twins(held)
+        limits = Limits(site.settings.batches_per_request, site.settings.batches_per_run)
+        with site.learner_tables() as tables, site.content_api() as content:
+            catalogue = Catalogue(tables.batches, tables.batches_of_collections, content.collections, content.search)
+            planned = plan(
+                [request for request in held if request.key not in shared], catalogue, limits, force=params.force
+            )
+        self._tell(planned)
+        if not params.dry_run:
+            requests.mark_twins(shared)
+            self._settle_now(requests, planned)
+        self._leave_facts(site, planned)
+        return [batch.to_dict() for batch, _ in planned.to_make]
+
+    def _requests(self, requests: "RequestsHook", site: Site, params: RunParams) -> "list[JobRequest]":
+        from progress_exhaust.report.request import JobRequest
+
+        if params.batch_ids:
+            data = json.dumps({"batchFilter": list(params.batch_ids)})
+            return [JobRequest("", "", data, "", "", None, None, ())]
+        if params.dry_run:
+            most, ids = site.settings.batches_per_run, list(params.request_ids) or None
+            return requests.pending(most=most, request_ids=ids, force=params.force)
+        return requests.held()
+
+    def _tell(self, planned: "Plan") -> None:
+        for (_, request_id), message in planned.refused.items():
+            if not request_id:
+                raise SetupError(f"Param batch_ids: {message}")
+            self.log.warning("Request %s: FAILED: %s", request_id, message)
+        for request in planned.finished:
+            self.log.info("Request %s: SUCCESS: its batches were all made before", request.request_id)
+        for request in planned.deferred:
+            self.log.info("Request %s: waits for the next run, this one is full", request.request_id)
+        for batch, _ in planned.to_make:
+            self.log.info("To make: %s", batch)
+
+    def _settle_now(self, requests: "RequestsHook", planned: "Plan") -> None:
+        for (tag, request_id), message in planned.refused.items():
+            requests.fail(tag, request_id, message)
+        for request in planned.finished:
+            requests.succeed(request)
+        for request in planned.deferred:
+            requests.give_back(request.tag, request.request_id)
+        requests.list_batches([batch for batch, _ in planned.to_make])
+
+    def _leave_facts(self, site: Site, planned: "Plan") -> None:
+        from progress_exhaust.hooks.report_store import write_marker
+
+        store = site.store()
+        for batch, facts in planned.to_make:
+            folder = store.batch_folder(site.run_id, batch)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_marker(folder / FACTS_FILE, json.dumps(asdict(facts)))

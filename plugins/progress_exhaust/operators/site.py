@@ -1,0 +1,132 @@
+"""What every task shares: the site's settings, the run's Params, and which errors a retry can mend."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from airflow.sdk import BaseOperator, Variable
+from airflow.sdk.exceptions import AirflowFailException
+
+from progress_exhaust.errors import ClaimLostError, SetupError
+from progress_exhaust.settings import VARIABLE, Settings, nearest, parse_settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from progress_exhaust.hooks.content_api import ContentApiHook
+    from progress_exhaust.hooks.job_requests import RequestsHook
+    from progress_exhaust.hooks.learner_tables import LearnerTablesHook
+    from progress_exhaust.hooks.report_store import ReportStoreHook
+    from progress_exhaust.hooks.user_cache import UserCacheHook
+
+
+@dataclass(frozen=True)
+class RunParams:
+    """The Params of a run."""
+
+    request_ids: tuple[str, ...] = ()
+    batch_ids: tuple[str, ...] = ()  # a standalone run: these batches, and no request's row
+    force: bool = False
+    dry_run: bool = False
+    layout: str | None = None
+
+    @classmethod
+    def of(cls, context: "Context") -> "RunParams":
+        """Read a run's Params; raises SetupError for a key that none has."""
+        known = [field.name for field in fields(cls)]
+        for key in context["dag_run"].conf or {}:
+            if key not in known:
+                raise SetupError(f"unknown Param {key} in the run's conf; {nearest(key, known)}")
+        params = context["params"]
+        return cls(
+            request_ids=tuple(params.get("request_ids") or ()),
+            batch_ids=tuple(params.get("batch_ids") or ()),
+            force=bool(params.get("force")),
+            dry_run=bool(params.get("dry_run")),
+            layout=params.get("layout"),
+        )
+
+
+@dataclass(frozen=True)
+class Site:
+    """The settings, and the hooks that they make; each is used with `with`, or method by method."""
+
+    settings: Settings
+    run_id: str
+
+    def requests(self) -> "RequestsHook":
+        from progress_exhaust.hooks.job_requests import RequestsHook
+
+        return RequestsHook(
+            run_id=self.run_id,
+            job_request_table=self.settings.job_request_table,
+            ledger_schema=self.settings.ledger_schema,
+        )
+
+    def learner_tables(self) -> "LearnerTablesHook":
+        from progress_exhaust.hooks.learner_tables import LearnerTablesHook
+
+        settings = self.settings
+        return LearnerTablesHook(
+            enrolments=(settings.enrolments_connection, settings.enrolments_table),
+            courses=(settings.courses_connection, settings.courses_keyspace),
+            hierarchies=(settings.hierarchy_connection, settings.hierarchy_table),
+            consistency=settings.consistency,
+            keys_per_read=settings.keys_per_read,
+            reads_in_flight=settings.reads_in_flight,
+            timeout_seconds=settings.read_timeout_seconds,
+        )
+
+    def user_cache(self) -> "UserCacheHook":
+        from progress_exhaust.hooks.user_cache import UserCacheHook
+
+        return UserCacheHook(
+            user_db=self.settings.user_cache_db,
+            relation_db=self.settings.relation_cache_db,
+            timeout_seconds=self.settings.read_timeout_seconds,
+        )
+
+    def content_api(self) -> "ContentApiHook":
+        from progress_exhaust.hooks.content_api import ContentApiHook
+
+        return ContentApiHook(
+            search_path=self.settings.content_search_path,
+            hierarchy_path=self.settings.content_hierarchy_path,
+            timeout_seconds=self.settings.read_timeout_seconds,
+        )
+
+    def store(self) -> "ReportStoreHook":
+        from progress_exhaust.hooks.report_store import ReportStoreHook
+
+        return ReportStoreHook(container=self.settings.container, staging=self.settings.staging)
+
+
+def read_site(context: "Context") -> Site:
+    """Read the site's settings, as they are now, for a task of this run."""
+    return Site(parse_settings(Variable.get(VARIABLE, default=None)), context["run_id"])
+
+
+def report_day(context: "Context", settings: Settings) -> date:
+    """Return the day that the run was due, in the report's time zone: the same at each retry and rerun."""
+    due = context["dag_run"].run_after
+    return due.astimezone(ZoneInfo(settings.report_timezone)).date()
+
+
+class SiteOperator(BaseOperator):
+    """A task of this package: `work` does it."""
+
+    def execute(self, context: "Context") -> Any:
+        try:
+            return self.work(context, read_site(context), RunParams.of(context))
+        except (SetupError, ClaimLostError) as error:
+            raise AirflowFailException(str(error)) from None
+
+    def work(self, context: "Context", site: Site, params: RunParams) -> Any:
+        raise NotImplementedError
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Write counts as one line for a person."""
+    return ", ".join(f"{number:,} {name.replace('_', ' ').replace('.', ': ')}" for name, number in counts.items() if number)

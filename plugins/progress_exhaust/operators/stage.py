@@ -1,0 +1,114 @@
+"""What the five stages of one batch share: the claim, the ledger, and the folder that they hand their work on in."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from progress_exhaust.errors import ClaimLostError, RequestError, SetupError
+from progress_exhaust.operators.site import RunParams, Site, SiteOperator, in_words, report_day
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, ObjectStoragePath
+
+    from progress_exhaust.hooks.job_requests import RequestsHook
+    from progress_exhaust.report.hierarchy import Hierarchy
+    from progress_exhaust.report.request import Batch, BatchFacts
+
+# In a batch's staging folder. Each stage writes its own last, whole or not at all: where it is, the stage is done.
+FACTS_FILE = "batch.json"  # list_batches
+HIERARCHY_FILE = "hierarchy.json"  # fetch_hierarchy
+EXTRACT_FILE = "extract.json"
+PIVOT_FILE = "pivot.json"
+PACKAGE_FILE = "package.json"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One batch, and all that a stage of it needs."""
+
+    site: Site
+    params: RunParams
+    batch: "Batch"
+    day: date  # of the report's file name
+    folder: "ObjectStoragePath"
+    requests: "RequestsHook"
+
+    def facts(self) -> "BatchFacts":
+        from progress_exhaust.report.request import BatchFacts
+
+        return BatchFacts(**self.read(FACTS_FILE))
+
+    def hierarchy(self) -> "Hierarchy":
+        from progress_exhaust.report.hierarchy import Hierarchy
+
+        return Hierarchy.from_dict(self.read(HIERARCHY_FILE))
+
+    def part(self, number: int) -> "ObjectStoragePath":
+        return self.folder / "parts" / f"{number:05d}.parquet"
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return what an earlier stage left behind; raises SetupError where it is gone."""
+        try:
+            values: dict[str, Any] = json.loads((self.folder / name).read_text())
+        except FileNotFoundError:
+            raise SetupError(
+                f"{self.batch}: {name} is gone from staging ({self.folder}); clear the batch from the stage that makes "
+                "it, or the whole run"
+            ) from None
+        return values
+
+    def leave(self, name: str, values: Mapping[str, Any]) -> None:
+        """Say that this stage is done, and what it came to."""
+        from progress_exhaust.hooks.report_store import write_marker
+
+        write_marker(self.folder / name, json.dumps(values))
+
+
+class StageOperator(SiteOperator):
+    """One stage of one batch.
+
+    :param batch: what list_batches says of the batch (templated)
+    """
+
+    template_fields = ("batch",)
+    state_after = "running"  # of the batch, in the ledger
+
+    def __init__(self, *, batch: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch = batch
+
+    def make(self, work: Work) -> dict[str, Any]:
+        """Do the stage's work; return its counts."""
+        raise NotImplementedError
+
+    def work(self, context: "Context", site: Site, params: RunParams) -> dict[str, Any]:
+        from progress_exhaust.report.request import Batch
+
+        batch = Batch.from_dict(self.batch)
+        requests = site.requests()
+        stage = self.task_id.rpartition(".")[2]
+        if not params.dry_run:
+            requests.hold(batch)
+        requests.record(batch, stage=stage, state="running")
+        folder = site.store().batch_folder(site.run_id, batch)
+        started = monotonic()
+        try:
+            counts = self.make(Work(site, params, batch, report_day(context, site.settings), folder, requests))
+        except RequestError as error:
+            self.log.warning("%s can never be made: %s", batch, error)
+            requests.record(batch, stage=stage, state="refused", error=str(error))
+            raise AirflowSkipException(str(error)) from None
+        except ClaimLostError:
+            raise
+        except Exception as error:
+            requests.record(batch, stage=stage, state="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        seconds = monotonic() - started
+        requests.record(batch, stage=stage, state=self.state_after, counts=counts, seconds=seconds)
+        self.log.info("%s: %s in %.1f s", batch, in_words(counts) or "done", seconds)
+        return counts

@@ -1,0 +1,1 @@
+"""The pure core: what the report is. No Airflow, no driver."""

@@ -1,0 +1,173 @@
+"""Which batches a request's files are made of, and why a request can never be met (data model, section 1)."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from progress_exhaust.errors import RequestError
+from progress_exhaust.report.request import Batch, BatchFacts, JobRequest, Wanted, is_path_part, parse_request_data
+
+RETIRED = "Retired"
+
+Key = tuple[str, str]  # tag, request id
+Collection = Mapping[str, Any]  # what the content search says of one: identifier, name, channel, status
+CourseBatch = tuple[str, str, str]  # collection id, batch id, batch name
+Planned = tuple[Batch, BatchFacts]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """How batches and collections are looked up, many at a time."""
+
+    batches: Callable[[Sequence[str]], Iterable[CourseBatch]]  # by batch id
+    batches_of: Callable[[Sequence[str]], Iterable[CourseBatch]]  # by collection id
+    collections: Callable[[Sequence[str]], Iterable[Collection]]  # by collection id
+    search: Callable[[Mapping[str, Any], int | None], Iterable[Collection]]  # filters, and how many at most
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one request, and one run, may ask for; in batches."""
+
+    per_request: int
+    per_run: int
+
+
+@dataclass
+class Plan:
+    """What a run does about each of its requests."""
+
+    to_make: list[Planned] = field(default_factory=list)
+    refused: dict[Key, str] = field(default_factory=dict)  # can never be met: why, in words for the requester
+    finished: list[JobRequest] = field(default_factory=list)  # earlier runs made all of its batches
+    deferred: list[JobRequest] = field(default_factory=list)  # the run is full: for the next one
+
+
+def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *, force: bool = False) -> Plan:
+    """Decide which batches to make for these requests, none of which is another's twin.
+
+    force: make a batch again that an earlier run finished.
+    """
+    planned = Plan()
+    wanted: dict[Key, Wanted] = {}
+    found: dict[Key, dict[str, Collection]] = {}  # by the search of the request
+    for request in requests:
+        try:
+            check_request_id(request)
+            wanted[request.key] = parse_request_data(request.request_data)
+            filters = wanted[request.key].search_filters
+            if filters is not None:
+                found[request.key] = _by_id(catalogue.search(filters, wanted[request.key].search_limit))
+        except RequestError as error:
+            planned.refused[request.key] = str(error)
+    named = list(catalogue.batches(_each_once(one for want in wanted.values() for one in want.batch_ids)))
+    collections = _by_id(catalogue.collections(_each_once(row[0] for row in named)))
+    searched = list(catalogue.batches_of(_each_once(one for by_id in found.values() for one in by_id)))
+
+    for request in requests:
+        if request.key in planned.refused:
+            continue
+        try:
+            if request.key in found:
+                batches = found_batches(request, searched, found[request.key])
+            else:
+                batches = named_batches(request, wanted[request.key].batch_ids, named, collections)
+            if request.request_id:
+                check_size(batches, limits.per_request)
+        except RequestError as error:
+            planned.refused[request.key] = str(error)
+            continue
+        done = {} if force else request.finished()
+        to_make = [(batch, facts) for batch, facts in batches if batch.batch_id not in done]
+        if not to_make:
+            planned.finished.append(request)
+        elif len(planned.to_make) + len(to_make) > limits.per_run:
+            planned.deferred.append(request)
+        else:
+            planned.to_make += to_make
+    return planned
+
+
+def twins(requests: Sequence[JobRequest]) -> dict[Key, str]:
+    """Find the requests that ask for the same file as an earlier one: their key, and that one's request id."""
+    first: dict[tuple[str, ...], JobRequest] = {}
+    return {
+        request.key: first[request.twin_key].request_id
+        for request in requests
+        if first.setdefault(request.twin_key, request) is not request
+    }
+
+
+def named_batches(
+    request: JobRequest, batch_ids: Sequence[str], course_batches: Iterable[CourseBatch], collections: Mapping[str, Collection]
+) -> list[Planned]:
+    """Return the batches that a request names, in its order.
+
+    Raises RequestError that names every batch that cannot be reported.
+    """
+    rows: dict[str, list[CourseBatch]] = {}
+    for row in course_batches:
+        rows.setdefault(row[1], []).append(row)
+    unknown = [batch_id for batch_id in batch_ids if batch_id not in rows]
+    unknown += [one for one in batch_ids for row in rows.get(one, [])[:1] if row[0] not in collections]
+    if unknown:
+        raise RequestError(f"No data found: there is no batch {', '.join(unknown)}, or its collection is gone")
+    twice = [batch_id for batch_id in batch_ids if len(rows[batch_id]) > 1]
+    if twice:
+        raise RequestError(f"Batch {', '.join(twice)} belongs to more than one collection: ask for its collection instead")
+    retired = [batch_id for batch_id in batch_ids if collections[rows[batch_id][0][0]].get("status") == RETIRED]
+    if retired:
+        raise RequestError(f"The request is made for retired collection: batch {', '.join(retired)}")
+    return [_planned(request, rows[batch_id][0], collections) for batch_id in batch_ids]
+
+
+def found_batches(
+    request: JobRequest, course_batches: Iterable[CourseBatch], collections: Mapping[str, Collection]
+) -> list[Planned]:
+    """Return every batch of the collections that a request's search found, retired ones left out.
+
+    Raises RequestError where nothing is left.
+    """
+    live = {one for one, collection in collections.items() if collection.get("status") != RETIRED}
+    if collections and not live:
+        raise RequestError("The request is made for retired collection")
+    planned = [_planned(request, row, collections) for row in sorted(course_batches) if row[0] in live]
+    if not planned:
+        raise RequestError("No data found: the search finds no collection that has a batch")
+    return planned
+
+
+def check_request_id(request: JobRequest) -> None:
+    """Raise RequestError where the request's id cannot be part of its files' path."""
+    if not is_path_part(request.request_id):
+        raise RequestError("The request's id is not valid: letters, digits, '-', '_' and '.' only")
+
+
+def check_size(planned: Sequence[object], most: int) -> None:
+    """Raise RequestError where a request asks for more batches than one may."""
+    if len(planned) > most:
+        raise RequestError(f"Number of batches in request exceeded. It should be within {most}")
+
+
+def _planned(request: JobRequest, row: CourseBatch, collections: Mapping[str, Collection]) -> Planned:
+    collection_id, batch_id, batch_name = row
+    if not is_path_part(batch_id) or not is_path_part(collection_id):
+        raise RequestError("The id of a batch or its collection is not valid: letters, digits, '-', '_' and '.' only")
+    collection = collections[collection_id]
+    name = collection.get("name")
+    return (
+        Batch(request.tag, request.request_id, request.requested_channel, batch_id, collection_id),
+        BatchFacts(
+            batch_name=batch_name,
+            collection_name=name if isinstance(name, str) else "",
+            owned=not request.request_id or collection.get("channel") == request.requested_channel,
+        ),
+    )
+
+
+def _by_id(collections: Iterable[Collection]) -> dict[str, Collection]:
+    return {str(collection["identifier"]): collection for collection in collections}
+
+
+def _each_once(ids: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(ids))

@@ -1,0 +1,152 @@
+"""A row of job_request, and what its request_data asks for (data model, section 1)."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+from progress_exhaust.errors import RequestError
+
+JOB_ID = "progress-exhaust"
+MAX_FAILURES = 3
+
+_PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
+
+
+class Status(StrEnum):
+    """Where a request stands."""
+
+    SUBMITTED = "SUBMITTED"  # asked for, waiting for a run
+    PROCESSING = "PROCESSING"  # held by a run
+    SUCCESS = "SUCCESS"  # every file named can be downloaded
+    FAILED = "FAILED"  # err_message says why; tried again while it failed fewer than three times
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What a run needs to know of one request."""
+
+    tag: str
+    request_id: str
+    request_data: str  # JSON text, as it stands in the row
+    requested_by: str
+    requested_channel: str
+    encryption_key: str | None
+    submitted_at: datetime | None
+    processed: tuple[Mapping[str, Any], ...]  # entries of processed_batches
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.tag, self.request_id
+
+    @property
+    def twin_key(self) -> tuple[str, ...]:
+        """What two requests for the same file have in common."""
+        try:
+            data = json.dumps(json.loads(self.request_data), sort_keys=True)
+        except (ValueError, RecursionError):
+            data = self.request_data
+        return data, self.encryption_key or "", self.requested_by, self.requested_channel
+
+    def finished(self) -> dict[str, Mapping[str, Any]]:
+        """Return the entries of batches that need no new file, by batch id.
+
+        The incumbent lists a `.csv` for a batch that it never packaged: that one is not finished.
+        """
+        return {
+            str(entry["batchId"]): entry
+            for entry in self.processed
+            if entry.get("batchId") and str(entry.get("filePath") or "").endswith(".zip")
+        }
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One file to make: what a mapped task group is told, ids only."""
+
+    tag: str
+    request_id: str  # empty in a standalone run
+    channel: str  # of the requesting org; empty in a standalone run
+    batch_id: str
+    collection_id: str
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, str]) -> "Batch":
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+    def file_name(self, day: date) -> str:
+        return f"{self.batch_id}_progress_{day:%Y%m%d}.csv"
+
+    def object_key(self, day: date) -> str:
+        """Return the package's key in the reports container."""
+        folder = f"{self.request_id}/" if self.request_id else ""
+        return f"progress-exhaust/{folder}{self.file_name(day).removesuffix('.csv')}.zip"
+
+    def __str__(self) -> str:
+        return f"request {self.request_id}, batch {self.batch_id}" if self.request_id else f"batch {self.batch_id}"
+
+
+@dataclass(frozen=True)
+class BatchFacts:
+    """What list_batches learned of a batch; `batch.json` holds it."""
+
+    batch_name: str
+    collection_name: str
+    owned: bool  # the requesting org owns the collection: every learner is reported
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request asks for: batches by id, or every batch of what a content search finds."""
+
+    batch_ids: tuple[str, ...] = ()
+    search_filters: Mapping[str, Any] | None = None
+    search_limit: int | None = None  # collections that the search may find
+
+
+def parse_request_data(text: str) -> Wanted:
+    """Read request_data; raises RequestError, in words for the requester, where it asks for nothing that can be made."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RequestError("The request's data cannot be read: it is no JSON") from None
+    if not isinstance(data, dict):
+        raise RequestError("The request's data must be a JSON object with batchId, batchFilter or searchFilter")
+    if data.get("batchId"):
+        return Wanted(batch_ids=_batch_ids([data["batchId"]]))
+    if data.get("batchFilter"):
+        return Wanted(batch_ids=_batch_ids(data["batchFilter"]))
+    if data.get("searchFilter"):
+        return _search(data["searchFilter"])
+    raise RequestError("Request should have either of batchId, batchFilter, searchFilter")
+
+
+def is_path_part(text: str) -> bool:
+    """Tell whether an id from the data may be part of a file's path."""
+    return _PATH_PART.fullmatch(text) is not None and ".." not in text
+
+
+def _batch_ids(ids: Any) -> tuple[str, ...]:
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        raise RequestError("batchId must be a text, and batchFilter a list of texts")
+    for one in ids:
+        if not is_path_part(one):
+            raise RequestError("A batch id of the request is not valid: letters, digits, '-', '_' and '.' only")
+    return tuple(dict.fromkeys(ids))
+
+
+def _search(search: Any) -> Wanted:
+    request = search.get("request") if isinstance(search, dict) else None
+    filters = request.get("filters") if isinstance(request, dict) else None
+    if not isinstance(filters, dict) or not filters:
+        raise RequestError("searchFilter must hold a request with filters")
+    limit = request.get("limit")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise RequestError("The limit of searchFilter must be a whole number above 0")
+    return Wanted(search_filters=filters, search_limit=limit)

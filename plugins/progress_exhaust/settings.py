@@ -1,0 +1,140 @@
+"""A site's settings: the JSON Variable `progress_exhaust`, validated.
+
+Every setting has a default that works on a stock Sunbird install; an unknown key is an error that names the nearest
+right one, so that a spelling mistake never passes for a default.
+"""
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from progress_exhaust.errors import SetupError
+
+VARIABLE = "progress_exhaust"
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+TableName = Annotated[str, StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_]*\.)?[A-Za-z_][A-Za-z0-9_]*$")]
+KeyspaceTable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*$")]
+Url = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+]*://.+")]
+UrlPath = Annotated[str, StringConstraints(pattern=r"^/")]
+
+
+def _home(folder: str) -> str:
+    return (Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "progress-exhaust" / folder).as_uri()
+
+
+class Settings(BaseModel):
+    """A site's settings; what is left out keeps its default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    container: Url = Field(
+        default_factory=lambda: _home("reports"), description="URL of the reports container: the finished packages"
+    )
+    staging: Url = Field(
+        default_factory=lambda: _home("staging"),
+        description="URL of the private folder that the stages hand their work on in; readable by every worker",
+    )
+    job_request_table: TableName = Field("job_request", description="Postgres table of the requests, `schema.table` too")
+    ledger_schema: Identifier = Field("progress_exhaust", description="Postgres schema of the claims and the ledger")
+    enrolments_table: KeyspaceTable = Field(
+        "sunbird_courses.report_user_enrolments",
+        description="Cassandra table of the enrolments, keyed by batch or by user: its own key is looked up",
+    )
+    courses_keyspace: Identifier = Field(
+        "sunbird_courses", description="keyspace of course_batch, user_activity_agg and assessment_aggregator"
+    )
+    hierarchy_table: KeyspaceTable = Field(
+        "dev_hierarchy_store.content_hierarchy", description="Cassandra table of the collections' trees"
+    )
+    enrolments_connection: str = Field("progress_exhaust_cassandra", description="connection of the report cluster")
+    courses_connection: str = Field("progress_exhaust_cassandra", description="connection of the courses cluster")
+    hierarchy_connection: str = Field("progress_exhaust_cassandra", description="connection of the content cluster")
+    user_cache_db: int = Field(12, ge=0, description="Redis database of the user cache")
+    relation_cache_db: int = Field(5, ge=0, description="Redis database of the optional nodes")
+    content_search_path: UrlPath = Field("/v1/search", description="path of the content search below its connection")
+    content_hierarchy_path: UrlPath = Field(
+        "/v3/hierarchy/{id}", description="path of one collection's tree below the content connection"
+    )
+    assessment_content_types: tuple[str, ...] = Field(("SelfAssess",), description="contentType of an assessment")
+    assessment_object_types: tuple[str, ...] = Field(
+        ("QuestionSet",), description="objectType of an assessment, together with its category"
+    )
+    assessment_categories: tuple[str, ...] = Field(
+        ("Practice Question Set",), description="primaryCategory of an assessment, together with its objectType"
+    )
+    chosen_attempt: Literal["best", "latest"] = Field("best", description="which attempt at an assessment counts")
+    failed_certificate_statuses: tuple[int, ...] = Field((2,), description="certstatus of an issue that failed")
+    layout: Literal["standard"] = Field("standard", description="which columns the report has")
+    column_labels: Literal["id", "name"] = Field(
+        "id", description="dynamic columns as `<id> - Score` or as `<name> (<id>) - Score`"
+    )
+    report_timezone: str = Field("Asia/Kolkata", description="time zone of the date in a report's file name")
+    csv_bom: bool = Field(False, description="start the csv with the byte order mark that Excel wants")
+    defuse_formulas: bool = Field(True, description="put an apostrophe before what a spreadsheet would run")
+    missing_users_percent: float = Field(
+        20, ge=0, le=100, description="more users missing from the cache than this, in a batch over 100, fail the extract"
+    )
+    batches_per_request: int = Field(20, ge=1, description="most batches that one request may name")
+    batches_per_run: int = Field(1000, ge=1, le=1000, description="most batches of one run; the rest waits for the next")
+    wait_seconds: int = Field(0, ge=0, description="how long a run waits for a first request before it is skipped")
+    learners_per_part: int = Field(5000, ge=1, description="learners that a stage holds in memory at a time")
+    keys_per_read: int = Field(100, ge=1, description="partitions that one Cassandra query asks for")
+    reads_in_flight: int = Field(4, ge=1, description="Cassandra queries of one task under way at a time")
+    read_timeout_seconds: float = Field(60, gt=0, description="how long one query or API call may take")
+    consistency: Literal["LOCAL_QUORUM", "LOCAL_ONE", "QUORUM", "ONE", "ALL"] = Field(
+        "LOCAL_QUORUM", description="consistency level of the Cassandra reads"
+    )
+
+    @field_validator("report_timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("is no IANA time zone, such as Asia/Kolkata") from None
+        return name
+
+    @field_validator("content_hierarchy_path")
+    @classmethod
+    def _has_id(cls, path: str) -> str:
+        if "{id}" not in path:
+            raise ValueError("must contain {id}, where the collection's id goes")
+        return path
+
+
+def parse_settings(text: str | None) -> Settings:
+    """Read the Variable's text; None, for a site that set none, gives the defaults.
+
+    Raises SetupError with every mistake in words.
+    """
+    if text is None or not text.strip():
+        return Settings()
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise SetupError(f"Variable {VARIABLE} is no JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise SetupError(f"Variable {VARIABLE} must be a JSON object of settings, not {type(values).__name__}")
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SetupError(f"Variable {VARIABLE}: " + "; ".join(_in_words(mistake) for mistake in error.errors())) from None
+
+
+def nearest(name: str, right: list[str]) -> str:
+    """Say which right name was probably meant, or which there are."""
+    close = difflib.get_close_matches(name, right, n=1)
+    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(sorted(right))
+
+
+def _in_words(mistake: Any) -> str:
+    where = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown setting {where}; {nearest(where, list(Settings.model_fields))}"
+    return f"{where}: {mistake['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,75 @@
+"""Statements on Cassandra. `{…}` stands for a keyspace or table of the validated settings.
+
+Timestamps are read as milliseconds: a year that Python has no date for must not end a report. `question` is never
+read: it weighs kilobytes a row.
+"""
+
+# The columns that we read, with the type that a missing one is added with.
+ENROLMENT_COLUMNS = {
+    "userid": "text",
+    "courseid": "text",
+    "batchid": "text",
+    "active": "boolean",
+    "enrolled_date": "timestamp",
+    "enrolleddate": "text",
+    "completedon": "timestamp",
+    "contentstatus": "map<text, int>",
+    "certificates": "list<frozen<map<text, text>>>",
+    "issued_certificates": "list<frozen<map<text, text>>>",
+    "certstatus": "int",
+}
+AGGREGATE_COLUMNS = {
+    "activity_type": "text",
+    "activity_id": "text",
+    "user_id": "text",
+    "context_id": "text",
+    "agg": "map<text, int>",
+    "aggregates": "map<text, double>",
+}
+ATTEMPT_COLUMNS = {
+    "user_id": "text",
+    "course_id": "text",
+    "batch_id": "text",
+    "content_id": "text",
+    "attempt_id": "text",
+    "total_score": "double",
+    "grand_total": "text",
+    "last_attempted_on": "timestamp",
+}
+BATCH_COLUMNS = {"courseid": "text", "batchid": "text", "name": "text"}
+HIERARCHY_COLUMNS = {"identifier": "text", "hierarchy": "text"}
+
+_ENROLMENT = """
+SELECT userid, active, toUnixTimestamp(enrolled_date), enrolleddate, toUnixTimestamp(completedon), contentstatus,
+  certificates, issued_certificates, certstatus"""
+
+# The batch's partition, in the order of its user ids.
+ENROLMENTS_OF_BATCH = _ENROLMENT + " FROM {enrolments} WHERE batchid = ? AND courseid = ?"
+
+# One range of a table keyed by user, filtered by the server.
+ENROLMENTS_IN_RANGE = (
+    _ENROLMENT
+    + ", courseid, batchid FROM {enrolments} WHERE token(userid) > ? AND token(userid) <= ?"
+    + " AND batchid IN ? ALLOW FILTERING"
+)
+
+NESTED_PROGRESS = """
+SELECT user_id, activity_id, aggregates, agg FROM {courses}.user_activity_agg
+WHERE activity_type = 'Course' AND activity_id = ? AND user_id IN ? AND context_id = ?
+"""
+
+ATTEMPTS = """
+SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on)
+FROM {courses}.assessment_aggregator WHERE user_id IN ? AND course_id = ? AND batch_id = ?
+"""
+
+# course_batch is keyed by course and small: a batch that is known by its own id alone is found by the server's filter.
+BATCHES_BY_ID = "SELECT courseid, batchid, name FROM {courses}.course_batch WHERE batchid IN ? ALLOW FILTERING"
+
+BATCHES_OF_COLLECTIONS = "SELECT courseid, batchid, name FROM {courses}.course_batch WHERE courseid IN ?"
+
+HIERARCHY = "SELECT hierarchy FROM {hierarchies} WHERE identifier = ?"
+
+TABLE_SIZE = """
+SELECT partitions_count FROM system.size_estimates WHERE keyspace_name = ? AND table_name = ?
+"""
