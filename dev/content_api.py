@@ -145,8 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, "api.error", {}, f"No such path: {self.path}")
             return
         self.content_server.count("search")
+        contents = self.content_server.contents()
         try:
-            self._answer(200, "api.search", search(self.content_server.contents(), json.loads(body)))
+            self._answer(200, "api.search", search(contents, json.loads(body)))
         except BadRequest as error:
             self._answer(400, "api.search", {}, str(error))
         except ValueError:
@@ -167,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
             "responseCode": code,
             "result": result,
         }
-        payload = json.dumps(envelope, ensure_ascii=False).encode()
+        payload = json.dumps(envelope).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(payload)))
