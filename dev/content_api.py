@@ -61,8 +61,7 @@ def search(contents: list[Content], body: Any) -> dict[str, Any]:
         content
         for content in contents
         if all(
-            any(value in _as_list(wanted) for value in _as_list(content.get(name)))
-            for name, wanted in filters.items()
+            any(value in _as_list(wanted) for value in _as_list(content.get(name))) for name, wanted in filters.items()
         )
     ]
     result: dict[str, Any] = {"count": len(matches)}
