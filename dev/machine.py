@@ -35,8 +35,11 @@ def is_free(port: int) -> bool:
 
 def find_java() -> Path | None:
     """Return a java of version 11 or 17, the ones that Cassandra 5.0 runs on."""
-    homes = [os.environ.get("JAVA_HOME", "/usr"), *sorted(Path("/usr/lib/jvm").glob("java-1[71]-*"), reverse=True)]
-    candidates = [*(Path(home, "bin", "java") for home in homes), Path(shutil.which("java") or "/usr/bin/java")]
+    homes = [
+        Path(os.environ.get("JAVA_HOME", "/usr")),
+        *sorted(Path("/usr/lib/jvm").glob("java-1[71]-*"), reverse=True),
+    ]
+    candidates = [*(home / "bin" / "java" for home in homes), Path(shutil.which("java") or "/usr/bin/java")]
     for java in filter(Path.exists, candidates):
         version = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
         if re.search(r'version "1[17]\b', version):

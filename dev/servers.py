@@ -345,8 +345,7 @@ class ContentApi(Service):
 def apply_schema(session: Any, keyspaces: Mapping[str, str]) -> None:
     """Create what is missing of Sunbird's tables; ``keyspaces`` maps a keyspace to the name that it gets instead."""
     schema = re.sub(r"^--.*$", "", (HERE / "cassandra" / "schema.cql").read_text(), flags=re.MULTILINE)
-    for own, wanted in keyspaces.items():
-        schema = re.sub(rf"\b{own}(?=\.| WITH)", wanted, schema)
+    schema = re.sub(r"\b(\w+)(?=\.| WITH)", lambda found: keyspaces.get(found[1], found[1]), schema)
     for statement in filter(str.strip, schema.split(";\n")):
         session.execute(statement)
 
