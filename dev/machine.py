@@ -41,7 +41,7 @@ def find_java() -> Path | None:
     ]
     candidates = [*(home / "bin" / "java" for home in homes), Path(shutil.which("java") or "/usr/bin/java")]
     for java in filter(Path.exists, candidates):
-        version = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
+        version = subprocess.run([java, "-version"], check=False, capture_output=True, text=True).stderr
         if re.search(r'version "1[17]\b', version):
             return java
     return None
@@ -93,11 +93,11 @@ def install_packages() -> None:
 
 def run(*command: str) -> None:
     """Run a command to its end; its output is shown only when it fails."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         raise ServiceError(f"{shlex.join(command)} failed:\n{(done.stdout + done.stderr).strip()}")
 
 
 def succeeds(*command: str) -> bool:
     """Tell whether a command exists and ends well."""
-    return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
+    return bool(shutil.which(command[0])) and subprocess.run(command, check=False, capture_output=True).returncode == 0
