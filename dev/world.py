@@ -603,7 +603,7 @@ def batch_world(
         world.contents.append(content_row(tree, ORG))
         world.hierarchies[tree["identifier"]] = json.dumps(tree)
     main, *more = [batch_id(rng) for _ in range(1 + min(20, others))]
-    cohorts = []
+    cohorts: list[Cohort] = []
     for i, batch in enumerate([main, *more]):
         # The batch's own course and two others in turn, so that half of the noise shares the batch's partitions.
         tree = trees[0] if i % 2 == 0 else trees[1 + i // 2 % 2]

@@ -187,7 +187,8 @@ def find_batch(world: Stores, batch_id: str) -> tuple[Row, Row, Row]:
 def sort_learners(world: Stores, request: Row | None, batch_id: str) -> Sorted:
     """Decide about each enrolment of the batch: reported, left out, or never enrolled."""
     collection, _, _ = find_batch(world, batch_id)
-    owns = request is None or collection.get("channel") == request["requested_channel"]
+    owner = collection.get("channel")
+    requester = request["requested_channel"] if request else owner
     users = dict(world.users)
     result = Sorted()
     for row in world.enrolments:
@@ -204,13 +205,13 @@ def sort_learners(world: Stores, request: Row | None, batch_id: str) -> Sorted:
         deleted = cached.get("status") == "2"
         result.missing += missing
         result.deleted += deleted
-        if owns:
+        if requester == owner:
             result.reported.append(Learner(row, {} if deleted else cached))
         elif missing:
             result.left_out["missing"] += 1
         elif deleted:
             result.left_out["deleted"] += 1
-        elif cached.get("rootorgid") != request["requested_channel"]:
+        elif cached.get("rootorgid") != requester:
             result.left_out["other_org"] += 1
         else:
             result.reported.append(Learner(row, cached))
@@ -283,9 +284,9 @@ def leaf_count(node: Row) -> int:
     stated = node.get("leafNodesCount")
     if isinstance(stated, str) and re.fullmatch("[0-9]+", stated):
         return int(stated)
-    if isinstance(stated, (int, float)) and not isinstance(stated, bool):
-        if math.isfinite(stated) and stated >= 0 and stated == int(stated):
-            return int(stated)
+    a_number = isinstance(stated, (int, float)) and not isinstance(stated, bool) and math.isfinite(stated)
+    if a_number and stated >= 0 and stated == int(stated):
+        return int(stated)
     return len({leaf["identifier"] for leaf in leaves_below(node) if leaf.get("identifier")})
 
 
