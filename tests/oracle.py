@@ -284,9 +284,10 @@ def leaf_count(node: Row) -> int:
     stated = node.get("leafNodesCount")
     if isinstance(stated, str) and re.fullmatch("[0-9]+", stated):
         return int(stated)
-    a_number = isinstance(stated, (int, float)) and not isinstance(stated, bool) and math.isfinite(stated)
-    if a_number and stated >= 0 and stated == int(stated):
-        return int(stated)
+    if isinstance(stated, float) and stated.is_integer():
+        stated = int(stated)  # JSON's 4.0 is its 4
+    if isinstance(stated, int) and not isinstance(stated, bool) and stated >= 0:
+        return stated
     return len({leaf["identifier"] for leaf in leaves_below(node) if leaf.get("identifier")})
 
 
