@@ -19,6 +19,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -33,7 +34,7 @@ if __name__ == "__main__":
 import psycopg2
 import psycopg2.extras
 import redis
-from cassandra import OperationTimedOut, WriteTimeout
+from cassandra import DriverException, OperationTimedOut, WriteTimeout
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import Cluster, NoHostAvailable
 from cassandra.connection import ConnectionBusy
@@ -42,8 +43,8 @@ from psycopg2 import sql
 
 from dev.world import REQUESTED_AT, Row, Rows, User, World, batch_world, sample_world
 
-# Some 30 KB of enrolments: below the 50 KB at which a Cassandra with its own defaults refuses a batch.
-ROWS_A_BATCH = 30
+# Some 35 KB of enrolments: below the 50 KB at which a Cassandra with its own defaults refuses a batch.
+ROWS_A_BATCH = 20
 BATCHES_IN_FLIGHT = 16
 USERS_A_PIPELINE = 2000
 SECONDS_A_LINE = 2.0
@@ -64,6 +65,10 @@ class Names:
 
 class LoadError(Exception):
     """The world cannot be loaded; the message says what to do."""
+
+
+# What a user can mend gets a line, not a traceback.
+EXPECTED_ERRORS = (LoadError, ValueError, OSError, psycopg2.Error, redis.RedisError, DriverException, NoHostAvailable)
 
 
 def load(
@@ -137,7 +142,9 @@ def insert(session: Any, table: str, rows: Iterable[Row], progress: "Progress | 
             columns = tuple(found)
             if columns not in prepared:
                 marks = ", ".join("?" * len(columns))
-                prepared[columns] = session.prepare(f"INSERT INTO {keyspace}.{name} ({', '.join(columns)}) VALUES ({marks})")
+                prepared[columns] = session.prepare(
+                    f"INSERT INTO {keyspace}.{name} ({', '.join(columns)}) VALUES ({marks})"
+                )
             batch.add(prepared[columns], tuple(found.values()))
         if len(in_flight) >= BATCHES_IN_FLIGHT:
             settle(session, *in_flight.popleft())
@@ -299,36 +306,80 @@ def setting(name: str, example: str) -> str:
     return value
 
 
-def connect_requests() -> Any:
-    uri = setting("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://user@host:port/database")
-    return psycopg2.connect(uri)
+def requests_uri() -> str:
+    return setting("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://user@host:port/database")
 
 
-def load_part(world: World, part: int, parts: int) -> None:
-    """Connect and load one share; each process has connections of its own."""
-    pg = connect_requests()
-    content_data = Path(setting("PROGRESS_EXHAUST_DEV_CONTENT_DATA", "/path/to/folder"))
-    users = urlsplit(setting("AIRFLOW_CONN_PROGRESS_EXHAUST_USERS", "redis://host:port"))
-    caches = [
-        redis.Redis(
-            host=users.hostname or "localhost", port=users.port or 6379, db=database,
-            password=unquote(users.password) if users.password else None,
+@dataclass(frozen=True)
+class Places:
+    """Where the servers are."""
+
+    requests: str
+    cassandra: str
+    users: str
+    content_data: Path
+
+    @classmethod
+    def from_environment(cls) -> "Places":
+        return cls(
+            requests=requests_uri(),
+            cassandra=setting("AIRFLOW_CONN_PROGRESS_EXHAUST_CASSANDRA", "cassandra://host:port"),
+            users=setting("AIRFLOW_CONN_PROGRESS_EXHAUST_USERS", "redis://host:port"),
+            content_data=Path(setting("PROGRESS_EXHAUST_DEV_CONTENT_DATA", "/path/to/folder")),
         )
-        for database in (USERS_DATABASE, RELATIONS_DATABASE)
-    ]  # fmt: skip
-    place = urlsplit(setting("AIRFLOW_CONN_PROGRESS_EXHAUST_CASSANDRA", "cassandra://host:port"))
-    login = PlainTextAuthProvider(unquote(place.username), unquote(place.password or "")) if place.username else None
-    cluster = Cluster([place.hostname or "localhost"], port=place.port or 9042, auth_provider=login)
-    try:
-        session = cluster.connect()
+
+    def connect_redis(self, database: int) -> Any:
+        place = urlsplit(self.users)
+        password = unquote(place.password) if place.password else None
+        return redis.Redis(place.hostname or "localhost", place.port or 6379, db=database, password=password)
+
+    def connect_cassandra(self) -> Any:
+        place = urlsplit(self.cassandra)
+        login = (
+            PlainTextAuthProvider(unquote(place.username), unquote(place.password or "")) if place.username else None
+        )
+        session = Cluster([place.hostname or "localhost"], port=place.port or 9042, auth_provider=login).connect()
         session.default_timeout = 60.0
-        load(
-            world, session=session, redis_users=caches[0], redis_relations=caches[1], pg=pg, content_data=content_data,
-            part=part, parts=parts, quiet=False,
-        )  # fmt: skip
-    finally:
-        cluster.shutdown()
-        pg.close()
+        return session
+
+
+def load_part(places: Places, world: World, part: int, parts: int) -> None:
+    """Connect and load one share; each process has connections of its own."""
+    with closing(psycopg2.connect(places.requests)) as pg:
+        session = places.connect_cassandra()
+        try:
+            load(
+                world,
+                session=session,
+                redis_users=places.connect_redis(USERS_DATABASE),
+                redis_relations=places.connect_redis(RELATIONS_DATABASE),
+                pg=pg,
+                content_data=places.content_data,
+                part=part,
+                parts=parts,
+                quiet=False,
+            )
+        finally:
+            session.cluster.shutdown()
+
+
+def load_in_processes(places: Places, world: World, parts: int) -> None:
+    # Forked before anything is connected, for a driver's threads and sockets do not survive a fork.
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=run_part, args=(places, world, part, parts)) for part in range(parts)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise LoadError("a part failed: its message is above")
+
+
+def run_part(places: Places, world: World, part: int, parts: int) -> None:
+    try:
+        load_part(places, world, part, parts)
+    except EXPECTED_ERRORS as error:
+        sys.exit(f"load: part {part + 1}: {error}")
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -340,7 +391,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--leaves", type=int, default=40, help="its contents in all (40)")
     parser.add_argument("--seed", type=int, default=1, help="another seed gives another world (1)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="for a big batch (one a core)")
-    parser.add_argument("--requests-only", action="store_true", help="only submit the world's requests again, as of now")
+    parser.add_argument(
+        "--requests-only", action="store_true", help="only submit the world's requests again, as of now"
+    )
     return parser.parse_args(arguments)
 
 
@@ -361,32 +414,19 @@ def main(given: list[str]) -> int:
     try:
         world = make_world(arguments)
         if arguments.requests_only:
-            pg = connect_requests()
-            submit(pg, world.requests)
-            pg.close()
+            with closing(psycopg2.connect(requests_uri())) as pg:
+                submit(pg, world.requests)
         elif arguments.learners is None or arguments.processes < 2:
-            load_part(world, 0, 1)
+            load_part(Places.from_environment(), world, 0, 1)
         else:
-            load_in_processes(world, arguments.processes)
-    except (LoadError, ValueError, OSError, psycopg2.Error, redis.RedisError, NoHostAvailable) as error:
+            load_in_processes(Places.from_environment(), world, arguments.processes)
+    except EXPECTED_ERRORS as error:
         print(f"load: {error}", file=sys.stderr)
         return 1
     print(f"loaded in {time.monotonic() - begun:.1f} s; requests:")
     for request in world.requests:
         print(f"  {request['request_id']}  {request['job_id']}  {json.dumps(request['request_data'])[:80]}")
     return 0
-
-
-def load_in_processes(world: World, parts: int) -> None:
-    # Forked before anything is connected, for a driver's threads and sockets do not survive a fork.
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=load_part, args=(world, part, parts)) for part in range(parts)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    if any(process.exitcode for process in processes):
-        raise LoadError("a process failed: its message is above")
 
 
 if __name__ == "__main__":

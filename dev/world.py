@@ -193,7 +193,7 @@ def sample_world(*, seed: int = 1, requested_at: datetime = REQUESTED_AT) -> Wor
     world = World()
     resources = [resource_node(node_id(rng), f"Lesson {i}") for i in range(16)]
     tests = [self_assess_node(node_id(rng), f"Quiz {i}") for i in range(4)]
-    practice = [question_set_node(node_id(rng), f"Practice {i}, part \"{i}\"") for i in range(2)]
+    practice = [question_set_node(node_id(rng), f'Practice {i}, part "{i}"') for i in range(2)]
     exam = question_set_node(node_id(rng), "Exam", category="Exam Question Set")
 
     # A course inside a unit inside a course, and a course inside that one; the first quiz stands in the tree twice.
@@ -315,7 +315,11 @@ class _School:
             "contentstatus": {leaf: 2 if i < done else rng.randrange(2) for i, leaf in enumerate(leaves)},
             "enrolled_date": self.moment(), "progress": done, "status": 1,
         }  # fmt: skip
-        certificate = {"name": "Course completion", "identifier": f"certificate-{user[:8]}", "lastIssuedOn": "2020-09-01"}
+        certificate = {
+            "name": "Course completion",
+            "identifier": f"certificate-{user[:8]}",
+            "lastIssuedOn": "2020-09-01",
+        }
         completed = {"completedon": self.moment(), "contentstatus": dict.fromkeys(leaves, 2), "status": 2}
         text_date = "2019-11-15 05:41:50:382+0000"
         kinds: list[Row] = [
@@ -340,7 +344,9 @@ class _School:
             {"contentstatus": dict.fromkeys(leaves, 0)},
             {"certstatus": 2},
         ]
-        row |= kinds[kind] if kind < len(kinds) else rng.choice([{}, {}, {}, completed | {"certificates": [certificate]}])
+        row |= (
+            kinds[kind] if kind < len(kinds) else rng.choice([{}, {}, {}, completed | {"certificates": [certificate]}])
+        )
         self.enrolments.append({key: value for key, value in row.items() if value is not None})
 
     def cache(self, user: str, kind: int) -> None:
@@ -468,10 +474,10 @@ class Rows:
 
 
 class _Crowd:
-    """Makes the rows of one learner of a big world from 64 bytes that hang on the seed and his number."""
+    """Makes the rows of one learner of a big world from 64 bytes that hang on the world's key and his number."""
 
-    def __init__(self, seed: int, leaves: int) -> None:
-        self.key = f"{seed}".encode()
+    def __init__(self, key: str) -> None:
+        self.key = key.encode()[:64]
         self.begin = datetime(2020, 8, 1, tzinfo=UTC)
         self.contentstatus: dict[tuple[str, int], dict[str, int]] = {}
 
@@ -582,8 +588,8 @@ def big_tree(rng: random.Random, name: str, nested: int, assessments: int, leave
     return collection_node(node_id(rng), name, [*own, *courses[:1], unit], leafNodesCount=leaves)
 
 
-def _crowded(world: World, seed: int, cohorts: list[Cohort]) -> World:
-    crowd = _Crowd(seed, len(cohorts[0].leaves))
+def _crowded(world: World, key: str, cohorts: list[Cohort]) -> World:
+    crowd = _Crowd(key)
     world.enrolments, world.users = Rows(cohorts, crowd.enrolments), Rows(cohorts, crowd.users)
     world.aggregates, world.attempts = Rows(cohorts, crowd.aggregates), Rows(cohorts, crowd.attempts)
     return world
@@ -596,7 +602,9 @@ def batch_world(
     """Make one batch of so many learners with one request, and so many others in other batches and collections."""
     if leaves < assessments:
         raise ValueError(f"{assessments} assessments are leaves too: at least as many leaves, not {leaves}")
-    rng = random.Random(seed)
+    # The shape is part of the seed: worlds of other sizes share no ids, and so can be in the same servers.
+    key = f"{seed}:{learners}:{others}:{nested}:{assessments}:{leaves}"
+    rng = random.Random(key)
     world = World()
     trees = [big_tree(rng, f"Big course {i}", nested, assessments, leaves) for i in range(3)]
     for tree in trees:
@@ -618,14 +626,15 @@ def batch_world(
             {"batchId": main}, label=f"{trees[0]['identifier']}_{main}", channel=ORG, by=random_user_id(rng), at=requested_at
         )
     ]  # fmt: skip
-    return _crowded(world, seed, cohorts)
+    return _crowded(world, key, cohorts)
 
 
 def many_batches_world(
     batches: int, learners_each: int, seed: int = 1, *, per_request: int = 20, requested_at: datetime = REQUESTED_AT
 ) -> World:
     """Make many batches: one org, course and request for each per_request of them, within the usual limits a channel."""
-    rng = random.Random(seed)
+    key = f"{seed}:{batches}:{learners_each}:{per_request}"
+    rng = random.Random(key)
     world = World()
     cohorts: list[Cohort] = []
     for first in range(0, batches, per_request):
@@ -644,4 +653,4 @@ def many_batches_world(
                 at=requested_at + timedelta(milliseconds=first),
             )
         )  # fmt: skip
-    return _crowded(world, seed, cohorts)
+    return _crowded(world, key, cohorts)

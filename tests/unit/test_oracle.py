@@ -1,11 +1,14 @@
 """The oracle held to cases copied by hand from the specification, so that the product may be held to the oracle."""
 
+import csv
+import io
 import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from dev.world import (
     ORG,
@@ -38,6 +41,7 @@ from tests.oracle import (
     parse_date,
     timestamp,
 )
+from tests.strategies import worlds
 
 COURSE, BATCH = "do_1130934466492252161819", "013093449510953"
 USER, SECOND_USER = "f703de4e-d47a-4adb-856c-de122e6a0b32", "587204af-41db-4313-b3ab-cf022d3055c6"
@@ -273,13 +277,20 @@ def test_user_name(cached: dict[str, str], shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [("a\r\nb\tc", "a  b c"), ("\x00a\x7f\x85b\x1b", "ab"), ("a\ud800\udc00", "a\ufffd\ufffd"), ("न\u200dम", "न\u200dम")],
+    [
+        ("a\r\nb\tc", "a  b c"),
+        ("\x00a\x7f\x85b\x1b", "ab"),
+        ("a\ud800\udc00", "a\ufffd\ufffd"),
+        ("न\u200dम", "न\u200dम"),
+    ],
 )
 def test_cleaning(value: str, shown: str) -> None:
     assert cleaned(value) == shown
 
 
-@pytest.mark.parametrize("value", ["=1", "+x", "-", "@a", "＝1", "＋1", "－1", "＠a", " =1", "\ufeff\u200b\u00a0=1", "-1 2", "+1e5", "-५"])
+@pytest.mark.parametrize(
+    "value", ["=1", "+x", "-", "@a", "＝1", "＋1", "－1", "＠a", " =1", "\ufeff\u200b\u00a0=1", "-1 2", "+1e5", "-५"]
+)
 def test_defused(value: str) -> None:
     assert defused(value, Options()) == "'" + value
     assert defused(value, Options(defuse=False)) == value
@@ -350,7 +361,9 @@ def test_chosen_attempt(attempts: list[Row], best: str, latest: str) -> None:
 
 
 def test_total_score_is_exact_and_of_this_batch_only() -> None:
-    world = make_world(self_assess_node(QUIZ, "Quiz"), question_set_node(PRACTICE, "Practice"), self_assess_node("x", "x"))
+    world = make_world(
+        self_assess_node(QUIZ, "Quiz"), question_set_node(PRACTICE, "Practice"), self_assess_node("x", "x")
+    )
     enrol(world)
     attempt(world, "1", total_score=0.1)
     attempt(world, "1", PRACTICE, total_score=0.2)
@@ -368,13 +381,22 @@ def test_total_score_is_exact_and_of_this_batch_only() -> None:
 
 def test_columns_follow_the_hierarchy_each_once() -> None:
     inner = collection_node("do_inner", "Inner", [self_assess_node("do_3", "3")])
-    nested = collection_node(NESTED, "Nested", [self_assess_node("do_2", "2"), unit_node("u2", "U", [inner])], contentType="course")
+    nested = collection_node(
+        NESTED, "Nested", [self_assess_node("do_2", "2"), unit_node("u2", "U", [inner])], contentType="course"
+    )
     world = make_world(
         self_assess_node("do_1", "1"), unit_node("u1", "Unit", [nested, self_assess_node("do_1", "1")]), inner,
         question_set_node("do_4", "4"), question_set_node("do_exam", "Exam", "Exam Question Set"),
         collection_node("do_hidden", "Hidden", [], visibility="Parent"),
     )  # fmt: skip
-    expected = ["do_1 - Score", "do_nested - Progress", "do_2 - Score", "do_inner - Progress", "do_3 - Score", "do_4 - Score"]
+    expected = [
+        "do_1 - Score",
+        "do_nested - Progress",
+        "do_2 - Score",
+        "do_inner - Progress",
+        "do_3 - Score",
+        "do_4 - Score",
+    ]
     assert lines(world) == [[*lines(make_world())[0], *expected]]
     counts = expected_counts(world, REQUEST, BATCH)
     assert (counts.assessments, counts.nested, counts.enrolled) == (4, 2, 0)
@@ -391,7 +413,9 @@ def test_named_labels() -> None:
 def test_counted_leaves() -> None:
     lesson = resource_node("do_a", "A")
     bare_leaf, bare_unit = {"identifier": "do_b"}, {"identifier": "u", "children": [lesson, resource_node("do_c", "C")]}
-    root = collection_node(COURSE, "C", [lesson, bare_leaf, bare_unit, question_set_node("do_q", "Q"), {"name": "no id"}])
+    root = collection_node(
+        COURSE, "C", [lesson, bare_leaf, bare_unit, question_set_node("do_q", "Q"), {"name": "no id"}]
+    )
     assert leaf_count(root) == 4
     assert leaf_count(collection_node(COURSE, "C", [unit_node("u", "U", [])])) == 0
 
@@ -458,3 +482,17 @@ def _read(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: sorted(found) if isinstance(found, set) else found for key, found in value.items()}
     return value if isinstance(value, set) else list(value)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(worlds())
+def test_any_world_makes_a_sound_csv(world: World) -> None:
+    request = world.requests[0]
+    batch = world.batches[0]["batchid"]
+    made = expected_csv(world, request, batch, RUN_DATE).decode()
+    header, *found = csv.reader(io.StringIO(made, newline=""), strict=True)
+    counts = expected_counts(world, request, batch)
+    assert len(found) == counts.reported == counts.enrolled - sum(counts.left_out.values())
+    assert len(header) == 13 + counts.assessments + counts.nested == 13 + len(set(header[13:]))
+    assert {len(row) for row in found} <= {len(header)}
+    assert made.count("\r\n") == len(found) + 1 and not set(made) & set("\t\x00\x1b\x7f\x85")
