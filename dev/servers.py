@@ -1,0 +1,355 @@
+"""The four servers: where each one lives, the command that runs it, and how to tell that it answers.
+
+A pid file holds the pid and the process's start time, so that a pid which the system gave to somebody else is never
+taken for ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from dev.machine import ServiceError, find_java, find_postgres, run, succeeds
+
+HERE = Path(__file__).resolve().parent
+OFFSETS = {"cassandra": 0, "cassandra storage": 1, "cassandra JMX": 2, "postgres": 3, "redis": 4, "content": 5}
+STOP_TIMEOUT_SECONDS = 15
+PG_USER = "progress_exhaust"
+JVM_PROFILES = {
+    # Functional tests want a quick start, benchmarks the compiler and collector of a real node.
+    "512M": "-Xms512M\n-Xmx512M\n-XX:+UseSerialGC\n-XX:TieredStopAtLevel=1",
+    "2G": "-Xms2G\n-Xmx2G\n-XX:+UseG1GC",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the services live."""
+
+    data: Path  # everything a reset may remove
+    cache: Path  # Cassandra's jars; shared by clones
+    port_base: int | None  # None: the first free base from the default on
+    heap: str  # a key of JVM_PROFILES
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the PROGRESS_EXHAUST_DEV_* variables."""
+
+        def read(name: str, default: str) -> str:
+            return os.environ.get(f"PROGRESS_EXHAUST_DEV_{name}") or default
+
+        base, heap = read("PORT_BASE", ""), read("CASSANDRA_HEAP", "512M")
+        if base and not (base.isdigit() and 1024 <= int(base) <= 65000):
+            raise ServiceError(f"PROGRESS_EXHAUST_DEV_PORT_BASE: not a usable port number: {base}")
+        if heap not in JVM_PROFILES:
+            raise ServiceError(f"PROGRESS_EXHAUST_DEV_CASSANDRA_HEAP: {heap} is none of {', '.join(JVM_PROFILES)}")
+        return cls(
+            data=Path(read("DATA", str(HERE.parent / ".services"))).resolve(),
+            cache=Path(read("CACHE", "~/.cache/progress-exhaust")).expanduser().resolve(),
+            port_base=int(base) if base else None,
+            heap=heap,
+        )
+
+    @property
+    def port_file(self) -> Path:
+        """The remembered port base of this data folder."""
+        return self.data / "port-base"
+
+    def port(self, name: str) -> int:
+        """Return the port of a name of OFFSETS, as chosen by the last start."""
+        try:
+            return int(self.port_file.read_text()) + OFFSETS[name]
+        except (FileNotFoundError, ValueError):
+            raise ServiceError("The services were never started: run python dev/services.py start") from None
+
+
+class Service:
+    """One server: its folder, its process and how to tell that it answers."""
+
+    name: str
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = settings.data / self.name
+        self.log = settings.data / f"{self.name}.log"
+        self.pid_file = settings.data / f"{self.name}.pid"
+
+    @property
+    def port(self) -> int:
+        return self.settings.port(self.name)
+
+    def command(self) -> list[str]:
+        """Prepare the folder and return the command that runs the server in the foreground."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Tell whether the server takes requests; never raises for one that does not yet."""
+        raise NotImplementedError
+
+    def furnish(self) -> None:
+        """Create what clients expect to find in a server that answers; harmless when it is there."""
+
+    def pid(self) -> int | None:
+        """Return the pid of our running process, None where there is none."""
+        try:
+            pid, started = self.pid_file.read_text().split()
+            # After "(name)": field 3 is the state, field 22 the start time.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            return None
+        return int(pid) if fields[19] == started and fields[0] not in "ZX" else None
+
+    def spawn(self) -> None:
+        """Start the process in the background, in a session of its own, with its pid on record."""
+        command = self.command()
+        # The shell writes the pid, so that Ctrl-C here cannot come between the start and the record of it.
+        script = '"$@" </dev/null & echo $! $(cut -d" " -f22 /proc/$!/stat) >"$0"'
+        with self.log.open("wb") as log:
+            subprocess.run(
+                ["sh", "-c", script, str(self.pid_file), *command],
+                cwd=self.settings.data, stdout=log, stderr=log, start_new_session=True, check=True,
+            )  # fmt: skip
+
+    def stop(self) -> bool:
+        """End our process, politely at first; tell whether there was one."""
+        pid = self.pid()
+        for number in (self.stop_signal, signal.SIGKILL):
+            if self.pid() != pid or pid is None:
+                break
+            os.kill(pid, number)
+            deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+            while self.pid() == pid and time.monotonic() < deadline:
+                time.sleep(0.05)
+        self.pid_file.unlink(missing_ok=True)
+        return pid is not None
+
+    def end_of_log(self) -> str:
+        """Return the last lines of the log, for an error message."""
+        lines = self.log.read_text(errors="replace").splitlines()[-15:]
+        return "\n".join([*lines, f"(from {self.log})"])
+
+    def ask(self, message: bytes, reply: bytes) -> bool:
+        """Send a few bytes to the port and tell whether the answer begins as expected."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+                connection.sendall(message)
+                return connection.recv(len(reply)) == reply
+        except OSError:
+            return False
+
+
+class Cassandra(Service):
+    """The functional profile is for tests, the 2G one for benchmarks."""
+
+    name = "cassandra"
+
+    def command(self) -> list[str]:
+        conf = self.folder / "conf"
+        conf.mkdir(parents=True, exist_ok=True)
+        values = {
+            "folder": self.folder,
+            "profile": JVM_PROFILES[self.settings.heap],
+            "native_port": self.port,
+            "storage_port": self.settings.port("cassandra storage"),
+            "jmx_port": self.settings.port("cassandra JMX"),
+        }
+        for name in ("cassandra.yaml", "jvm.options", "logback.xml"):
+            text = (HERE / "cassandra" / name).read_text()
+            (conf / name).write_text(text if name == "logback.xml" else Template(text).substitute(values))
+        (self.settings.data / "cassandra.heap").write_text(self.settings.heap)
+        jars = self.jars()
+        [jamm] = jars.glob("jamm-*.jar")
+        return [
+            *self.without_memory_lock(),
+            str(find_java()), f"-javaagent:{jamm}", f"@{conf}/jvm.options",
+            "-cp", f"{conf}:{jars}/*", "org.apache.cassandra.service.CassandraDaemon",
+        ]  # fmt: skip
+
+    def without_memory_lock(self) -> list[str]:
+        """Return the prefix that keeps Cassandra from pinning its whole heap, which it does as root."""
+        prefix = ["prlimit", "--memlock=65536", "setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"]
+        return prefix if os.geteuid() == 0 and succeeds(*prefix, "true") else []
+
+    def jars(self) -> Path:
+        """Return the folder of the jars; fetched once a version of pom.xml, whole or not at all."""
+        pom = HERE / "cassandra" / "pom.xml"
+        jars = self.settings.cache / f"cassandra-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
+        if not jars.is_dir():
+            print("cassandra  fetching its jars (70 MB, once) …", flush=True)
+            fetching = jars.with_suffix(".new")
+            shutil.rmtree(fetching, ignore_errors=True)
+            goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fetching}"]
+            run("mvn", "-B", "-q", "-f", str(pom), *goal)
+            fetching.rename(jars)
+        return jars
+
+    def answers(self) -> bool:
+        # The native protocol's OPTIONS request; SUPPORTED (6) is what a ready server says.
+        return self.ask(b"\x04\x00\x00\x00\x05\x00\x00\x00\x00", b"\x84\x00\x00\x00\x06")
+
+    def furnish(self) -> None:
+        applied = self.folder / "schema-applied"
+        schema = hashlib.sha256((HERE / "cassandra" / "schema.cql").read_bytes()).hexdigest()
+        if applied.exists() and applied.read_text() == schema:
+            return
+        from cassandra.cluster import Cluster
+
+        with Cluster(["127.0.0.1"], port=self.port, protocol_version=5) as cluster:
+            apply_schema(cluster.connect(), {})
+        applied.write_text(schema)
+
+
+class Postgres(Service):
+    """Asks for a password even here, so that a connection without one is found in tests."""
+
+    name = "postgres"
+    stop_signal = signal.SIGINT  # Its "fast" shutdown: SIGTERM would wait for every client.
+
+    @property
+    def password_file(self) -> Path:
+        return self.settings.data / "postgres.password"
+
+    @property
+    def uri(self) -> str:
+        """The server's address with user and password, without a database."""
+        port = self.port  # First, because it says so where nothing was ever started.
+        return f"postgresql://{PG_USER}:{self.password_file.read_text()}@127.0.0.1:{port}"
+
+    def command(self) -> list[str]:
+        binaries = find_postgres()
+        assert binaries is not None
+        if not self.folder.exists():
+            self.initialise(binaries)
+        # Left by a kill. Postgres would take it for a running server if somebody else has that pid by now.
+        left = self.folder / "postmaster.pid"
+        if left.exists() and not self.is_postgres(left.read_text().split()[0]):
+            left.unlink()
+        options = {
+            "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "", "timezone": "UTC",
+            "max_connections": 200, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
+        }  # fmt: skip
+        flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        return [*self.as_nobody(), str(binaries / "postgres"), "-D", str(self.folder), *flags]
+
+    def is_postgres(self, pid: str) -> bool:
+        """Tell whether this pid serves this very folder."""
+        try:
+            return os.fsencode(self.folder) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+
+    def as_nobody(self) -> list[str]:
+        """Return the prefix that hides root, which Postgres refuses; the files stay root's, wherever they are."""
+        if os.geteuid() != 0:
+            return []
+        prefix = ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
+        if not succeeds(*prefix, "true"):
+            raise ServiceError(
+                "Postgres does not run as root, and this system refuses a user namespace (unshare --user): "
+                "run the services as an ordinary user"
+            )
+        return prefix
+
+    def initialise(self, binaries: Path) -> None:
+        """Make the cluster beside its place and move it there, so that a kill leaves no half-made one."""
+        password = secrets.token_urlsafe(18)
+        self.password_file.unlink(missing_ok=True)
+        with os.fdopen(os.open(self.password_file, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            file.write(password)
+        making = self.folder.with_suffix(".new")
+        shutil.rmtree(making, ignore_errors=True)
+        run(
+            *self.as_nobody(), str(binaries / "initdb"), "-D", str(making), "-U", PG_USER, "--no-sync",
+            "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256", f"--pwfile={self.password_file}",
+        )  # fmt: skip
+        making.rename(self.folder)
+
+    def answers(self) -> bool:
+        import psycopg2
+
+        try:
+            psycopg2.connect(f"{self.uri}/postgres", connect_timeout=2).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def furnish(self) -> None:
+        import psycopg2
+
+        with closing(psycopg2.connect(self.create_database("sunbird"))) as connection, connection:
+            connection.cursor().execute((HERE / "postgres" / "job_request.sql").read_text())
+
+    def create_database(self, name: str) -> str:
+        """Create an empty database where it is missing; return its URI."""
+        import psycopg2
+        from psycopg2 import sql
+
+        with closing(psycopg2.connect(f"{self.uri}/postgres")) as connection:
+            connection.autocommit = True  # CREATE DATABASE refuses a transaction.
+            cursor = connection.cursor()
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", [name])
+            if cursor.rowcount == 0:
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return f"{self.uri}/{name}"
+
+
+class Redis(Service):
+    """Keeps nothing on disk: sample data is loaded again after a restart."""
+
+    name = "redis"
+
+    def command(self) -> list[str]:
+        return [
+            "redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no",
+            "--daemonize", "no", "--databases", "16",
+        ]  # fmt: skip
+
+    def answers(self) -> bool:
+        return self.ask(b"PING\r\n", b"+PONG")
+
+
+class ContentApi(Service):
+    """Serves <data>/content: see dev/content_api.py."""
+
+    name = "content"
+
+    def command(self) -> list[str]:
+        self.folder.mkdir(exist_ok=True)
+        return [sys.executable, str(HERE / "content_api.py"), "--port", str(self.port), "--data", str(self.folder)]
+
+    def answers(self) -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+
+def apply_schema(session: Any, keyspaces: Mapping[str, str]) -> None:
+    """Create what is missing of Sunbird's tables; ``keyspaces`` maps a keyspace to the name that it gets instead."""
+    schema = re.sub(r"^--.*$", "", (HERE / "cassandra" / "schema.cql").read_text(), flags=re.MULTILINE)
+    schema = re.sub(r"\b(\w+)(?=\.| WITH)", lambda found: keyspaces.get(found[1], found[1]), schema)
+    for statement in filter(str.strip, schema.split(";\n")):
+        session.execute(statement)
+
+
+def all_services(settings: Settings) -> list[Service]:
+    """Return the four, the slow starter first."""
+    return [Cassandra(settings), ContentApi(settings), Redis(settings), Postgres(settings)]
