@@ -9,7 +9,7 @@ Makes one packaged csv of every learner's progress and scores for each course ba
 | claim_requests | takes the pending requests for this run: PROCESSING | the same requests, and new ones |
 | list_batches | finds their batches; FAILED at once for what no retry can mend | the same list |
 | batch.fetch_hierarchy | the collection's tree, reduced to the report's columns | the same file |
-| batch.extract | enrolments, user cache, nested progress, attempts: Parquet parts | the same parts, of the sources as they are then |
+| batch.extract | enrolments, user cache, nested progress, attempts: Parquet parts | parts of the sources as they are then |
 | batch.pivot | the csv | the same bytes |
 | batch.package | the zip, published in the reports container | the same object, replaced |
 | batch.mark_complete | the batch in processed_batches; the last one of its request: SUCCESS | no change |
@@ -81,9 +81,7 @@ with DAG(
         "execution_timeout": timedelta(minutes=30),
     },
 ) as dag:
-    wait_for_requests = PendingRequestsSensor(
-        task_id="wait_for_requests", mode="reschedule", poke_interval=60, soft_fail=True
-    )
+    wait_for_requests = PendingRequestsSensor(task_id="wait_for_requests", mode="reschedule", poke_interval=60, soft_fail=True)
     claim_requests = ClaimRequestsOperator(task_id="claim_requests")
     list_batches = ListBatchesOperator(task_id="list_batches")
 

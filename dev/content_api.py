@@ -60,9 +60,7 @@ def search(contents: list[Content], body: Any) -> dict[str, Any]:
     matches = [
         content
         for content in contents
-        if all(
-            any(value in _as_list(wanted) for value in _as_list(content.get(name))) for name, wanted in filters.items()
-        )
+        if all(any(value in _as_list(wanted) for value in _as_list(content.get(name))) for name, wanted in filters.items())
     ]
     result: dict[str, Any] = {"count": len(matches)}
     for content in matches[offset : offset + limit]:

@@ -142,9 +142,7 @@ def insert(session: Any, table: str, rows: Iterable[Row], progress: "Progress | 
             columns = tuple(found)
             if columns not in prepared:
                 marks = ", ".join("?" * len(columns))
-                prepared[columns] = session.prepare(
-                    f"INSERT INTO {keyspace}.{name} ({', '.join(columns)}) VALUES ({marks})"
-                )
+                prepared[columns] = session.prepare(f"INSERT INTO {keyspace}.{name} ({', '.join(columns)}) VALUES ({marks})")
             batch.add(prepared[columns], tuple(found.values()))
         if len(in_flight) >= BATCHES_IN_FLIGHT:
             settle(session, *in_flight.popleft())
@@ -180,9 +178,7 @@ def with_questions(attempts: Iterable[Row]) -> Iterator[Row]:
         if zlib.crc32(row["attempt_id"].encode()) % ATTEMPTS_A_QUESTION_LIST == 0:
             # In the order of the type's fields: id, assess_ts, max_score, score, type, title, resvalues, params.
             choices = [{"1": '{"text":"' + "choice " * 20 + '"}'}] * 4
-            questions = [
-                (f"do_question{i}", None, 1.0, 1.0, "mcq", "What? " * 20, choices, choices, "", None) for i in range(5)
-            ]
+            questions = [(f"do_question{i}", None, 1.0, 1.0, "mcq", "What? " * 20, choices, choices, "", None) for i in range(5)]
             yield row | {"question": questions}
         else:
             yield row
@@ -233,9 +229,7 @@ def submit(pg: Any, requests: list[Row], table: str = "job_request") -> int:
         cursor.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(name))
         there = {column.name for column in cursor.description}
         columns = [column for column in requests[0] if column in there]
-        statement = sql.SQL(
-            "INSERT INTO {} ({}) VALUES %s ON CONFLICT (tag, request_id) DO UPDATE SET ({}) = ROW ({})"
-        ).format(
+        statement = sql.SQL("INSERT INTO {} ({}) VALUES %s ON CONFLICT (tag, request_id) DO UPDATE SET ({}) = ROW ({})").format(
             name,
             sql.SQL(", ").join(map(sql.Identifier, columns)),
             sql.SQL(", ").join(map(sql.Identifier, columns)),
@@ -335,9 +329,7 @@ class Places:
 
     def connect_cassandra(self) -> Any:
         place = urlsplit(self.cassandra)
-        login = (
-            PlainTextAuthProvider(unquote(place.username), unquote(place.password or "")) if place.username else None
-        )
+        login = PlainTextAuthProvider(unquote(place.username), unquote(place.password or "")) if place.username else None
         session = Cluster([place.hostname or "localhost"], port=place.port or 9042, auth_provider=login).connect()
         session.default_timeout = 60.0
         return session
@@ -391,9 +383,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--leaves", type=int, default=40, help="its contents in all (40)")
     parser.add_argument("--seed", type=int, default=1, help="another seed gives another world (1)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="for a big batch (one a core)")
-    parser.add_argument(
-        "--requests-only", action="store_true", help="only submit the world's requests again, as of now"
-    )
+    parser.add_argument("--requests-only", action="store_true", help="only submit the world's requests again, as of now")
     return parser.parse_args(arguments)
 
 

@@ -116,9 +116,7 @@ def choose_ports(settings: Settings, missing: list[Service]) -> None:
     names = [name for name in OFFSETS if name.split()[0] in {service.name for service in missing}]
     while taken := [base + OFFSETS[name] for name in names if not is_free(base + OFFSETS[name])]:
         if running or settings.port_base or base + 2 * PORT_STEP > 65535:
-            how = (
-                "stop the services and start them again" if running else "choose another PROGRESS_EXHAUST_DEV_PORT_BASE"
-            )
+            how = "stop the services and start them again" if running else "choose another PROGRESS_EXHAUST_DEV_PORT_BASE"
             raise ServiceError(f"Port {taken[0]} is taken by another program: {how}")
         base += PORT_STEP
     settings.port_file.write_text(str(base))

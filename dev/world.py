@@ -265,9 +265,7 @@ def sample_world(*, seed: int = 1, requested_at: datetime = REQUESTED_AT) -> Wor
     for i, (data, tree, label, channel, job_id) in enumerate(wanted):
         at = requested_at + timedelta(seconds=i)
         label = f"{tree['identifier']}_{label}"
-        world.requests.append(
-            request_row(data, label=label, channel=channel, by=random_user_id(rng), at=at, job_id=job_id)
-        )
+        world.requests.append(request_row(data, label=label, channel=channel, by=random_user_id(rng), at=at, job_id=job_id))
     return world
 
 
@@ -344,9 +342,7 @@ class _School:
             {"contentstatus": dict.fromkeys(leaves, 0)},
             {"certstatus": 2},
         ]
-        row |= (
-            kinds[kind] if kind < len(kinds) else rng.choice([{}, {}, {}, completed | {"certificates": [certificate]}])
-        )
+        row |= kinds[kind] if kind < len(kinds) else rng.choice([{}, {}, {}, completed | {"certificates": [certificate]}])
         self.enrolments.append({key: value for key, value in row.items() if value is not None})
 
     def cache(self, user: str, kind: int) -> None:
@@ -575,15 +571,11 @@ class _Crowd:
 def big_tree(rng: random.Random, name: str, nested: int, assessments: int, leaves: int) -> Row:
     """Make a course of so many nested courses, assessments and leaves in all, dealt out evenly."""
     contents = [resource_node(node_id(rng), f"Lesson {i}") for i in range(leaves - assessments)]
-    contents += [
-        (self_assess_node if i % 2 == 0 else question_set_node)(node_id(rng), f"Quiz {i}") for i in range(assessments)
-    ]
+    contents += [(self_assess_node if i % 2 == 0 else question_set_node)(node_id(rng), f"Quiz {i}") for i in range(assessments)]
     rng.shuffle(contents)
     rooms = nested + 1
     own, *shares = [contents[i::rooms] for i in range(rooms)]
-    courses = [
-        collection_node(node_id(rng), f"Part {i}", share, leafNodesCount=len(share)) for i, share in enumerate(shares)
-    ]
+    courses = [collection_node(node_id(rng), f"Part {i}", share, leafNodesCount=len(share)) for i, share in enumerate(shares)]
     unit = unit_node(node_id(rng), "Unit", courses[1:])
     return collection_node(node_id(rng), name, [*own, *courses[:1], unit], leafNodesCount=leaves)
 

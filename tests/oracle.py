@@ -89,9 +89,7 @@ class Sorted:
     deleted: int = 0
 
 
-def expected_csv(
-    world: Stores, request: Row | None, batch_id: str, run_date: date, *, options: Options = Options()
-) -> bytes:
+def expected_csv(world: Stores, request: Row | None, batch_id: str, run_date: date, *, options: Options = Options()) -> bytes:
     """Make the csv of one batch of one request (None: a standalone run). The run's date is in the key only."""
     collection, batch, tree = find_batch(world, batch_id)
     columns = dynamic_columns(tree, options)

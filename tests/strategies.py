@@ -30,9 +30,7 @@ from dev.world import (
 COURSE, BATCH, OTHER_BATCH = "do_2133074736487792641239", "013307481768378368112", "013307481768378368113"
 
 # What has a meaning to a csv, a spreadsheet, a terminal or a script, and some letters.
-CHARACTERS = (
-    "ab5. ,;\"'=+-@|\r\n\t\x00\x1b\x7f\x85\u00a0\u2028\u200b\ufeff\uff1d\uff0b\uff0d\uff20é\u0301नि१தமி\u200dف🙂"
-)
+CHARACTERS = "ab5. ,;\"'=+-@|\r\n\t\x00\x1b\x7f\x85\u00a0\u2028\u200b\ufeff\uff1d\uff0b\uff0d\uff20é\u0301नि१தமி\u200dف🙂"
 texts = st.text(CHARACTERS, max_size=8) | st.sampled_from(["-5", "+12.50", "-1 2", " =1", "=1+1", "Asha", "x" * 300])
 # Through JSON, which makes one character of two surrogates that meet.
 json_texts = (texts | st.text(CHARACTERS + "\ud800\udc00", max_size=4)).map(lambda text: json.loads(json.dumps(text)))
@@ -102,9 +100,7 @@ trees = st.builds(
 )  # fmt: skip
 
 user_ids = st.uuids(version=4).map(str) | st.sampled_from(["a", "b", "B", "é", "🙂", "\uffee", "-u", "u,1"])
-certificate_lists: st.SearchStrategy[Any] = st.sampled_from(
-    [None, [], [{"name": "Completion", "identifier": "c"}], [{}]]
-)
+certificate_lists: st.SearchStrategy[Any] = st.sampled_from([None, [], [{"name": "Completion", "identifier": "c"}], [{}]])
 
 
 def rarely(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -119,9 +115,7 @@ def often(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 def rows(**columns: st.SearchStrategy[Any]) -> st.SearchStrategy[Row]:
     """Draw a row; a column drawn as None was never written."""
-    return st.fixed_dictionaries(columns).map(
-        lambda row: {column: value for column, value in row.items() if value is not None}
-    )
+    return st.fixed_dictionaries(columns).map(lambda row: {column: value for column, value in row.items() if value is not None})
 
 
 def enrolments(user: str, batch: str = BATCH) -> st.SearchStrategy[Row]:

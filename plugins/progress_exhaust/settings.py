@@ -78,7 +78,10 @@ class Settings(BaseModel):
     csv_bom: bool = Field(False, description="start the csv with the byte order mark that Excel wants")
     defuse_formulas: bool = Field(True, description="put an apostrophe before what a spreadsheet would run")
     missing_users_percent: float = Field(
-        20, ge=0, le=100, description="more users missing from the cache than this, in a batch over 100, fail the extract"
+        20,
+        ge=0,
+        le=100,
+        description="more users missing from the cache than this, in a batch over 100, fail the extract",
     )
     batches_per_request: int = Field(20, ge=1, description="most batches that one request may name")
     batches_per_run: int = Field(1000, ge=1, le=1000, description="most batches of one run; the rest waits for the next")

@@ -361,9 +361,7 @@ def test_chosen_attempt(attempts: list[Row], best: str, latest: str) -> None:
 
 
 def test_total_score_is_exact_and_of_this_batch_only() -> None:
-    world = make_world(
-        self_assess_node(QUIZ, "Quiz"), question_set_node(PRACTICE, "Practice"), self_assess_node("x", "x")
-    )
+    world = make_world(self_assess_node(QUIZ, "Quiz"), question_set_node(PRACTICE, "Practice"), self_assess_node("x", "x"))
     enrol(world)
     attempt(world, "1", total_score=0.1)
     attempt(world, "1", PRACTICE, total_score=0.2)
@@ -413,9 +411,7 @@ def test_named_labels() -> None:
 def test_counted_leaves() -> None:
     lesson = resource_node("do_a", "A")
     bare_leaf, bare_unit = {"identifier": "do_b"}, {"identifier": "u", "children": [lesson, resource_node("do_c", "C")]}
-    root = collection_node(
-        COURSE, "C", [lesson, bare_leaf, bare_unit, question_set_node("do_q", "Q"), {"name": "no id"}]
-    )
+    root = collection_node(COURSE, "C", [lesson, bare_leaf, bare_unit, question_set_node("do_q", "Q"), {"name": "no id"}])
     assert leaf_count(root) == 4
     assert leaf_count(collection_node(COURSE, "C", [unit_node("u", "U", [])])) == 0
 

@@ -109,9 +109,7 @@ class RequestsHook(PostgresHook):
         with self._transaction() as cursor:
             return self._held(cursor, twins)
 
-    def pending(
-        self, *, most: int, request_ids: Sequence[str] | None = None, force: bool = False
-    ) -> list[JobRequest]:
+    def pending(self, *, most: int, request_ids: Sequence[str] | None = None, force: bool = False) -> list[JobRequest]:
         """Return what a claim would take, and take nothing: a dry run's view."""
         with self._transaction() as cursor:
             self._run(cursor, sql.PENDING, {"most": most, "request_ids": request_ids, "force": force})

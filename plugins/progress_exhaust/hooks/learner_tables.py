@@ -11,14 +11,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from airflow.providers.apache.cassandra.hooks.cassandra import CassandraHook
-from cassandra import ConsistencyLevel, DriverException, InvalidRequest, Unauthorized
+from cassandra import ConsistencyLevel, DriverException, InvalidRequest, Unauthorized, UnresolvableContactPoints
 from cassandra.cluster import NoHostAvailable, Session
-from cassandra.connection import UnresolvableContactPoints
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
 
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.report.learners import Attempt, Enrolment, NestedProgress
+from progress_exhaust.report.learners import Attempt, Enrolment, NestedProgress, completed_count
 from progress_exhaust.sql import learner_tables as cql
 
 COMPLETED = 2  # status of a content in contentstatus
@@ -101,17 +100,13 @@ class LearnerTablesHook:
         size = self._prepare(cluster, cql.TABLE_SIZE)
         partitions = sum(count for (count,) in cluster.rows([size.bind(self._enrolments.split("."))], in_flight=1))
         for ids in _chunks(batch_ids, KEYS_PER_FILTER):
-            queries = (
-                statement.bind((start, end, ids)) for start, end in cluster.token_ranges(partitions)
-            )
+            queries = (statement.bind((start, end, ids)) for start, end in cluster.token_ranges(partitions))
             for *row, collection_id, batch_id in cluster.rows(queries, self._in_flight):
                 yield collection_id, batch_id, _enrolment(row)
 
     # What belongs to a page of learners
 
-    def nested_progress(
-        self, user_ids: Sequence[str], collection_ids: Sequence[str], batch_id: str
-    ) -> Iterator[NestedProgress]:
+    def nested_progress(self, user_ids: Sequence[str], collection_ids: Sequence[str], batch_id: str) -> Iterator[NestedProgress]:
         """Yield how many contents of each nested collection each of the learners completed in the batch."""
         cluster = self._cluster(self._courses_connection)
         statement = self._prepare(cluster, cql.NESTED_PROGRESS)
@@ -123,8 +118,7 @@ class LearnerTablesHook:
             )
         )
         for user_id, collection_id, aggregates, agg in cluster.rows(queries, self._in_flight):
-            completed = (aggregates or {}).get("completedCount", (agg or {}).get("completedCount"))
-            yield NestedProgress(user_id, collection_id, completed)
+            yield NestedProgress(user_id, collection_id, completed_count(aggregates, agg))
 
     def attempts(self, user_ids: Sequence[str], collection_id: str, batch_id: str) -> Iterator[Attempt]:
         """Yield the learners' attempts at the assessments of the batch."""

@@ -87,4 +87,3 @@ class UserCacheHook:
             raise SetupError(f"{self._where}: {str(error).rpartition('caused error: ')[2]}") from None
         except RedisError as error:
             raise SourceError(f"{self._where} does not answer: {error}") from None
-

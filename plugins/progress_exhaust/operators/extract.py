@@ -78,9 +78,7 @@ class ExtractOperator(StageOperator):
 
         store, run_id = work.site.store(), work.site.run_id
         unread = [(run.collection_id, run.batch_id) for run in work.requests.run_batches() if run.state != "done"]
-        folders = {
-            key: store.scan_folder(run_id, *key) for key in {(work.batch.collection_id, work.batch.batch_id), *unread}
-        }
+        folders = {key: store.scan_folder(run_id, *key) for key in {(work.batch.collection_id, work.batch.batch_id), *unread}}
         folders = {key: folder for key, folder in folders.items() if not (folder / SCAN_FILE).exists()}
         for folder in folders.values():
             remove_folder(folder)

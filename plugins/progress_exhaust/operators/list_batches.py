@@ -28,9 +28,7 @@ class ListBatchesOperator(SiteOperator):
         limits = Limits(site.settings.batches_per_request, site.settings.batches_per_run)
         with site.learner_tables() as tables, site.content_api() as content:
             catalogue = Catalogue(tables.batches, tables.batches_of_collections, content.collections, content.search)
-            planned = plan(
-                [request for request in held if request.key not in shared], catalogue, limits, force=params.force
-            )
+            planned = plan([request for request in held if request.key not in shared], catalogue, limits, force=params.force)
         self._tell(planned)
         if not params.dry_run:
             requests.mark_twins(shared)

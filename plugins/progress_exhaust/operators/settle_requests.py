@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.job_requests import BatchRun, RequestsHook
 
 TO_BE_RETRIED = "could not be made this time; it is tried again at the next run, up to three times"
-FAILED_STATES = ("failed", "upstream_failed")
 
 
 class SettleRequestsOperator(SiteOperator):
@@ -69,15 +68,11 @@ class SettleRequestsOperator(SiteOperator):
             remove_folder(store.run_folder(site.run_id))
             return
         for run in over:
-            remove_folder(
-                store.batch_folder(site.run_id, Batch(run.tag, run.request_id, "", run.batch_id, run.collection_id))
-            )
+            remove_folder(store.batch_folder(site.run_id, Batch(run.tag, run.request_id, "", run.batch_id, run.collection_id)))
 
     def _failed_tasks(self, context: "Context") -> list[str]:
         states = context["ti"].get_task_states(dag_id=context["dag"].dag_id, run_ids=[context["run_id"]])
-        return sorted(
-            task_id for tasks in states.values() for task_id, state in tasks.items() if state in FAILED_STATES
-        )
+        return sorted(task_id for tasks in states.values() for task_id, state in tasks.items() if state == "failed")
 
 
 def _in_words(run: "BatchRun") -> str:

@@ -1,13 +1,14 @@
 """What every task shares: the site's settings, the run's Params, and which errors a retry can mend."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import date
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from airflow.sdk import BaseOperator, Variable
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from progress_exhaust.errors import ClaimLostError, SetupError
 from progress_exhaust.settings import VARIABLE, Settings, nearest, parse_settings
@@ -114,14 +115,23 @@ def report_day(context: "Context", settings: Settings) -> date:
     return due.astimezone(ZoneInfo(settings.report_timezone)).date()
 
 
+@contextmanager
+def no_retry_mends() -> Iterator[None]:
+    """Fail the task at once for what an engineer has to mend; everything else is tried again."""
+    try:
+        yield
+    except (SetupError, ClaimLostError) as error:
+        raise AirflowFailException(str(error)) from None
+    except AirflowNotFoundException as error:
+        raise AirflowFailException(f"{error}: add the connection in Airflow; README.md lists them all") from None
+
+
 class SiteOperator(BaseOperator):
     """A task of this package: `work` does it."""
 
     def execute(self, context: "Context") -> Any:
-        try:
+        with no_retry_mends():
             return self.work(context, read_site(context), RunParams.of(context))
-        except (SetupError, ClaimLostError) as error:
-            raise AirflowFailException(str(error)) from None
 
     def work(self, context: "Context", site: Site, params: RunParams) -> Any:
         raise NotImplementedError

@@ -63,8 +63,7 @@ def _cells(column: Column, learners: Learners, defuse_formulas: bool) -> "pd.Ser
         return _written(cells, defuse_formulas)
     suspect = pc.match_substring_regex(pa.array(cells, pa.string()), text.SUSPECT).to_numpy(zero_copy_only=False)
     if suspect.any():
-        cells = cells.copy()
-        cells.loc[suspect] = [_written(cell, defuse_formulas) for cell in cells[suspect]]
+        cells = cells.mask(suspect, cells[suspect].map(lambda cell: _written(cell, defuse_formulas)))
     return cells
 
 

@@ -31,9 +31,7 @@ ROWS_READ_AHEAD = 500  # of each run, when they are merged
 BatchKey = tuple[str, str]  # collection id, batch id
 
 
-def write_runs(
-    scan: Iterable[tuple[str, str, Enrolment]], folders: Mapping[BatchKey, Path], *, rows_in_memory: int
-) -> None:
+def write_runs(scan: Iterable[tuple[str, str, Enrolment]], folders: Mapping[BatchKey, Path], *, rows_in_memory: int) -> None:
     """Write each batch's enrolments below its folder, as runs `00000.parquet`, … that are sorted by user id.
 
     Enrolments of other batches are passed over.

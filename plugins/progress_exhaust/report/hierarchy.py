@@ -5,6 +5,7 @@ a wrong type; only a tree that is none at all is an error.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -109,13 +110,14 @@ def is_nested_collection(node: Node) -> bool:
 def leaf_count(node: Node) -> int:
     """Return the node's leafNodesCount, else the number of different leaves in its tree."""
     stated = node.get("leafNodesCount")
-    if isinstance(stated, str) and stated.strip().isdecimal():
+    if isinstance(stated, str) and re.fullmatch("[0-9]{1,9}", stated):
         stated = int(stated)
     if isinstance(stated, float) and stated.is_integer():
         stated = int(stated)
     if isinstance(stated, int) and not isinstance(stated, bool) and stated >= 0:
         return stated
-    return len({leaf.get("identifier") for leaf in walk(node, below_leaves=False) if leaf is not node and is_leaf(leaf)})
+    leaves = (leaf.get("identifier") for leaf in walk(node, below_leaves=False) if leaf is not node and is_leaf(leaf))
+    return len({identifier for identifier in leaves if isinstance(identifier, str) and identifier})
 
 
 def is_leaf(node: Node) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -23,14 +24,14 @@ STANDARD = (
     Column("Batch Id", lambda learners: learners.batch.batch_id),
     Column("Batch Name", lambda learners: learners.facts.batch_name),
     Column("User UUID", lambda learners: learners.text("user_id")),
-    Column("User Name", lambda learners: learners.user_names()),
+    Column("User Name", Learners.user_names),
     Column("State", lambda learners: learners.text("state")),
     Column("District", lambda learners: learners.text("district")),
-    Column("Enrolment Date", lambda learners: learners.enrolment_dates()),
-    Column("Completion Date", lambda learners: learners.completion_dates()),
-    Column("Progress", lambda learners: learners.progress()),
-    Column("Certificate Status", lambda learners: learners.certificate_statuses()),
-    Column("Total Score", lambda learners: learners.total_scores()),
+    Column("Enrolment Date", Learners.enrolment_dates),
+    Column("Completion Date", Learners.completion_dates),
+    Column("Progress", Learners.progress),
+    Column("Certificate Status", Learners.certificate_statuses),
+    Column("Total Score", Learners.total_scores),
 )
 
 
@@ -46,6 +47,6 @@ def _own_columns(hierarchy: Hierarchy, named: bool) -> Iterator[Column]:
     for part in hierarchy.parts:
         title = f"{part.name} ({part.id})" if named else part.id
         if part.kind == "nested":
-            yield Column(f"{title} - Progress", lambda learners, part=part: learners.nested_progress(part))
+            yield Column(f"{title} - Progress", partial(Learners.nested_progress, nested=part))
         else:
-            yield Column(f"{title} - Score", lambda learners, part=part: learners.scores(part.id))
+            yield Column(f"{title} - Score", partial(Learners.scores, content_id=part.id))

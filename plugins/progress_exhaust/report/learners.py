@@ -81,6 +81,15 @@ class Attempt(NamedTuple):
     attempted_at: int | None  # milliseconds since 1970
 
 
+def completed_count(aggregates: Mapping[str, float] | None, agg: Mapping[str, int] | None) -> float | None:
+    """Return completedCount from the newer column, else from the older one; None where neither has a number."""
+    for values in (aggregates, agg):
+        count = (values or {}).get("completedCount")
+        if count is not None and isfinite(count):
+            return count
+    return None
+
+
 User = Mapping[str, str]  # the fields that the user cache has of a user
 
 
@@ -117,7 +126,7 @@ def make_part(page: Sequence[Enrolment], rules: Rules, sources: Sources) -> tupl
 
     Counts: enrolled, missing (from the user cache), reported, and left_out.<reason>.
     """
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter(enrolled=0, reported=0, missing=0)
     enrolled: list[Enrolment] = []
     for enrolment in page:
         if enrolment.counts:
@@ -143,7 +152,7 @@ def make_part(page: Sequence[Enrolment], rules: Rules, sources: Sources) -> tupl
     attempts: dict[str, list[dict[str, Any]]] = {user_id: [] for user_id in ids}
     if ids:
         for progress in sources.nested(ids):
-            if progress.completed is not None and isfinite(progress.completed):
+            if progress.completed is not None:
                 nested[progress.user_id].append({"id": progress.collection_id, "completed": progress.completed})
         for attempt in sources.attempts(ids):
             attempts[attempt.user_id].append(attempt._asdict())
@@ -157,8 +166,7 @@ def make_part(page: Sequence[Enrolment], rules: Rules, sources: Sources) -> tupl
                 "enrolled_text": [enrolment.enrolled_text for enrolment in kept],
                 "completed_at": [enrolment.completed_at for enrolment in kept],
                 "completed_contents": [
-                    sum(content_id not in rules.optional for content_id in enrolment.completed_ids)
-                    for enrolment in kept
+                    sum(content_id not in rules.optional for content_id in enrolment.completed_ids) for enrolment in kept
                 ],
                 "has_certificate": [enrolment.has_certificate for enrolment in kept],
                 "certificate_status": [enrolment.certificate_status for enrolment in kept],
@@ -173,7 +181,6 @@ def make_part(page: Sequence[Enrolment], rules: Rules, sources: Sources) -> tupl
 
 def _shown(user: User | None) -> User:
     return {} if user is None or user.get("status") == DELETED else user
-
 
 
 def pages(enrolments: Iterable[Enrolment], size: int) -> Iterator[list[Enrolment]]:

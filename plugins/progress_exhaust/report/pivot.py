@@ -1,5 +1,6 @@
 """From a part's facts to cells: the rules of the specification's "Columns", for one page of learners at a time."""
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cached_property
@@ -13,6 +14,8 @@ import pyarrow.compute as pc
 from progress_exhaust.report import text
 from progress_exhaust.report.hierarchy import Hierarchy, Part
 from progress_exhaust.report.request import Batch, BatchFacts
+
+_POINTS = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{1,100})?")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Learners:
         self.rules = rules
 
     def text(self, field: str) -> "pd.Series[str]":
-        return self.part[field].to_pandas().fillna("")
+        return _texts(self.part[field].fill_null("").to_pylist())
 
     def user_names(self) -> "pd.Series[str]":
         first, last = (self.text(field).map(text.clean).str.strip() for field in ("firstname", "lastname"))
@@ -66,7 +69,9 @@ class Learners:
         learner, progress = _flattened(self.part["nested"])
         chosen = pc.equal(progress.field("id"), nested.id).to_numpy(zero_copy_only=False)
         cells = np.full(len(self.part), "", dtype=object)
-        cells[learner[chosen]] = _percents(progress.field("completed").to_numpy(zero_copy_only=False)[chosen], nested.leaf_count or 0)
+        cells[learner[chosen]] = _percents(
+            progress.field("completed").to_numpy(zero_copy_only=False)[chosen], nested.leaf_count or 0
+        )
         return _texts(cells.tolist())
 
     def scores(self, content_id: str) -> "pd.Series[str]":
@@ -89,9 +94,10 @@ class Learners:
         learner, attempts = _flattened(self.part["attempts"])
         frame = pd.DataFrame({field.name: attempts.field(field.name).to_pandas() for field in attempts.type})
         frame["learner"] = learner
-        frame["score"] = [
-            attempt_score(total, grand) for total, grand in zip(frame["total_score"], frame["grand_total"], strict=True)
-        ]
+        frame["score"] = pd.Series(
+            [attempt_score(total, grand) for total, grand in zip(frame["total_score"], frame["grand_total"], strict=True)],
+            dtype=object,
+        )
         frame["rank"] = frame["score"].astype("float64").fillna(-np.inf)
         frame["attempted_at"] = frame["attempted_at"].astype("Int64").fillna(-(2**63))
         order = ["attempted_at", "attempt_id"]
@@ -106,11 +112,8 @@ def attempt_score(total_score: float | None, grand_total: str | None) -> Decimal
         return Decimal(repr(float(total_score)))
     if not isinstance(grand_total, str):
         return None
-    try:
-        points = Decimal(grand_total.partition("/")[0].strip())
-    except ArithmeticError:
-        return None
-    return points if isfinite(float(points)) else None
+    points = grand_total.partition("/")[0].strip()
+    return Decimal(points) if _POINTS.fullmatch(points) else None
 
 
 def _percents(completed: "np.ndarray[tuple[int], np.dtype[np.float64 | np.int64]]", leaf_count: int) -> "pd.Series[str]":

@@ -99,7 +99,10 @@ def twins(requests: Sequence[JobRequest]) -> dict[Key, str]:
 
 
 def named_batches(
-    request: JobRequest, batch_ids: Sequence[str], course_batches: Iterable[CourseBatch], collections: Mapping[str, Collection]
+    request: JobRequest,
+    batch_ids: Sequence[str],
+    course_batches: Iterable[CourseBatch],
+    collections: Mapping[str, Collection],
 ) -> list[Planned]:
     """Return the batches that a request names, in its order.
 

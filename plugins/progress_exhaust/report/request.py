@@ -143,7 +143,8 @@ def _batch_ids(ids: Any) -> tuple[str, ...]:
 
 def _search(search: Any) -> Wanted:
     request = search.get("request") if isinstance(search, dict) else None
-    filters = request.get("filters") if isinstance(request, dict) else None
+    request = request if isinstance(request, dict) else {}
+    filters = request.get("filters")
     if not isinstance(filters, dict) or not filters:
         raise RequestError("searchFilter must hold a request with filters")
     limit = request.get("limit")

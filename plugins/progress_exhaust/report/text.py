@@ -10,13 +10,11 @@ SUSPECT = r"[\x{00}-\x{1f}\x{7f}-\x{9f}]|^[^\p{L}\p{N}]"
 
 DIGITS = 400  # decimal digits that hold any float to its last one
 
-_CONTROLS = {**{code: None for code in (*range(0x20), *range(0x7F, 0xA0))}, 0x09: " ", 0x0A: " ", 0x0D: " "}
+_CONTROLS = {**dict.fromkeys((*range(32), *range(127, 160))), 0x09: " ", 0x0A: " ", 0x0D: " "}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _FORMULA = re.compile(r"[\s\ufeff\u200b]*[=+\-@＝＋－＠]")
-_PLAIN_NUMBER = re.compile(r"[\s\ufeff\u200b]*[+-]?\d+(\.\d+)?[\s\ufeff\u200b]*", re.ASCII)
-_TEXT_DATE = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d)(?::(\d\d)(?:[:.,](\d{1,9}))?)?\s?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII
-)
+_PLAIN_NUMBER = re.compile(r"[\s\ufeff\u200b]*[+-]?[0-9]+(\.[0-9]+)?")
+_TEXT_DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d)(?::(\d\d)(?:[:.,](\d{1,9}))?)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOUR_DECIMALS = Decimal("0.0001")
 
@@ -55,7 +53,7 @@ def timestamp(milliseconds: int) -> str:
 
 def text_date(text: str) -> str:
     """Write a text date in the report's format, in UTC; one that does not parse stays as it stands."""
-    match = _TEXT_DATE.fullmatch(text.strip())
+    match = _TEXT_DATE.fullmatch(text)
     if not match:
         return text
     day, minute, second, fraction, zone = match.groups()

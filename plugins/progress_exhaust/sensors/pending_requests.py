@@ -3,10 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowFailException
 
-from progress_exhaust.errors import SetupError
-from progress_exhaust.operators.site import RunParams, read_site
+from progress_exhaust.operators.site import RunParams, no_retry_mends, read_site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -16,14 +14,12 @@ class PendingRequestsSensor(BaseSensorOperator):
     """Succeeds once a request is pending; skips when none came within the setting `wait_seconds`."""
 
     def execute(self, context: "Context") -> Any:
-        # Before the poke: a sensor that may skip would turn a wrong setting into a skipped, green run.
-        try:
+        # Around the whole sensor, not in the poke: one that may skip would make a wrong setting a skipped, green run.
+        with no_retry_mends():
             self.site = read_site(context)
             self.run_params = RunParams.of(context)
-        except SetupError as error:
-            raise AirflowFailException(str(error)) from None
-        self.timeout = self.site.settings.wait_seconds
-        return super().execute(context)
+            self.timeout = self.site.settings.wait_seconds
+            return super().execute(context)
 
     def poke(self, context: "Context") -> bool:
         if self.run_params.batch_ids or self.run_params.force:

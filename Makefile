@@ -1,0 +1,61 @@
+# What a user runs. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PY := $(VENV)/bin/python
+
+# Airflow's own home for this clone: SQLite metadata, logs. Set AIRFLOW_HOME to use another.
+export AIRFLOW_HOME ?= $(CURDIR)/.airflow
+export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags
+export AIRFLOW__CORE__PLUGINS_FOLDER := $(CURDIR)/plugins
+export AIRFLOW__CORE__LOAD_EXAMPLES := False
+
+.PHONY: help env demo demo-data run up down services test check lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(VENV)/.installed ## make the Python environment (.venv), from the pinned list
+
+$(VENV)/.installed: requirements.txt
+	@for python in $${PYTHON:-} python3.12 python3.11 python3; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then \
+	    echo "environment: $$("$$python" --version), packages of requirements.txt …"; \
+	    "$$python" -m venv --clear $(VENV) && \
+	    $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt && \
+	    touch $@ && exit 0 || exit 1; \
+	  fi; \
+	done; \
+	echo "Python 3.11 or 3.12 with venv is needed (Debian: sudo apt-get install python3 python3-venv), or set PYTHON=…" >&2; exit 1
+
+services: env ## start Cassandra, Postgres, Redis and the content API on 127.0.0.1
+	@$(PY) dev/services.py start
+
+demo: services ## turn sample requests into zips, once, and show them
+	@$(PY) dev/demo.py
+
+demo-data: services ## submit new requests for the next demo
+	@$(PY) dev/demo.py --submit
+
+run: env ## run the DAG once against the environment's connections; CONF='{"request_ids": ["…"]}' passes Params
+	@$(PY) dev/run_once.py
+
+up: services ## start Airflow's scheduler, dag processor and API server on 127.0.0.1
+	@$(PY) dev/airflow_servers.py start
+
+down: ## stop Airflow and the services
+	@if [ -x $(PY) ]; then $(PY) dev/airflow_servers.py stop; $(PY) dev/services.py stop; fi
+
+check: env ## lint, types, import rules
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+test: check ## set up all that is needed, run every check and every test
+	@$(PY) -m pytest
+
+lock: ## pin requirements.in anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  requirements.in --output-file requirements.txt
