@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 POOL_SLOTS = 4
+LOG_LEVELS = "airflow.task.operators.progress_exhaust=INFO py.warnings=ERROR airflow.sdk.definitions.dag=ERROR"
 
 
 def main() -> int:
@@ -33,7 +34,8 @@ def run(conf: dict[str, Any]) -> str:
     """Run the DAG once; return the state that the run ended in."""
     # A person waits for it: an error is tried again soon, and the DAG's own words are all that is told.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("AIRFLOW__LOGGING__NAMESPACE_LEVELS", "airflow.task.operators.progress_exhaust=INFO")
+    os.environ.setdefault("AIRFLOW__LOGGING__NAMESPACE_LEVELS", LOG_LEVELS)
+    os.environ.setdefault("AIRFLOW__LOGGING__LOG_FORMAT", "%(asctime)s %(message)s")
     os.environ.setdefault("PROGRESS_EXHAUST_RETRIES", "2")
     os.environ.setdefault("PROGRESS_EXHAUST_RETRY_DELAY_SECONDS", "5")
     from airflow.dag_processing.dagbag import DagBag

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 if __name__ == "__main__":
     # Run as a file, Python looks for modules in dev/, where a folder is called cassandra: look in the project instead.
@@ -29,6 +30,8 @@ __all__ = ["ServiceError", "Settings", "apply_schema", "create_database", "envir
 DEFAULT_PORT_BASE = 19000
 PORT_STEP = 20
 START_TIMEOUT_SECONDS = 120
+# Named, the protocol's version is not found out anew, with two warnings, by each task.
+CASSANDRA_EXTRA = quote(json.dumps({"protocol_version": 5}))
 
 
 def start() -> None:
@@ -91,7 +94,7 @@ def environment() -> dict[str, str]:
     settings = Settings.from_environment()
     connections = {
         "REQUESTS": f"{Postgres(settings).uri}/sunbird",
-        "CASSANDRA": f"cassandra://127.0.0.1:{settings.port('cassandra')}",
+        "CASSANDRA": f"cassandra://127.0.0.1:{settings.port('cassandra')}/?__extra__={CASSANDRA_EXTRA}",
         "USERS": f"redis://127.0.0.1:{settings.port('redis')}",
         "CONTENT": f"http://127.0.0.1:{settings.port('content')}",
     }

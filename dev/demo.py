@@ -1,0 +1,82 @@
+"""The demo: sample data in the services, one run of the DAG, and what each requester gets.
+
+    python dev/demo.py             the sample requests, the first time; whatever is pending, later
+    python dev/demo.py --submit    submit the sample requests again, as new ones, for the next demo
+"""
+
+import os
+import sys
+import zipfile
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    # Run as a file, Python looks for modules in dev/, where a folder is called cassandra: look in the project instead.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import psycopg2
+
+from dev import run_once, services
+from dev.load import Places, load_part, submit
+from dev.world import sample_world
+
+LINES_SHOWN = 6
+REQUESTS = """
+SELECT request_id, status, download_urls, err_message FROM job_request
+WHERE job_id = 'progress-exhaust' ORDER BY dt_job_completed DESC NULLS FIRST, request_id LIMIT 12
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the demo, or submit its requests again; return the exit status."""
+    settings = services.Settings.from_environment()
+    os.environ.update(services.environment())
+    os.environ["PROGRESS_EXHAUST_DEV_CONTENT_DATA"] = str(settings.data / "content")
+    places = Places.from_environment()
+    with closing(psycopg2.connect(places.requests)) as pg:
+        if arguments == ["--submit"]:
+            requests = sample_world(requested_at=datetime.now(UTC)).requests
+            submit(pg, requests)
+            print(f"{len(requests)} requests are submitted: make demo")
+            return 0
+        print("Sample data: five collections, seven batches, all kinds of learner", flush=True)
+        world = sample_world()
+        known = fetch(pg, "SELECT request_id FROM job_request WHERE request_id = %s", [world.requests[0]["request_id"]])
+        load_part(places, replace(world, requests=[]) if known else world, 0, 1)
+        print("One run of the DAG:", flush=True)
+        state = run_once.run({})
+        print(f"The run ended: {state}\n")
+        show(fetch(pg, REQUESTS), settings.data / "reports")
+    print("\nThe services go on: `make demo-data` submits new requests, `make up` starts Airflow, `make down` stops it all.")
+    return 0 if state == "success" else 1
+
+
+def fetch(pg: Any, statement: str, values: list[str] | None = None) -> list[Any]:
+    with pg, pg.cursor() as cursor:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
+
+
+def show(requests: list[Any], container: Path) -> None:
+    """Print each request's outcome, where its files are, and how one csv begins."""
+    files = []
+    for request_id, status, urls, message in requests:
+        print(f"{request_id}  {status:<10} {message or ''}")
+        for url in urls or ():
+            files.append(container / url)
+            print(f"    {files[-1]}")
+    if files:
+        with zipfile.ZipFile(files[0]) as package, package.open(package.namelist()[0]) as csv:
+            print(f"\n{package.namelist()[0]} begins:")
+            for line in csv.read().decode().splitlines()[:LINES_SHOWN]:
+                print(f"    {line}")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (services.ServiceError, psycopg2.Error) as error:
+        sys.exit(f"demo: {error}")
