@@ -1,7 +1,7 @@
 """The demo: sample data in the services, one run of the DAG, and what each requester gets.
 
-    python dev/demo.py             the sample requests, the first time; whatever is pending, later
-    python dev/demo.py --submit    submit the sample requests again, as new ones, for the next demo
+python dev/demo.py             the sample requests, the first time; whatever is pending, later
+python dev/demo.py --submit    submit the sample requests again, as new ones, for the next demo
 """
 
 import os

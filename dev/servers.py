@@ -28,7 +28,9 @@ from urllib.request import urlopen
 from dev.machine import ServiceError, find_java, find_postgres, run, succeeds
 
 HERE = Path(__file__).resolve().parent
-OFFSETS = {"cassandra": 0, "cassandra storage": 1, "cassandra JMX": 2, "postgres": 3, "redis": 4, "content": 5}
+OFFSETS = {
+    "cassandra": 0, "cassandra storage": 1, "cassandra JMX": 2, "postgres": 3, "redis": 4, "content": 5, "airflow": 6,
+}  # fmt: skip
 STOP_TIMEOUT_SECONDS = 15
 PG_USER = "progress_exhaust"
 JVM_PROFILES = {

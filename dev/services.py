@@ -112,11 +112,12 @@ def create_database(name: str) -> str:
 def choose_ports(settings: Settings, missing: list[Service]) -> None:
     """Settle on ports that are free for what is to be started, and remember them in the data folder."""
     remembered = int(settings.port_file.read_text()) if settings.port_file.exists() else None
-    running = len(missing) < len(OFFSETS) - 2
+    running = len(missing) < len(all_services(settings))
     base = settings.port_base or remembered or DEFAULT_PORT_BASE
     if running and base != remembered:
         raise ServiceError(f"The services run on port base {remembered}: stop them before changing it to {base}")
-    names = [name for name in OFFSETS if name.split()[0] in {service.name for service in missing}]
+    wanted = {service.name for service in missing} | (set() if remembered else {"airflow"})
+    names = [name for name in OFFSETS if name.split()[0] in wanted]
     while taken := [base + OFFSETS[name] for name in names if not is_free(base + OFFSETS[name])]:
         if running or settings.port_base or base + 2 * PORT_STEP > 65535:
             how = "stop the services and start them again" if running else "choose another PROGRESS_EXHAUST_DEV_PORT_BASE"

@@ -110,5 +110,5 @@ class StageOperator(SiteOperator):
             raise
         seconds = monotonic() - started
         requests.record(batch, stage=stage, state=self.state_after, counts=counts, seconds=seconds)
-        self.log.info("%s: %s in %.1f s", batch, in_words(counts) or "done", seconds)
+        self.log.info("%s: %s: %s in %.1f s", batch, stage, in_words(counts) or "done", seconds)
         return counts

@@ -1,0 +1,163 @@
+"""Airflow's own servers over the services: API server, scheduler with LocalExecutor, dag processor; on 127.0.0.1.
+
+    python dev/airflow_servers.py start | stop | env
+
+Their metadata is a database of the services' Postgres. `airflow standalone` would leave orphans behind: each server is
+started by itself here, and stopped by its pid, with what it started.
+"""
+
+import json
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Run as a file, Python looks for modules in dev/, where a folder is called cassandra: look in the project instead.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from dev import services
+from dev.machine import ServiceError, run
+from dev.run_once import POOL_SLOTS
+from dev.servers import Service, Settings
+
+PROJECT = Path(__file__).resolve().parent.parent
+AIRFLOW = str(Path(sys.executable).with_name("airflow"))
+START_TIMEOUT_SECONDS = 90
+USER = "admin"
+
+
+class AirflowServer(Service):
+    """One of Airflow's servers."""
+
+    name = "airflow"  # whose port is the API server's
+
+    def __init__(self, settings: Settings, *words: str) -> None:
+        super().__init__(settings)
+        self.words = words
+        self.log = settings.data / f"airflow-{words[0]}.log"
+        self.pid_file = settings.data / f"airflow-{words[0]}.pid"
+
+    def command(self) -> list[str]:
+        return [AIRFLOW, *self.words]
+
+    def answers(self) -> bool:
+        """Only the API server has a port to ask; the other two say in its health answer that they are there."""
+        return self.ask(b"GET /api/v2/monitor/health HTTP/1.0\r\n\r\n", b"HTTP/1.1 200")
+
+    def stop(self) -> bool:
+        """End the server, then whatever of its process group is left."""
+        pid = self.pid()
+        stopped = super().stop()
+        if pid is not None:
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        return stopped
+
+
+def all_servers(settings: Settings) -> list[AirflowServer]:
+    port = str(settings.port("airflow")) if settings.port_file.exists() else "0"
+    return [
+        AirflowServer(settings, "api-server", "--host", "127.0.0.1", "--port", port, "--workers", "1"),
+        AirflowServer(settings, "dag-processor"),
+        AirflowServer(settings, "scheduler", "--skip-serve-logs"),
+    ]
+
+
+def environment() -> dict[str, str]:
+    """Return all that Airflow's servers, and its command line beside them, need."""
+    settings = Settings.from_environment()
+    keys = settings.data / "airflow-keys.json"
+    if not keys.exists():
+        made = {name: urlsafe_b64encode(secrets.token_bytes(32)).decode() for name in ("fernet", "jwt", "session")}
+        with os.fdopen(os.open(keys, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            json.dump(made, file)
+    secret = json.loads(keys.read_text())
+    metadata = services.create_database("airflow").replace("postgresql://", "postgresql+psycopg2://")
+    url = f"http://127.0.0.1:{settings.port('airflow')}"
+    return services.environment() | {
+        "AIRFLOW_HOME": str(settings.data / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(2 * POOL_SLOTS),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(settings.data / "airflow-passwords.json"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__FERNET_KEY": secret["fernet"],
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__SECRET_KEY": secret["session"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": secret["jwt"],
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata,
+    }
+
+
+def password() -> str:
+    """Return the admin's password, made up at the first start."""
+    file = Path(environment()["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+    if not file.exists():
+        with os.fdopen(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600), "w") as target:
+            json.dump({USER: secrets.token_urlsafe(9)}, target)
+    return str(json.loads(file.read_text())[USER])
+
+
+def start() -> None:
+    """Start what is not running; return once the API server answers."""
+    settings = Settings.from_environment()
+    os.environ.update(environment())
+    words = password()
+    servers = all_servers(settings)
+    missing = [server for server in servers if server.pid() is None]
+    if missing:
+        print("airflow    preparing its database …", flush=True)
+        run(AIRFLOW, "db", "migrate")
+        run(AIRFLOW, "pools", "set", "progress_exhaust", str(POOL_SLOTS), "batches at work at a time")
+    for server in missing:
+        server.spawn()
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while not servers[0].answers():
+        for server in servers:
+            if server.pid() is None:
+                raise ServiceError(f"airflow {server.words[0]} ended while starting:\n{server.end_of_log()}")
+        if time.monotonic() > deadline:
+            raise ServiceError(f"Airflow does not answer: see {settings.data}/airflow-*.log")
+        time.sleep(0.2)
+    print(f"airflow    ready: {os.environ['AIRFLOW__API__BASE_URL']}  user {USER}  password {words}")
+
+
+def stop() -> None:
+    """Stop what this data folder started, the scheduler first, so that nothing new is begun."""
+    for server in reversed(all_servers(Settings.from_environment())):
+        print(f"airflow    {server.words[0]} {'stopped' if server.stop() else 'was not running'}", flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one of the commands; return the exit status."""
+    match arguments:
+        case ["start"]:
+            start()
+        case ["stop"]:
+            stop()
+        case ["env"]:
+            for name, value in environment().items():
+                print(f"export {name}={shlex.quote(value)}")
+        case _:
+            print("usage: python dev/airflow_servers.py start|stop|env", file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ServiceError, subprocess.SubprocessError) as error:
+        sys.exit(f"error: {error}")
