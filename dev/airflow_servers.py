@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -55,10 +56,8 @@ class AirflowServer(Service):
         pid = self.pid()
         stopped = super().stop()
         if pid is not None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         return stopped
 
 

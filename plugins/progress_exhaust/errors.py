@@ -3,6 +3,7 @@
 ProgressExhaustError
 ├── RequestError   the request itself: no retry helps; the request is FAILED in these words
 ├── SetupError     the site: a setting, connection, table or column; an engineer mends it, no retry does
+├── OverLimitError the batch has to wait for the next run; nothing is wrong
 ├── SourceError    a system that does not answer as it should; Airflow retries the task
 └── ClaimLostError another run holds the request: stop, publish nothing
 
@@ -17,6 +18,10 @@ class ProgressExhaustError(Exception):
 
 class RequestError(ProgressExhaustError):
     """The request can never be met as it stands."""
+
+
+class OverLimitError(ProgressExhaustError):
+    """The batch waits for the next run."""
 
 
 class SetupError(ProgressExhaustError):

@@ -84,6 +84,14 @@ class Settings(BaseModel):
         description="more users missing from the cache than this, in a batch over 100, fail the extract",
     )
     batches_per_request: int = Field(20, ge=1, description="most batches that one request may name")
+    batches_per_channel: int = Field(30, ge=1, description="most batches of one requesting org in one run")
+    bytes_per_channel: int = Field(
+        2**30, ge=1, description="bytes of packages of one requesting org after which its further batches wait for the next run"
+    )
+    batch_number: int | None = Field(None, description="take only requests with this batch_number; none: all of them")
+    abandoned_after_hours: float = Field(
+        24, gt=0, description="how old a PROCESSING request is that no run of ours holds before it counts as left behind"
+    )
     batches_per_run: int = Field(1000, ge=1, le=1000, description="most batches of one run; the rest waits for the next")
     wait_seconds: int = Field(0, ge=0, description="how long a run waits for a first request before it is skipped")
     learners_per_part: int = Field(5000, ge=1, description="learners that a stage holds in memory at a time")

@@ -5,19 +5,23 @@ write to job_request names this run's claim; where that is lost, ClaimLostError 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg2
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
-from progress_exhaust.report.request import Batch, JobRequest
+from progress_exhaust.report.request import Batch, JobRequest, object_key_ending
 from progress_exhaust.sql import job_requests as sql
 
 Key = tuple[str, str]  # tag, request id
+
+DIED_TOO_OFTEN = "The report could not be made: three attempts were broken off. Ask for it again"
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,45 @@ class BatchRun:
     request_id: str
     batch_id: str
     collection_id: str
+    channel: str
     stage: str
-    state: str  # waiting, running, done, refused or failed
-    counts: Mapping[str, int] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    size_bytes: int | None = None
-    object_key: str | None = None
-    error: str | None = None
+    state: str  # waiting, running, done, deferred, refused or failed
+    counts: Mapping[str, int]
+    seconds: Mapping[str, float]  # by stage
+    size_bytes: int | None
+    object_key: str | None
+    error: str | None
+
+    @property
+    def batch(self) -> Batch:
+        return Batch(self.tag, self.request_id, self.channel, self.batch_id, self.collection_id)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which requests a run may claim."""
+
+    most: int
+    day: date  # of the run's reports: with force, its finished requests too
+    abandoned_before: datetime  # PROCESSING that nobody of ours holds, submitted before this, is free
+    request_ids: Sequence[str] = ()  # only these; none named: all
+    batch_number: int | None = None  # only this part of the queue
+    submitted_before: datetime | None = None
+    dead_runs: Sequence[str] = ()
+    force: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """Return the statements' parameters; job_request's timestamps are UTC without saying so."""
+        return {
+            "most": self.most,
+            "day_ending": object_key_ending(self.day),
+            "abandoned_before": _naive_utc(self.abandoned_before),
+            "request_ids": list(self.request_ids) or None,
+            "batch_number": self.batch_number,
+            "submitted_before": self.submitted_before and _naive_utc(self.submitted_before),
+            "dead_runs": list(self.dead_runs),
+            "force": self.force,
+        }
 
 
 class RequestsHook(PostgresHook):
@@ -77,58 +113,72 @@ class RequestsHook(PostgresHook):
 
     # The queue
 
-    def count_pending(self, request_ids: Sequence[str] | None = None) -> int:
-        with self._transaction() as cursor:
-            self._run(cursor, sql.COUNT_PENDING, {"request_ids": request_ids})
-            return int(cursor.fetchone()[0])
-
     def holding_runs(self) -> list[str]:
         """Return the other runs that hold a request."""
         with self._transaction() as cursor:
             self._run(cursor, sql.HOLDING_RUNS, {"run_id": self.run_id})
             return [run_id for (run_id,) in cursor.fetchall()]
 
-    def claim(
-        self, *, most: int, dead_runs: Sequence[str], request_ids: Sequence[str] | None = None, force: bool = False
-    ) -> list[JobRequest]:
-        """Claim what is pending or held by a dead run; return all that this run holds, the oldest first."""
+    def count_pending(self, selection: Selection) -> int:
         with self._transaction() as cursor:
-            self._run(
-                cursor,
-                sql.LOCK_PENDING,
-                {"most": most, "dead_runs": list(dead_runs), "request_ids": request_ids, "force": force},
-            )
+            self._run(cursor, sql.COUNT_PENDING, selection.values())
+            return int(cursor.fetchone()[0])
+
+    def pending(self, selection: Selection) -> list[JobRequest]:
+        """Return what a claim would take, and take nothing: a dry run's view."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.PENDING, selection.values())
+            return [_job_request(row) for row in cursor.fetchall()]
+
+    def claim(self, selection: Selection) -> list[JobRequest]:
+        """Claim what is pending; return all that this run holds, the oldest first."""
+        with self._transaction() as cursor:
+            values = selection.values()
+            self._run(cursor, sql.LOCK_PENDING, values)
             locked = _keys(cursor.fetchall())
-            self._run(cursor, sql.RELEASE_DEAD, {"dead_runs": list(dead_runs), **locked})
-            self._run(cursor, sql.TAKE, {"run_id": self.run_id, **locked})
-            self._run(cursor, sql.START, _keys(cursor.fetchall()))
+            self._run(cursor, sql.COUNT_DEATHS, values | locked)
+            self._run(cursor, sql.RELEASE_DEAD, values | locked)
+            message = self._fitting(cursor, DIED_TOO_OFTEN)
+            self._run(cursor, sql.FAIL_EXHAUSTED, {"message": message} | locked)
+            exhausted = set(cursor.fetchall())
+            self._take(cursor, [key for key in zip(locked["tags"], locked["ids"], strict=True) if key not in exhausted])
             return self._held(cursor, twins=True)
+
+    def retake(self) -> dict[str, str]:
+        """Take again what this run held and left unfinished: its tasks were cleared.
+
+        Returns the request ids that other runs hold by now, and the holders.
+        """
+        with self._transaction() as cursor:
+            self._run(cursor, sql.UNFINISHED_CLAIMS, {"run_id": self.run_id})
+            keys = cursor.fetchall()
+            self._take(cursor, keys)
+            self._run(cursor, sql.HOLDERS, _keys(keys))
+            return {request_id: run_id for request_id, run_id in cursor.fetchall() if run_id != self.run_id}
 
     def held(self, *, twins: bool = True) -> list[JobRequest]:
         """Return what this run holds, the oldest first; twins: also those that only share another's outcome."""
         with self._transaction() as cursor:
             return self._held(cursor, twins)
 
-    def pending(self, *, most: int, request_ids: Sequence[str] | None = None, force: bool = False) -> list[JobRequest]:
-        """Return what a claim would take, and take nothing: a dry run's view."""
-        with self._transaction() as cursor:
-            self._run(cursor, sql.PENDING, {"most": most, "request_ids": request_ids, "force": force})
-            return [_job_request(row) for row in cursor.fetchall()]
-
     def mark_twins(self, twins: Mapping[Key, str]) -> None:
         """Let each of these requests share the outcome of the request with that id."""
         with self._transaction() as cursor:
+            self._run(cursor, sql.FORGET_TWINS, {"run_id": self.run_id})
             for (tag, request_id), twin_of in twins.items():
                 values = {"tag": tag, "request_id": request_id, "run_id": self.run_id, "twin_of": twin_of}
                 self._run(cursor, sql.MARK_TWIN, values)
 
     # One batch
 
-    def list_batches(self, batches: Iterable[Batch]) -> None:
-        """Enter the batches of this run in the ledger."""
+    def list_batches(self, to_make: Iterable[Batch], deferred: Iterable[Batch]) -> None:
+        """Enter the run's batches in the ledger: those that it makes, and those that its requests have to wait for."""
+        states = [*((batch, "waiting") for batch in to_make), *((batch, "deferred") for batch in deferred)]
         with self._transaction() as cursor:
-            for batch in batches:
-                self._run(cursor, sql.LIST_BATCH, self._of(batch) | {"collection_id": batch.collection_id})
+            keys = _keys({(batch.tag, batch.request_id) for batch, _ in states})
+            self._run(cursor, sql.FORGET_LIST, {"run_id": self.run_id} | keys)
+            for batch, state in states:
+                self._run(cursor, sql.LIST_BATCH, self._of(batch) | {"state": state})
 
     def hold(self, batch: Batch) -> None:
         """Make sure that this run holds the batch's request, taking it again where it is free.
@@ -138,17 +188,10 @@ class RequestsHook(PostgresHook):
         if not batch.request_id:
             return
         with self._transaction() as cursor:
-            if self._holder(cursor, batch) == self.run_id:
-                return
-            self._run(cursor, sql.RUN_CLAIMS, self._of(batch))
-            keys = cursor.fetchall() or [(batch.tag, batch.request_id)]
-            for tag, request_id in keys:
-                self._run(cursor, sql.LOCK_REQUEST, {"tag": tag, "request_id": request_id})
-            self._run(cursor, sql.TAKE, {"run_id": self.run_id, **_keys(keys)})
-            taken = cursor.fetchall()
-            if (batch.tag, batch.request_id) not in taken:
-                raise self._lost(cursor, batch)
-            self._run(cursor, sql.START, _keys(taken))
+            if self._holder(cursor, batch) != self.run_id:
+                self._run(cursor, sql.RUN_CLAIMS, self._of(batch))
+                if batch.request_key not in self._take(cursor, cursor.fetchall()):
+                    raise self._lost(cursor, batch)
 
     @contextmanager
     def pinned(self, batch: Batch) -> Iterator[None]:
@@ -168,6 +211,7 @@ class RequestsHook(PostgresHook):
         state: str,
         counts: Mapping[str, int] | None = None,
         seconds: float | None = None,
+        size_bytes: int | None = None,
         error: str | None = None,
     ) -> None:
         """Write down in the ledger where a batch stands."""
@@ -176,6 +220,7 @@ class RequestsHook(PostgresHook):
             "state": state,
             "counts": json.dumps(counts or {}),
             "seconds": json.dumps({} if seconds is None else {stage: round(seconds, 3)}),
+            "size_bytes": size_bytes,
             "error": error,
         }
         with self._transaction() as cursor:
@@ -230,9 +275,8 @@ class RequestsHook(PostgresHook):
         with self._transaction() as cursor:
             self._run(cursor, sql.LOCK_REQUEST, {"tag": tag, "request_id": request_id})
             (processed,) = cursor.fetchone() or (None,)
-            longest = self._columns(cursor).get("err_message")
-            shortened = message if longest is None or len(message) <= longest else message[: longest - 1] + "…"
-            self._end(cursor, sql.FAIL, "FAILED", tag, request_id, message=shortened, processed=processed)
+            message = self._fitting(cursor, message)
+            self._end(cursor, sql.FAIL, "FAILED", tag, request_id, message=message, processed=processed)
 
     def give_back(self, tag: str, request_id: str) -> None:
         """SUBMITTED again, for the next run."""
@@ -246,7 +290,37 @@ class RequestsHook(PostgresHook):
             self._run(cursor, sql.RUN_BATCHES, {"run_id": self.run_id})
             return [BatchRun(*row) for row in cursor.fetchall()]
 
+    def outcomes(self) -> Counter[str]:
+        """Return how many requests of this run ended how; twins are counted as `duplicate` too."""
+        counts: Counter[str] = Counter()
+        with self._transaction() as cursor:
+            self._run(cursor, sql.OUTCOMES, {"run_id": self.run_id})
+            for outcome, is_twin, number in cursor.fetchall():
+                counts[outcome] += number
+                counts["duplicate"] += number if is_twin else 0
+        return counts
+
+    def channel_bytes(self, batch: Batch) -> int:
+        """Return how much this run has published for the batch's channel, in bytes, the batch itself left out."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.CHANNEL_BYTES, self._of(batch))
+            return int(cursor.fetchone()[0])
+
     # Inside a transaction
+
+    def _take(self, cursor: Any, keys: Iterable[Key]) -> list[Key]:
+        """Hold those of these requests that no living run holds; return them."""
+        wanted = _keys(keys)
+        self._run(cursor, sql.LOCK_REQUESTS, wanted)
+        self._run(cursor, sql.TAKE, {"run_id": self.run_id} | wanted)
+        taken: list[Key] = cursor.fetchall()
+        self._run(cursor, sql.START, _keys(taken))
+        return taken
+
+    def _fitting(self, cursor: Any, message: str) -> str:
+        """Shorten a message to what the site's err_message takes: a long one must not fail the update."""
+        longest = self._columns(cursor).get("err_message")
+        return message if longest is None or len(message) <= longest else message[: longest - 1] + "…"
 
     def _succeed(self, cursor: Any, tag: str, request_id: str, processed: list[Mapping[str, Any]]) -> None:
         urls = [str(entry["filePath"]) for entry in processed if str(entry.get("filePath") or "").endswith(".zip")]
@@ -278,7 +352,7 @@ class RequestsHook(PostgresHook):
         return dict(cursor.fetchall())
 
     def _of(self, batch: Batch) -> dict[str, Any]:
-        return {"tag": batch.tag, "request_id": batch.request_id, "batch_id": batch.batch_id, "run_id": self.run_id}
+        return batch.to_dict() | {"run_id": self.run_id}
 
     def _run(self, cursor: Any, statement: str, values: Mapping[str, Any] | None = None) -> None:
         cursor.execute(statement.format(job_request=self._job_request, ledger=self._ledger), values)
@@ -307,6 +381,10 @@ class RequestsHook(PostgresHook):
 def _keys(rows: Iterable[Key]) -> dict[str, list[str]]:
     rows = list(rows)
     return {"tags": [tag for tag, _ in rows], "ids": [request_id for _, request_id in rows]}
+
+
+def _naive_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _first_line(error: Exception) -> str:

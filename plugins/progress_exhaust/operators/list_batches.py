@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from progress_exhaust.errors import SetupError
+from progress_exhaust.operators.selection import dead_runs, selection
 from progress_exhaust.operators.site import RunParams, Site, SiteOperator
 from progress_exhaust.operators.stage import FACTS_FILE
 
@@ -23,9 +24,10 @@ class ListBatchesOperator(SiteOperator):
         from progress_exhaust.report.plan import Catalogue, Limits, plan, twins
 
         requests = site.requests()
-        held = self._requests(requests, site, params)
+        held = self._requests(context, requests, site, params)
         shared = twins(held)
-        limits = Limits(site.settings.batches_per_request, site.settings.batches_per_run)
+        settings = site.settings
+        limits = Limits(settings.batches_per_request, settings.batches_per_channel, settings.batches_per_run)
         with site.learner_tables() as tables, site.content_api() as content:
             catalogue = Catalogue(tables.batches, tables.batches_of_collections, content.collections, content.search)
             planned = plan([request for request in held if request.key not in shared], catalogue, limits, force=params.force)
@@ -36,15 +38,15 @@ class ListBatchesOperator(SiteOperator):
         self._leave_facts(site, planned)
         return [batch.to_dict() for batch, _ in planned.to_make]
 
-    def _requests(self, requests: "RequestsHook", site: Site, params: RunParams) -> "list[JobRequest]":
+    def _requests(self, context: "Context", requests: "RequestsHook", site: Site, params: RunParams) -> "list[JobRequest]":
         from progress_exhaust.report.request import JobRequest
 
         if params.batch_ids:
             data = json.dumps({"batchFilter": list(params.batch_ids)})
             return [JobRequest("", "", data, "", "", None, None, ())]
         if params.dry_run:
-            most, ids = site.settings.batches_per_run, list(params.request_ids) or None
-            return requests.pending(most=most, request_ids=ids, force=params.force)
+            return requests.pending(selection(context, site, params, dead_runs(context, site)))
+        requests.retake()
         return requests.held()
 
     def _tell(self, planned: "Plan") -> None:
@@ -54,8 +56,8 @@ class ListBatchesOperator(SiteOperator):
             self.log.warning("Request %s: FAILED: %s", request_id, message)
         for request in planned.finished:
             self.log.info("Request %s: SUCCESS: its batches were all made before", request.request_id)
-        for request in planned.deferred:
-            self.log.info("Request %s: waits for the next run, this one is full", request.request_id)
+        for batch, _ in planned.deferred:
+            self.log.info("Waits for the next run, by a limit of the settings: %s", batch)
         for batch, _ in planned.to_make:
             self.log.info("To make: %s", batch)
 
@@ -64,9 +66,7 @@ class ListBatchesOperator(SiteOperator):
             requests.fail(tag, request_id, message)
         for request in planned.finished:
             requests.succeed(request)
-        for request in planned.deferred:
-            requests.give_back(request.tag, request.request_id)
-        requests.list_batches([batch for batch, _ in planned.to_make])
+        requests.list_batches([batch for batch, _ in planned.to_make], [batch for batch, _ in planned.deferred])
 
     def _leave_facts(self, site: Site, planned: "Plan") -> None:
         from progress_exhaust.hooks.report_store import write_marker

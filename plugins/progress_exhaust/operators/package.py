@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from progress_exhaust.errors import OverLimitError
 from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, StageOperator, Work
 
 
@@ -23,7 +24,15 @@ class PackageOperator(StageOperator):
             if work.params.dry_run:
                 self.log.info("Dry run: %s is made, %s bytes, and not published", key, f"{size_bytes:,}")
             else:
+                self._check_limit(work, size_bytes)
                 with work.requests.pinned(work.batch):
                     work.site.store().publish(package, key)
+                work.requests.record(work.batch, stage="package", state="running", size_bytes=size_bytes)
         work.leave(PACKAGE_FILE, {"key": key, "size_bytes": size_bytes})
         return {"package_bytes": size_bytes}
+
+    def _check_limit(self, work: Work, size_bytes: int) -> None:
+        """Let the batch wait where its org has had its share of this run; an org's first batch never waits."""
+        most, made = work.site.settings.bytes_per_channel, work.requests.channel_bytes(work.batch)
+        if work.batch.request_id and made and made + size_bytes > most:
+            raise OverLimitError(f"its org has {made:,} bytes of this run, of the {most:,} that bytes_per_channel allows")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from progress_exhaust.errors import ClaimLostError, RequestError, SetupError
+from progress_exhaust.errors import ClaimLostError, OverLimitError, RequestError, SetupError
 from progress_exhaust.operators.site import RunParams, Site, SiteOperator, in_words, report_day
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ class StageOperator(SiteOperator):
         except RequestError as error:
             self.log.warning("%s can never be made: %s", batch, error)
             requests.record(batch, stage=stage, state="refused", error=str(error))
+            raise AirflowSkipException(str(error)) from None
+        except OverLimitError as error:
+            self.log.info("%s waits for the next run: %s", batch, error)
+            requests.record(batch, stage=stage, state="deferred", error=str(error))
             raise AirflowSkipException(str(error)) from None
         except ClaimLostError:
             raise

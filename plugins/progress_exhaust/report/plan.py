@@ -1,5 +1,6 @@
 """Which batches a request's files are made of, and why a request can never be met (data model, section 1)."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,9 +28,10 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one request, and one run, may ask for; in batches."""
+    """How many batches one request may ask for, and how many one run makes, for one requesting org and in all."""
 
     per_request: int
+    per_channel: int
     per_run: int
 
 
@@ -40,7 +42,7 @@ class Plan:
     to_make: list[Planned] = field(default_factory=list)
     refused: dict[Key, str] = field(default_factory=dict)  # can never be met: why, in words for the requester
     finished: list[JobRequest] = field(default_factory=list)  # earlier runs made all of its batches
-    deferred: list[JobRequest] = field(default_factory=list)  # the run is full: for the next one
+    deferred: list[Planned] = field(default_factory=list)  # over a limit: for the next run
 
 
 def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *, force: bool = False) -> Plan:
@@ -64,6 +66,7 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
     collections = _by_id(catalogue.collections(_each_once(row[0] for row in named)))
     searched = list(catalogue.batches_of(_each_once(one for by_id in found.values() for one in by_id)))
 
+    of_channel: Counter[str] = Counter()
     for request in requests:
         if request.key in planned.refused:
             continue
@@ -81,10 +84,13 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
         to_make = [(batch, facts) for batch, facts in batches if batch.batch_id not in done]
         if not to_make:
             planned.finished.append(request)
-        elif len(planned.to_make) + len(to_make) > limits.per_run:
-            planned.deferred.append(request)
-        else:
-            planned.to_make += to_make
+        room = limits.per_run - len(planned.to_make)
+        if request.request_id:
+            room = min(room, limits.per_channel - of_channel[request.requested_channel])
+        room = max(room, 0)
+        of_channel[request.requested_channel] += len(to_make[:room])
+        planned.to_make += to_make[:room]
+        planned.deferred += to_make[room:]
     return planned
 
 

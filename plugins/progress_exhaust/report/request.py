@@ -86,10 +86,19 @@ class Batch:
     def object_key(self, day: date) -> str:
         """Return the package's key in the reports container."""
         folder = f"{self.request_id}/" if self.request_id else ""
-        return f"progress-exhaust/{folder}{self.file_name(day).removesuffix('.csv')}.zip"
+        return f"progress-exhaust/{folder}{self.batch_id}{object_key_ending(day)}"
+
+    @property
+    def request_key(self) -> tuple[str, str]:
+        return self.tag, self.request_id
 
     def __str__(self) -> str:
         return f"request {self.request_id}, batch {self.batch_id}" if self.request_id else f"batch {self.batch_id}"
+
+
+def object_key_ending(day: date) -> str:
+    """Return how the keys of a day's packages end."""
+    return f"_progress_{day:%Y%m%d}.zip"
 
 
 @dataclass(frozen=True)

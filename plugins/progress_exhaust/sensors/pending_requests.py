@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 
+from progress_exhaust.operators.selection import dead_runs, selection
 from progress_exhaust.operators.site import RunParams, no_retry_mends, read_site
 
 if TYPE_CHECKING:
@@ -19,11 +20,13 @@ class PendingRequestsSensor(BaseSensorOperator):
             self.site = read_site(context)
             self.run_params = RunParams.of(context)
             self.timeout = self.site.settings.wait_seconds
+            self.site.requests().prepare()
             return super().execute(context)
 
     def poke(self, context: "Context") -> bool:
-        if self.run_params.batch_ids or self.run_params.force:
+        if self.run_params.batch_ids:
             return True
-        pending = self.site.requests().count_pending(list(self.run_params.request_ids) or None)
+        chosen = selection(context, self.site, self.run_params, dead_runs(context, self.site))
+        pending = self.site.requests().count_pending(chosen)
         self.log.info("%d requests are pending", pending)
         return pending > 0

@@ -56,8 +56,9 @@ CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
   batch_id text NOT NULL,
   run_id text NOT NULL,
   collection_id text NOT NULL,
+  channel text NOT NULL,                         -- of the requesting org
   stage text NOT NULL DEFAULT 'list_batches',
-  state text NOT NULL DEFAULT 'waiting',         -- waiting, running, done, refused (the request's fault), failed
+  state text NOT NULL,         -- waiting, running, done, deferred (to the next run), refused (the request's fault), failed
   counts jsonb NOT NULL DEFAULT '{{}}',
   seconds jsonb NOT NULL DEFAULT '{{}}',         -- by stage
   size_bytes bigint,                             -- of the package
@@ -70,36 +71,59 @@ CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
 CREATE INDEX IF NOT EXISTS batch_run_of_run ON {ledger}.batch_run (run_id);
 """
 
-COUNT_PENDING = """
-SELECT count(*) FROM {job_request}
-WHERE job_id = 'progress-exhaust' AND (status = 'SUBMITTED' OR status = 'FAILED' AND coalesce(iteration, 0) < 3)
+# What a run may work on: waiting, failed fewer than three times, or left behind in PROCESSING by a run that is dead or, where
+# nobody of ours holds it, by another program long ago. force adds what is finished: the named requests, else the day's.
+_PENDING = """
+job_id = 'progress-exhaust'
   AND (%(request_ids)s::text[] IS NULL OR request_id = ANY(%(request_ids)s))
+  AND (%(batch_number)s::integer IS NULL OR batch_number = %(batch_number)s)
+  AND (%(submitted_before)s::timestamp IS NULL OR dt_job_submitted < %(submitted_before)s)
+  AND (status = 'SUBMITTED'
+    OR status = 'FAILED' AND coalesce(iteration, 0) < 3
+    OR %(force)s AND status IN ('SUCCESS', 'FAILED') AND (%(request_ids)s::text[] IS NOT NULL OR EXISTS (
+      SELECT FROM unnest(download_urls) AS url WHERE right(url, length(%(day_ending)s)) = %(day_ending)s))
+    OR status = 'PROCESSING' AND EXISTS (
+      SELECT FROM {ledger}.claim c
+      WHERE c.tag = j.tag AND c.request_id = j.request_id AND released_at IS NULL AND run_id = ANY(%(dead_runs)s))
+    OR status = 'PROCESSING' AND dt_job_submitted < %(abandoned_before)s AND NOT EXISTS (
+      SELECT FROM {ledger}.claim c WHERE c.tag = j.tag AND c.request_id = j.request_id AND released_at IS NULL))
 """
+
+COUNT_PENDING = "SELECT count(*) FROM {job_request} j WHERE " + _PENDING
 
 # Runs, other than ours, that hold a request: whether they still live is Airflow's to say.
 HOLDING_RUNS = "SELECT DISTINCT run_id FROM {ledger}.claim WHERE released_at IS NULL AND run_id <> %(run_id)s"
 
-# What may be claimed, locked until the claim is written; another run's claim in the making is skipped, not waited for.
-LOCK_PENDING = """
-SELECT tag, request_id FROM {job_request} j
-WHERE job_id = 'progress-exhaust'
-  AND (%(request_ids)s::text[] IS NULL OR request_id = ANY(%(request_ids)s))
-  AND (status = 'SUBMITTED'
-    OR status = 'FAILED' AND coalesce(iteration, 0) < 3
-    OR %(force)s AND status = 'SUCCESS' AND %(request_ids)s::text[] IS NOT NULL
-    OR status = 'PROCESSING' AND EXISTS (
-      SELECT FROM {ledger}.claim c
-      WHERE c.tag = j.tag AND c.request_id = j.request_id AND released_at IS NULL AND run_id = ANY(%(dead_runs)s)))
-ORDER BY dt_job_submitted, request_id
-LIMIT %(most)s
-FOR UPDATE OF j SKIP LOCKED
+_OLDEST_FIRST = " ORDER BY dt_job_submitted, request_id LIMIT %(most)s"
+
+# Locked until the claim is written; another run's claim in the making is skipped, not waited for.
+LOCK_PENDING = "SELECT tag, request_id FROM {job_request} j WHERE " + _PENDING + _OLDEST_FIRST + " FOR UPDATE OF j SKIP LOCKED"
+
+# A dead run's attempt was one: counted once, by whoever finds it.
+COUNT_DEATHS = """
+UPDATE {job_request} j SET iteration = coalesce(iteration, 0) + 1
+FROM {ledger}.claim c
+WHERE c.tag = j.tag AND c.request_id = j.request_id AND c.released_at IS NULL AND c.run_id = ANY(%(dead_runs)s)
+  AND NOT c.failure_counted
+  AND (j.tag, j.request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
 """
 
-# A dead run's attempt is over; its requests are free.
 RELEASE_DEAD = """
-UPDATE {ledger}.claim SET released_at = now(), outcome = 'died'
+UPDATE {ledger}.claim SET released_at = now(), outcome = 'died', failure_counted = true
 WHERE released_at IS NULL AND run_id = ANY(%(dead_runs)s)
   AND (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
+"""
+
+# What three runs died of is not tried a fourth time.
+FAIL_EXHAUSTED = """
+UPDATE {job_request} j SET status = 'FAILED', err_message = %(message)s, dt_job_completed = now() AT TIME ZONE 'utc'
+WHERE status = 'PROCESSING' AND iteration >= 3
+  AND (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
+  AND NOT EXISTS (
+    SELECT FROM {ledger}.claim c WHERE c.tag = j.tag AND c.request_id = j.request_id AND released_at IS NULL)
+  AND EXISTS (
+    SELECT FROM {ledger}.claim c WHERE c.tag = j.tag AND c.request_id = j.request_id AND outcome = 'died')
+RETURNING tag, request_id
 """
 
 # Ours is what no living run holds; the rows are locked, so none can come to hold it meanwhile.
@@ -109,7 +133,7 @@ SELECT tag, request_id, %(run_id)s FROM unnest(%(tags)s::text[], %(ids)s::text[]
 WHERE NOT EXISTS (
   SELECT FROM {ledger}.claim c
   WHERE c.tag = wanted.tag AND c.request_id = wanted.request_id AND released_at IS NULL)
-ON CONFLICT (tag, request_id, run_id) DO UPDATE SET released_at = NULL, outcome = NULL
+ON CONFLICT (tag, request_id, run_id) DO UPDATE SET released_at = NULL, outcome = NULL, claimed_at = now()
 RETURNING tag, request_id
 """
 
@@ -127,17 +151,16 @@ WHERE c.run_id = %(run_id)s AND c.released_at IS NULL AND (%(twins)s OR c.twin_o
 ORDER BY j.dt_job_submitted, j.request_id
 """
 
-PENDING = """
+PENDING = (
+    """
 SELECT tag, request_id, request_data::text, requested_by, requested_channel, encryption_key, dt_job_submitted,
   processed_batches::text
-FROM {job_request}
-WHERE job_id = 'progress-exhaust'
-  AND (status = 'SUBMITTED' OR status = 'FAILED' AND coalesce(iteration, 0) < 3
-    OR %(force)s AND status = 'SUCCESS' AND %(request_ids)s::text[] IS NOT NULL)
-  AND (%(request_ids)s::text[] IS NULL OR request_id = ANY(%(request_ids)s))
-ORDER BY dt_job_submitted, request_id
-LIMIT %(most)s
-"""
+FROM {job_request} j WHERE """
+    + _PENDING
+    + _OLDEST_FIRST
+)
+
+FORGET_TWINS = "UPDATE {ledger}.claim SET twin_of = NULL WHERE run_id = %(run_id)s AND released_at IS NULL"
 
 MARK_TWIN = """
 UPDATE {ledger}.claim SET twin_of = %(twin_of)s
@@ -162,10 +185,18 @@ SELECT FROM {ledger}.claim
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s AND released_at IS NULL FOR SHARE
 """
 
+# A list made again replaces what the run had not finished of the last one.
+FORGET_LIST = """
+DELETE FROM {ledger}.batch_run
+WHERE run_id = %(run_id)s AND state <> 'done'
+  AND (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
+"""
+
 LIST_BATCH = """
-INSERT INTO {ledger}.batch_run (tag, request_id, batch_id, run_id, collection_id)
-VALUES (%(tag)s, %(request_id)s, %(batch_id)s, %(run_id)s, %(collection_id)s)
-ON CONFLICT DO NOTHING
+INSERT INTO {ledger}.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, state)
+VALUES (%(tag)s, %(request_id)s, %(batch_id)s, %(run_id)s, %(collection_id)s, %(channel)s, %(state)s)
+ON CONFLICT (tag, request_id, batch_id, run_id) DO UPDATE SET
+  stage = 'list_batches', state = excluded.state, error = NULL, changed_at = now()
 """
 
 RECORD = """
@@ -174,6 +205,7 @@ UPDATE {ledger}.batch_run SET
   state = %(state)s,
   counts = counts || %(counts)s::jsonb,
   seconds = seconds || %(seconds)s::jsonb,
+  size_bytes = coalesce(%(size_bytes)s, size_bytes),
   error = %(error)s,
   changed_at = now()
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s AND run_id = %(run_id)s
@@ -187,7 +219,7 @@ WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s 
 """
 
 RUN_BATCHES = """
-SELECT tag, request_id, batch_id, collection_id, stage, state, counts, seconds, size_bytes, object_key, error
+SELECT tag, request_id, batch_id, collection_id, channel, stage, state, counts, seconds, size_bytes, object_key, error
 FROM {ledger}.batch_run
 WHERE run_id = %(run_id)s
 ORDER BY listed_at, request_id, batch_id
@@ -244,4 +276,30 @@ RUN_CLAIMS = """
 SELECT tag, request_id FROM {ledger}.claim
 WHERE run_id = %(run_id)s AND (tag = %(tag)s AND request_id = %(request_id)s OR twin_of = %(request_id)s)
 ORDER BY tag, request_id
+"""
+
+# What this run held and left unfinished: cleared tasks take it again.
+UNFINISHED_CLAIMS = """
+SELECT tag, request_id FROM {ledger}.claim
+WHERE run_id = %(run_id)s AND released_at IS NOT NULL AND outcome <> 'SUCCESS'
+ORDER BY tag, request_id
+"""
+
+LOCK_REQUESTS = """
+SELECT FROM {job_request} WHERE (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
+ORDER BY tag, request_id FOR UPDATE
+"""
+
+HOLDERS = """
+SELECT request_id, run_id FROM {ledger}.claim
+WHERE released_at IS NULL AND (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
+"""
+
+OUTCOMES = """
+SELECT coalesce(outcome, 'held'), twin_of IS NOT NULL, count(*) FROM {ledger}.claim WHERE run_id = %(run_id)s GROUP BY 1, 2
+"""
+
+CHANNEL_BYTES = """
+SELECT coalesce(sum(size_bytes), 0) FROM {ledger}.batch_run
+WHERE run_id = %(run_id)s AND channel = %(channel)s AND NOT (request_id = %(request_id)s AND batch_id = %(batch_id)s)
 """
