@@ -32,7 +32,7 @@ OFFSETS = {
     "cassandra": 0, "cassandra storage": 1, "cassandra JMX": 2, "postgres": 3, "redis": 4, "content": 5, "airflow": 6,
 }  # fmt: skip
 STOP_TIMEOUT_SECONDS = 15
-PG_USER = "progress_exhaust"
+PG_USER = "sunbird"  # no schema of this name: Postgres would look there first
 JVM_PROFILES = {
     # Functional tests want a quick start, benchmarks the compiler and collector of a real node.
     "512M": "-Xms512M\n-Xmx512M\n-XX:+UseSerialGC\n-XX:TieredStopAtLevel=1",
