@@ -14,7 +14,7 @@ export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags
 export AIRFLOW__CORE__PLUGINS_FOLDER := $(CURDIR)/plugins
 export AIRFLOW__CORE__LOAD_EXAMPLES := False
 
-.PHONY: help env demo demo-data run up down services test check lock
+.PHONY: help env demo demo-data run up down services test check docs lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ check: env ## lint, types, import rules
 
 test: check ## set up all that is needed, run every check and every test
 	@$(PY) -m pytest
+
+docs: env ## write the tables in docs/ that are made from the code
+	@$(PY) dev/docs.py
 
 lock: ## pin requirements.in anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" \

@@ -30,7 +30,7 @@ class ReportStoreHook(BaseHook):
         super().__init__()
         login = self._login()
         self._container = self._folder(container, login)
-        self._staging = self._folder(staging, login)
+        self._staging = self._folder(staging, login, mode=0o700)
 
     def batch_folder(self, run_id: str, batch: Batch) -> ObjectStoragePath:
         """Return where the stages of one batch hand their work on."""
@@ -75,9 +75,9 @@ class ReportStoreHook(BaseHook):
         return self.connection_id
 
     @staticmethod
-    def _folder(url: str, login: str | None) -> ObjectStoragePath:
+    def _folder(url: str, login: str | None, mode: int = 0o777) -> ObjectStoragePath:
         if url.startswith("file://"):
-            Path(url.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
+            Path(url.removeprefix("file://")).mkdir(mode, parents=True, exist_ok=True)
         return ObjectStoragePath(url, conn_id=login)
 
 
