@@ -78,8 +78,8 @@ class ContentServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, data: Path, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, data: Path, port: int = 0, host: str = "127.0.0.1") -> None:
+        super().__init__((host, port), _Handler)
         self.data = data
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.counts: Counter[str] = Counter()
@@ -192,8 +192,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A small content API for development.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder with contents.json and hierarchies/")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; another one only inside a container")
     arguments = parser.parse_args()
-    ContentServer(arguments.data, arguments.port).serve_forever()
+    ContentServer(arguments.data, arguments.port, arguments.host).serve_forever()
 
 
 if __name__ == "__main__":
