@@ -10,7 +10,9 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+if __name__ == "__main__":
+    # Run as a file, Python looks for modules in dev/, where a folder is called cassandra: look in the project instead.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import psycopg2
 from psycopg2 import sql
