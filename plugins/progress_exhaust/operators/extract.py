@@ -28,6 +28,7 @@ class ExtractOperator(StageOperator):
 
         settings, batch, hierarchy, facts = work.site.settings, work.batch, work.hierarchy(), work.facts()
         as_of = datetime.now(UTC)
+        (work.folder / EXTRACT_FILE).unlink(missing_ok=True)
         remove_folder(work.folder / "parts")
         (work.folder / "parts").mkdir(parents=True, exist_ok=True)
         counts: Counter[str] = Counter()

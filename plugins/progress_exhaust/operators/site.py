@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.user_cache import UserCacheHook
 
 
+FIRST_COUNTS = ("enrolled", "reported", "found", "claimed")
+
+
 @dataclass(frozen=True)
 class RunParams:
     """The Params of a run."""
@@ -138,5 +141,6 @@ class SiteOperator(BaseOperator):
 
 
 def in_words(counts: Mapping[str, int]) -> str:
-    """Write counts as one line for a person."""
+    """Write counts as one line for a person, what the report is about first."""
+    counts = {name: counts[name] for name in sorted(counts, key=lambda name: (name not in FIRST_COUNTS, name))}
     return ", ".join(f"{number:,} {name.replace('_', ' ').replace('.', ': ')}" for name, number in counts.items() if number)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from progress_exhaust.errors import ClaimLostError, OverLimitError, RequestError, SetupError
+from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExhaustError, RequestError, SetupError
 from progress_exhaust.operators.site import RunParams, Site, SiteOperator, in_words, report_day
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Work:
             values: dict[str, Any] = json.loads((self.folder / name).read_text())
         except FileNotFoundError:
             raise SetupError(
-                f"{self.batch}: {name} is gone from staging ({self.folder}); clear the batch from the stage that makes "
-                "it, or the whole run"
+                f"{self.batch}: {name} is gone from staging ({self.folder}), as it is once a batch is done. Clear the stage "
+                "that makes it, or make the request again by a run with the Params request_ids and force"
             ) from None
         return values
 
@@ -110,7 +110,9 @@ class StageOperator(SiteOperator):
         except ClaimLostError:
             raise
         except Exception as error:
-            requests.record(batch, stage=stage, state="failed", error=f"{type(error).__name__}: {error}")
+            # Only our own messages are known to hold no learner's data.
+            words = str(error) if isinstance(error, ProgressExhaustError) else type(error).__name__
+            requests.record(batch, stage=stage, state="failed", error=words)
             raise
         seconds = monotonic() - started
         requests.record(batch, stage=stage, state=self.state_after, counts=counts, seconds=seconds)
