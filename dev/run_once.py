@@ -6,13 +6,20 @@ It runs against whatever AIRFLOW_CONN_PROGRESS_EXHAUST_* and AIRFLOW_VAR_PROGRES
 SQLite in AIRFLOW_HOME. The exit status is 0 only when the run succeeded.
 """
 
+import fcntl
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+DAG_ID = "progress_exhaust"
 POOL_SLOTS = 4
-LOG_LEVELS = "airflow.task.operators.progress_exhaust=INFO py.warnings=ERROR airflow.sdk.definitions.dag=ERROR"
+LOG_LEVELS = (
+    "airflow.task.operators.progress_exhaust=INFO cassandra.cluster=ERROR py.warnings=ERROR airflow.sdk.definitions.dag=ERROR"
+)
 
 
 def main() -> int:
@@ -32,22 +39,52 @@ def main() -> int:
 
 def run(conf: dict[str, Any]) -> str:
     """Run the DAG once; return the state that the run ended in."""
+    home = Path(os.environ["AIRFLOW_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{home}/airflow.db"
     # A person waits for it: an error is tried again soon, and the DAG's own words are all that is told.
+    os.environ.setdefault("PROGRESS_EXHAUST_RETRIES", "2")
+    os.environ.setdefault("PROGRESS_EXHAUST_RETRY_DELAY_SECONDS", "5")
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("AIRFLOW__LOGGING__NAMESPACE_LEVELS", LOG_LEVELS)
     os.environ.setdefault("AIRFLOW__LOGGING__LOG_FORMAT", "%(asctime)s %(message)s")
-    os.environ.setdefault("PROGRESS_EXHAUST_RETRIES", "2")
-    os.environ.setdefault("PROGRESS_EXHAUST_RETRY_DELAY_SECONDS", "5")
     from airflow.dag_processing.dagbag import DagBag
     from airflow.models.pool import Pool
     from airflow.utils.db import initdb
 
-    initdb()
-    Pool.create_or_update_pool("progress_exhaust", POOL_SLOTS, "batches at work at a time", include_deferred=False)
-    bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
-    if bag.import_errors:
-        raise SystemExit(f"The DAG does not load: {bag.import_errors}")
-    return str(bag.dags["progress_exhaust"].test(run_conf=conf or None).state)
+    def prepare() -> None:
+        initdb()
+        Pool.create_or_update_pool(DAG_ID, POOL_SLOTS, "batches at work at a time", include_deferred=False)
+        end_killed_runs()
+
+    with at_work(home, prepare):
+        bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+        if bag.import_errors:
+            raise SystemExit(f"The DAG does not load: {bag.import_errors}")
+        return str(bag.dags[DAG_ID].test(run_conf=conf or None).state)
+
+
+@contextmanager
+def at_work(home: Path, prepare: Callable[[], None]) -> Iterator[None]:
+    """Prepare the home where no other run is at work in it, and share its lock with other runs for the block's time."""
+    with (home / "run_once.lock").open("w") as lock:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            prepare()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def end_killed_runs() -> None:
+    """Say of runs that were killed here that they are over, as a scheduler would: their claims are dead then."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState
+    from sqlalchemy import update
+
+    with create_session() as session:
+        killed = update(DagRun).where(DagRun.dag_id == DAG_ID, DagRun.state == DagRunState.RUNNING)
+        session.execute(killed.values(state=DagRunState.FAILED))
 
 
 if __name__ == "__main__":

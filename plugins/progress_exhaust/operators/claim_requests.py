@@ -30,8 +30,17 @@ class ClaimRequestsOperator(SiteOperator):
             for request_id, run_id in requests.retake().items():
                 self.log.warning("Request %s is held by run %s: this run changes nothing of it", request_id, run_id)
             held = requests.claim(chosen)
+            self._remove_staging(site, dead)
         missing = set(params.request_ids) - {request.request_id for request in held}
         if missing:
             self.log.warning("Not pending, unknown, or held by another run: %s", ", ".join(sorted(missing)))
         self.log.info("This run %s %d requests", "would claim" if params.dry_run else "holds", len(held))
         return [request.request_id for request in held]
+
+    def _remove_staging(self, site: Site, dead: list[str]) -> None:
+        """Remove what dead runs left in staging: their requests start anew."""
+        from progress_exhaust.hooks.report_store import remove_folder
+
+        store = site.store()
+        for run_id in dead:
+            remove_folder(store.run_folder(run_id))

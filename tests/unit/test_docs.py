@@ -1,0 +1,60 @@
+"""What a site can set, and what an engineer sees in the grid, stands in README.md or docs/."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dev import docs
+
+PROJECT = docs.PROJECT
+DAG_FILE = (PROJECT / "dags" / "progress_exhaust.py").read_text()
+PAGES = {page.name: page.read_text() for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))}
+EVERYTHING = "\n".join(PAGES.values())
+MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_the_settings_table_is_that_of_the_model() -> None:
+    page = PAGES["configuration.md"]
+    assert docs.with_table(page) == page, "run `make docs`"
+
+
+@pytest.mark.parametrize("name", re.findall(r'^    "(\w+)": Param\(', DAG_FILE, re.MULTILINE))
+def test_each_param_is_documented(name: str) -> None:
+    assert f"| `{name}` |" in PAGES["configuration.md"]
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"PROGRESS_EXHAUST_[A-Z_]+", DAG_FILE))))
+def test_each_environment_variable_of_the_dag_is_documented(name: str) -> None:
+    assert f"| `{name}` |" in PAGES["configuration.md"]
+
+
+@pytest.mark.parametrize("name", ["requests", "cassandra", "users", "content", "store"])
+def test_each_connection_is_documented(name: str) -> None:
+    assert f"| `progress_exhaust_{name}` |" in PAGES["configuration.md"]
+    assert f"progress_exhaust_{name}" in PAGES["README.md"]
+
+
+@pytest.mark.parametrize(
+    "task_id", re.findall(r'(?:task_id=|^    )"([a-z_]+)"(?:\)|,|: [A-Z]\w+Operator)', DAG_FILE, re.MULTILINE)
+)
+def test_each_task_stands_in_the_readme(task_id: str) -> None:
+    assert task_id in PAGES["README.md"]
+
+
+def test_no_task_was_overlooked() -> None:
+    found = re.findall(r'(?:task_id=|^    )"([a-z_]+)"(?:\)|,|: [A-Z]\w+Operator)', DAG_FILE, re.MULTILINE)
+    assert len(found) == 9
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_each_make_command_in_the_docs_exists(page: str) -> None:
+    named = set(re.findall(r"(?:^|`|\" )make ([a-z-]+)", PAGES[page], re.MULTILINE))
+    assert named <= MAKE_TARGETS
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_each_link_to_a_file_leads_somewhere(page: str) -> None:
+    folder = PROJECT if page == "README.md" else PROJECT / "docs"
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGES[page]):
+        assert Path(folder, target).exists(), target
