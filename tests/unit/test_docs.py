@@ -11,6 +11,7 @@ PROJECT = docs.PROJECT
 DAG_FILE = (PROJECT / "dags" / "progress_exhaust.py").read_text()
 PAGES = {page.name: page.read_text() for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))}
 EVERYTHING = "\n".join(PAGES.values())
+TASK_IDS = re.findall(r'(?:task_id=|^    )"([a-z_]+)"(?:\)|,|: [A-Z]\w+Operator)', DAG_FILE, re.MULTILINE)
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -35,16 +36,13 @@ def test_each_connection_is_documented(name: str) -> None:
     assert f"progress_exhaust_{name}" in PAGES["README.md"]
 
 
-@pytest.mark.parametrize(
-    "task_id", re.findall(r'(?:task_id=|^    )"([a-z_]+)"(?:\)|,|: [A-Z]\w+Operator)', DAG_FILE, re.MULTILINE)
-)
+@pytest.mark.parametrize("task_id", TASK_IDS)
 def test_each_task_stands_in_the_readme(task_id: str) -> None:
     assert task_id in PAGES["README.md"]
 
 
 def test_no_task_was_overlooked() -> None:
-    found = re.findall(r'(?:task_id=|^    )"([a-z_]+)"(?:\)|,|: [A-Z]\w+Operator)', DAG_FILE, re.MULTILINE)
-    assert len(found) == 9
+    assert len(TASK_IDS) == 9
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
