@@ -45,7 +45,7 @@ def columns(hierarchy: Hierarchy, *, named: bool) -> list[Column]:
 
 def _own_columns(hierarchy: Hierarchy, named: bool) -> Iterator[Column]:
     for part in hierarchy.parts:
-        title = f"{part.name} ({part.id})" if named else part.id
+        title = f"{part.name} ({part.id})" if named and part.name else part.id
         if part.kind == "nested":
             yield Column(f"{title} - Progress", partial(Learners.nested_progress, nested=part))
         else:
