@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
+from functools import lru_cache
 from math import isfinite
 
 # Text that `clean` or `defuse` may change, as RE2 reads it: a quick filter, so that most cells are not looked at twice.
@@ -31,6 +32,7 @@ def defuse(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=10_000)  # scores repeat
 def number(value: float | Decimal | None) -> str:
     """Write a number with at most 4 decimals, half up, no trailing zeros; blank for none, NaN and infinities."""
     if value is None or not isfinite(value):
