@@ -116,9 +116,9 @@ class Rules:
             return None
         if user is None:
             return "missing"
-        if user.get("status") == DELETED:
-            return "deleted"
-        return "other_org" if user.get("rootorgid") != self.channel else None
+        if user.get("rootorgid") != self.channel:
+            return "other_org"
+        return "deleted" if user.get("status") == DELETED else None
 
 
 def make_part(page: Sequence[Enrolment], rules: Rules, sources: Sources) -> tuple[pa.Table, Counter[str]]:
