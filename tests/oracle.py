@@ -207,10 +207,10 @@ def sort_learners(world: Stores, request: Row | None, batch_id: str) -> Sorted:
             result.reported.append(Learner(row, {} if deleted else cached))
         elif missing:
             result.left_out["missing"] += 1
-        elif deleted:
-            result.left_out["deleted"] += 1
         elif cached.get("rootorgid") != requester:
             result.left_out["other_org"] += 1
+        elif deleted:
+            result.left_out["deleted"] += 1
         else:
             result.reported.append(Learner(row, cached))
     return result

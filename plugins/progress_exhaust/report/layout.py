@@ -38,7 +38,7 @@ STANDARD = (
 def columns(hierarchy: Hierarchy, *, named: bool) -> list[Column]:
     """Return the columns of layout `standard`: the fixed ones, then the collection's own in tree order.
 
-    named: label these `<name> (<id>) - Score` instead of `<id> - Score`.
+    named: label these `<name> (<id>) - Score` instead of `<id> - Score`, where they have a name.
     """
     return [*STANDARD, *_own_columns(hierarchy, named)]
 
