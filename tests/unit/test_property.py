@@ -1,6 +1,7 @@
 """On random worlds, in any page size, the product's csv is that of the naive per-user reading of the specification."""
 
 import io
+from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any
 
@@ -12,14 +13,16 @@ from progress_exhaust.report.csv_file import write_csv
 from progress_exhaust.report.hierarchy import AssessmentKinds, parse_tree, reduce_tree
 from progress_exhaust.report.layout import columns
 from progress_exhaust.report.learners import (
-    Attempt,
+    ATTEMPTS,
+    NESTED_PROGRESS,
     Enrolment,
-    NestedProgress,
     Rules,
     Sources,
     completed_count,
+    enrolled_page,
     make_part,
     pages,
+    table_of,
 )
 from progress_exhaust.report.pivot import CellRules, Learners
 from progress_exhaust.report.request import Batch, BatchFacts
@@ -66,20 +69,20 @@ def make(world: World, options: Options, page_size: int) -> tuple[bytes, dict[st
     users = dict(world.users)
     sources = Sources(
         users=lambda ids: {user_id: users[user_id] for user_id in ids if users.get(user_id)},
-        nested=lambda ids: [_nested(row) for row in world.aggregates if _is_nested(row, ids, hierarchy.nested_ids, batch)],
-        attempts=lambda ids: [_attempt(row) for row in world.attempts if _is_attempt(row, ids, batch)],
+        # As a scan does, with other learners' rows: what a page takes of them is its own.
+        nested=lambda _ids: table_of(_nested_rows(world, hierarchy.nested_ids, batch), NESTED_PROGRESS),
+        attempts=lambda _ids: table_of(_attempt_rows(world, batch), ATTEMPTS),
     )
     enrolments = sorted(
-        _enrolment(row)
-        for row in world.enrolments
-        if (row["batchid"], row["courseid"]) == (batch.batch_id, batch.collection_id)
+        _enrolment(row) for row in world.enrolments if (row["batchid"], row["courseid"]) == (batch.batch_id, batch.collection_id)
     )
     counts: dict[str, int] = {"enrolled": 0, "reported": 0, "missing": 0}
     parts = []
     for page in pages(enrolments, page_size):
-        part, page_counts = make_part(page, Rules(facts.owned, batch.channel, optional), sources)
+        enrolled, counts_of_page = enrolled_page(page, optional)
+        part, counts_of_part = make_part(enrolled, Rules(facts.owned, batch.channel), sources)
         parts.append(Learners(part, batch, facts, hierarchy, rules))
-        for name, number in page_counts.items():
+        for name, number in (*counts_of_page.items(), *counts_of_part.items()):
             counts[name] = counts.get(name, 0) + number
     target = io.BytesIO()
     shown = columns(hierarchy, named=options.named_labels)
@@ -105,25 +108,16 @@ def _enrolment(row: Row) -> Enrolment:
     )
 
 
-def _is_nested(row: Row, ids: Any, nested_ids: list[str], batch: Batch) -> bool:
-    of_batch = row["activity_type"] == "Course" and row["context_id"] == f"cb:{batch.batch_id}"
-    return of_batch and row["activity_id"] in nested_ids and row["user_id"] in ids
+def _nested_rows(world: World, nested_ids: list[str], batch: Batch) -> Iterator[tuple[Any, ...]]:
+    for row in world.aggregates:
+        completed = completed_count(row.get("aggregates"), row.get("agg"))
+        of_batch = row["activity_type"] == "Course" and row["context_id"] == f"cb:{batch.batch_id}"
+        if of_batch and row["activity_id"] in nested_ids and completed is not None:
+            yield row["user_id"], row["activity_id"], completed
 
 
-def _nested(row: Row) -> NestedProgress:
-    return NestedProgress(row["user_id"], row["activity_id"], completed_count(row.get("aggregates"), row.get("agg")))
-
-
-def _is_attempt(row: Row, ids: Any, batch: Batch) -> bool:
-    return (row["course_id"], row["batch_id"]) == (batch.collection_id, batch.batch_id) and row["user_id"] in ids
-
-
-def _attempt(row: Row) -> Attempt:
-    return Attempt(
-        user_id=row["user_id"],
-        content_id=row["content_id"],
-        attempt_id=row["attempt_id"],
-        total_score=row.get("total_score"),
-        grand_total=row.get("grand_total"),
-        attempted_at=_milliseconds(row.get("last_attempted_on")),
-    )
+def _attempt_rows(world: World, batch: Batch) -> Iterator[tuple[Any, ...]]:
+    for row in world.attempts:
+        if (row["course_id"], row["batch_id"]) == (batch.collection_id, batch.batch_id):
+            score, grand, at = row.get("total_score"), row.get("grand_total"), _milliseconds(row.get("last_attempted_on"))
+            yield row["user_id"], row["content_id"], row["attempt_id"], score, grand, at

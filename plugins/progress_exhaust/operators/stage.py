@@ -48,6 +48,9 @@ class Work:
 
         return Hierarchy.from_dict(self.read(HIERARCHY_FILE))
 
+    def page(self, number: int) -> "ObjectStoragePath":
+        return self.folder / "pages" / f"{number:05d}.parquet"
+
     def part(self, number: int) -> "ObjectStoragePath":
         return self.folder / "parts" / f"{number:05d}.parquet"
 
@@ -62,11 +65,15 @@ class Work:
             ) from None
         return values
 
+    def find(self, name: str) -> dict[str, Any] | None:
+        """Return what this stage left behind before; None where it did not."""
+        return self.read(name) if (self.folder / name).exists() else None
+
     def leave(self, name: str, values: Mapping[str, Any]) -> None:
         """Say that this stage is done, and what it came to."""
-        from progress_exhaust.hooks.report_store import write_marker
+        from progress_exhaust.hooks.report_store import write_whole
 
-        write_marker(self.folder / name, json.dumps(values))
+        write_whole(self.folder / name, json.dumps(values).encode())
 
 
 class StageOperator(SiteOperator):
