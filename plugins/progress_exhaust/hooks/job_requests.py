@@ -156,6 +156,12 @@ class RequestsHook(PostgresHook):
             self._run(cursor, sql.HOLDERS, _keys(keys))
             return {request_id: run_id for request_id, run_id in cursor.fetchall() if run_id != self.run_id}
 
+    def has_unfinished(self) -> bool:
+        """Tell whether this run has ever held a request that it has not brought to SUCCESS."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.HAS_UNFINISHED, {"run_id": self.run_id})
+            return bool(cursor.fetchone()[0])
+
     def held(self, *, twins: bool = True) -> list[JobRequest]:
         """Return what this run holds, the oldest first; twins: also those that only share another's outcome."""
         with self._transaction() as cursor:

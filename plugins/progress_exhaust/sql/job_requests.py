@@ -285,6 +285,10 @@ WHERE run_id = %(run_id)s AND released_at IS NOT NULL AND outcome <> 'SUCCESS'
 ORDER BY tag, request_id
 """
 
+HAS_UNFINISHED = """
+SELECT EXISTS (SELECT FROM {ledger}.claim WHERE run_id = %(run_id)s AND outcome IS DISTINCT FROM 'SUCCESS')
+"""
+
 LOCK_REQUESTS = """
 SELECT FROM {job_request} WHERE (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
 ORDER BY tag, request_id FOR UPDATE
