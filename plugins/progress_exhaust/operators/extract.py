@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from progress_exhaust.errors import SourceError
-from progress_exhaust.operators.stage import EXTRACT_FILE, StageOperator, Work
+from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, StageOperator, Work
 
 if TYPE_CHECKING:
     from progress_exhaust.hooks.learner_tables import LearnerTablesHook
@@ -19,6 +19,8 @@ SCAN_FILE = "scan.json"
 
 class ExtractOperator(StageOperator):
     """Reads enrolments, user cache, aggregates and attempts; leaves Parquet parts, then `extract.json`."""
+
+    needs = (FACTS_FILE, HIERARCHY_FILE)
 
     def make(self, work: Work) -> dict[str, Any]:
         import pyarrow.parquet as pq
