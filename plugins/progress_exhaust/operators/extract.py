@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from progress_exhaust.errors import SourceError
-from progress_exhaust.operators.stage import EXTRACT_FILE, HIERARCHY_FILE, StageOperator, Work
+from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, StageOperator, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +32,8 @@ class ExtractOperator(StageOperator):
     The enrolments are read first, as pages of learners; then each page becomes a part. A retry goes on after the last part
     that is there, if the pages are of the same day.
     """
+
+    needs = (FACTS_FILE, HIERARCHY_FILE)
 
     def make(self, work: Work) -> dict[str, Any]:
         from progress_exhaust.hooks.report_store import remove_folder, write_whole
@@ -71,6 +73,7 @@ class ExtractOperator(StageOperator):
         if begun and self._same_day(work, begun["as_of"], now) and begun["hierarchy"] == work.read(HIERARCHY_FILE):
             parts = sum(work.part(number).exists() for number in range(len(begun["first_ids"])))
             self.log.info("%s: goes on after %d of %d finished parts", work.batch, parts, len(begun["first_ids"]))
+            (work.folder / "parts").mkdir(exist_ok=True)
             return begun
         (work.folder / EXTRACT_FILE).unlink(missing_ok=True)
         for name in ("pages", "parts"):

@@ -16,6 +16,7 @@ class MarkCompleteOperator(StageOperator):
     Returns the batch's summary: all counts, bytes, and seconds by stage.
     """
 
+    needs = (PACKAGE_FILE,)
     state_after = "done"
 
     def make(self, work: Work) -> dict[str, Any]:

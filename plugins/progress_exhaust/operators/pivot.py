@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from progress_exhaust.operators.stage import EXTRACT_FILE, PIVOT_FILE, StageOperator, Work
+from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, PIVOT_FILE, StageOperator, Work
 
 if TYPE_CHECKING:
     from progress_exhaust.report.pivot import Learners
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 class PivotOperator(StageOperator):
     """Turns the parts, one at a time, into the rows of the csv; leaves it, then `pivot.json`."""
+
+    needs = (FACTS_FILE, HIERARCHY_FILE, EXTRACT_FILE)
 
     def make(self, work: Work) -> dict[str, Any]:
         from progress_exhaust.report.csv_file import write_csv

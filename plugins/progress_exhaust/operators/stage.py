@@ -83,6 +83,7 @@ class StageOperator(SiteOperator):
     """
 
     template_fields = ("batch",)
+    needs: tuple[str, ...] = ()  # files of earlier stages: where one is gone, nothing is claimed, marked or made
     state_after = "running"  # of the batch, in the ledger
 
     def __init__(self, *, batch: Mapping[str, str], **kwargs: Any) -> None:
@@ -99,13 +100,16 @@ class StageOperator(SiteOperator):
         batch = Batch.from_dict(self.batch)
         requests = site.requests()
         stage = self.task_id.rpartition(".")[2]
+        folder = site.store().batch_folder(site.run_id, batch)
+        work = Work(site, params, batch, report_day(context, site.settings), folder, requests)
+        for name in self.needs:
+            work.read(name)
         if not params.dry_run:
             requests.hold(batch)
         requests.record(batch, stage=stage, state="running")
-        folder = site.store().batch_folder(site.run_id, batch)
         started = monotonic()
         try:
-            counts = self.make(Work(site, params, batch, report_day(context, site.settings), folder, requests))
+            counts = self.make(work)
         except RequestError as error:
             self.log.warning("%s can never be made: %s", batch, error)
             requests.record(batch, stage=stage, state="refused", error=str(error))

@@ -26,7 +26,10 @@ class PendingRequestsSensor(BaseSensorOperator):
     def poke(self, context: "Context") -> bool:
         if self.run_params.batch_ids:
             return True
-        chosen = selection(context, self.site, self.run_params, dead_runs(context, self.site))
-        pending = self.site.requests().count_pending(chosen)
+        requests = self.site.requests()
+        if requests.has_unfinished():
+            self.log.info("This run has requests already: it was cleared")
+            return True
+        pending = requests.count_pending(selection(context, self.site, self.run_params, dead_runs(context, self.site)))
         self.log.info("%d requests are pending", pending)
         return pending > 0
