@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.operators.selection import dead_runs, selection
-from progress_exhaust.operators.site import RunParams, Site, SiteOperator
+from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator
 from progress_exhaust.operators.stage import FACTS_FILE
 
 if TYPE_CHECKING:

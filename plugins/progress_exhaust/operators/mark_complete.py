@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from progress_exhaust.operators.site import RunParams, Site, in_words
+from progress_exhaust.operators.site_operator import RunParams, Site, in_words
 from progress_exhaust.operators.stage import PACKAGE_FILE, StageOperator, Work
 
 if TYPE_CHECKING:

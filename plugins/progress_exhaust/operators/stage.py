@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExhaustError, RequestError, SetupError
-from progress_exhaust.operators.site import RunParams, Site, SiteOperator, in_words, report_day
+from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator, in_words, report_day
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath

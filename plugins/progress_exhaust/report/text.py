@@ -65,4 +65,4 @@ def text_date(text: str) -> str:
         since = datetime.fromisoformat(iso) - _EPOCH
     except (ValueError, OverflowError):
         return text
-    return timestamp(since // timedelta(milliseconds=1))
+    return timestamp(since // timedelta(milliseconds=1)) or text

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 
 from progress_exhaust.operators.selection import dead_runs, selection
-from progress_exhaust.operators.site import RunParams, no_retry_mends, read_site
+from progress_exhaust.operators.site_operator import RunParams, no_retry_mends, read_site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
