@@ -122,6 +122,7 @@ def _percents(completed: "np.ndarray[tuple[int], np.dtype[np.float64 | np.int64]
     """100 × completed / leaf count, half up, 0 to 100; blank without leaves."""
     if leaf_count == 0:
         return _texts([""] * len(completed))
+    leaf_count = min(leaf_count, 2**53)  # a tree may state any number: 2**53 is 0 % already, and fits in int64
     percent = np.clip(np.floor((200 * completed + leaf_count) / (2 * leaf_count)), 0, 100)
     return _texts(percent.astype(np.int64).astype(str).tolist())
 
