@@ -1,6 +1,6 @@
 """The reports of the sample world as files, for a person to read and for a test to hold the product against.
 
-    python -m tests.integration.golden      writes them anew, from the oracle; look at the difference before you commit it
+python -m tests.integration.golden      writes them anew, from the oracle; look at the difference before you commit it
 """
 
 from pathlib import Path

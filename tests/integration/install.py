@@ -203,13 +203,18 @@ class Install:
             "PROGRESS_EXHAUST_RETRIES": str(retries),
             "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",
         }
-        order = {"environment": environment, "conf": conf, "run_after": self.airflow.next_run_after(), "record_reads": record_reads}
+        order = {
+            "environment": environment,
+            "conf": conf,
+            "run_after": self.airflow.next_run_after(),
+            "record_reads": record_reads,
+        }
         result = self.airflow.run(order)
         password = urlsplit(self.postgres).password
         assert password and password not in result.log
         return result
 
-    def load(self, world: World, **changes: Any) -> None:
+    def load(self, world: World) -> None:
         """Load a world, and submit its requests."""
         with closing(psycopg2.connect(self.postgres)) as pg:
             load(
@@ -223,7 +228,11 @@ class Install:
 
     def sql(self, statement: str, values: Any = None) -> list[Row]:
         """Run one statement on Postgres; return its rows."""
-        with closing(psycopg2.connect(self.postgres)) as pg, pg, pg.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
+        with (
+            closing(psycopg2.connect(self.postgres)) as pg,
+            pg,
+            pg.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor,
+        ):
             cursor.execute(statement, values)
             return [dict(row) for row in cursor.fetchall()] if cursor.description else []
 

@@ -3,14 +3,24 @@
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from dev.world import ORG, OTHER_ORG, REQUESTED_AT, Row, World, batch_row, collection_node, content_row, request_row, resource_node
+from dev.world import (
+    ORG,
+    OTHER_ORG,
+    REQUESTED_AT,
+    Row,
+    World,
+    batch_row,
+    collection_node,
+    content_row,
+    request_row,
+    resource_node,
+)
 from dev.world import sample_world as make_world
 from tests.integration import golden
 from tests.integration.install import REPORT_DAY, Install, RunResult
@@ -80,7 +90,7 @@ def like(request: Row, seconds: int, **changes: Any) -> Row:
 
 
 @pytest.fixture(scope="module")
-def done(install: Install) -> Iterator[Done]:
+def done(install: Install) -> Done:
     world = make_world()
     asked = list(world.requests)
     # Spaces and the order of keys are no difference; the channel is one.
@@ -90,7 +100,7 @@ def done(install: Install) -> Iterator[Done]:
     world.requests += [*(twin for _, twin in twins), same_data]
     install.load(world)
     install.sql("UPDATE job_request SET request_data = %s WHERE request_id = %s",
-                ['{ "batchId" :\n"%s"}' % asked[0]["request_data"]["batchId"], twins[0][1]["request_id"]])  # fmt: skip
+                [f'{{ "batchId" :\n"{asked[0]["request_data"]["batchId"]}"}}', twins[0][1]["request_id"]])  # fmt: skip
     # What a failed attempt and a resubmission leave behind, to be gone at the end; an entry that was never packaged.
     install.sql(
         "UPDATE job_request SET iteration = 2, err_message = 'of yesterday', dt_job_completed = now(), processed_batches = %s"
@@ -98,7 +108,9 @@ def done(install: Install) -> Iterator[Done]:
         [json.dumps([{"channel": ORG, "batchId": world.batches[3]["batchid"], "filePath": "progress-exhaust/old.csv"}]),
          asked[1]["request_id"]],
     )  # fmt: skip
-    before = {row["request_id"]: row["all"] for row in install.sql("SELECT request_id, (ctid, xmin, j)::text AS all FROM job_request j")}
+    before = {
+        row["request_id"]: row["all"] for row in install.sql("SELECT request_id, (ctid, xmin, j)::text AS all FROM job_request j")
+    }
     began = datetime.now(UTC).replace(tzinfo=None)
     result = install.run_dag()
     ended = datetime.now(UTC).replace(tzinfo=None)
@@ -109,7 +121,7 @@ def done(install: Install) -> Iterator[Done]:
     small_bites = {"enrolments_table": install.names.enrolments_by_user, "learners_per_part": 7, "keys_per_read": 3}
     again = install.run_dag(settings=small_bites)
     assert all(install.rows()[request_id] == row for request_id, row in rows.items() if row["status"] != "FAILED")
-    yield Done(install, world, twins, same_data, many, before, began, ended, result, again, requests_again)
+    return Done(install, world, twins, same_data, many, before, began, ended, result, again, requests_again)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +151,9 @@ def test_nothing_else_is_published_and_no_clear_csv_is_left(done: Done) -> None:
     batches = [batch for _, batch in done.files()]
     first = {zip_key(request, batch) for request, batch in done.files()}
     wanted = {request["request_id"]: set(request["request_data"].values()) for request in done.requests_again[::2]}
-    again = {zip_key(request, batch) for request in done.requests_again for batch in batches if batch in str(request["request_data"])}
+    again = {
+        zip_key(request, batch) for request in done.requests_again for batch in batches if batch in str(request["request_data"])
+    }
     assert len(wanted) == 2 and len(again) == 4
     assert set(done.install.published()) == first | again
     assert done.install.staged() == []
