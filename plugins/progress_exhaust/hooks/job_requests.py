@@ -296,6 +296,12 @@ class RequestsHook(PostgresHook):
             self._run(cursor, sql.RUN_BATCHES, {"run_id": self.run_id})
             return [BatchRun(*row) for row in cursor.fetchall()]
 
+    def left_by_others(self) -> list[tuple[str, Batch]]:
+        """Return the run id and batch of what other runs left unfinished of the requests that this run brought to SUCCESS."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.LEFT_BY_OTHERS, {"run_id": self.run_id})
+            return [(run_id, Batch(*batch)) for run_id, *batch in cursor.fetchall()]
+
     def outcomes(self) -> Counter[str]:
         """Return how many requests of this run ended how; twins are counted as `duplicate` too."""
         counts: Counter[str] = Counter()
