@@ -411,13 +411,10 @@ class Life(RuleBasedStateMachine):
     def is_lost(self, run: str, request: Request, verb: Callable[[], Any]) -> None:
         """A run without the claim changes nothing and is told who has it."""
         before = whole_rows(self.cursor), holders(self.cursor)
-        try:
+        with pytest.raises(ClaimLostError) as lost:
             verb()
-        except ClaimLostError as error:
-            assert request.key[1] in str(error)
-            assert (f"held by run {request.holder}" if request.holder else "no longer held by this run") in str(error)
-        else:
-            raise AssertionError(f"{run} changed a request that {request.holder or 'nobody'} holds")
+        assert request.key[1] in str(lost.value)
+        assert (f"held by run {request.holder}" if request.holder else "no longer held by this run") in str(lost.value)
         assert (whole_rows(self.cursor), holders(self.cursor)) == before
 
 

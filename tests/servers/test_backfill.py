@@ -1,6 +1,7 @@
 """A night that never ran, made up for."""
 
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from tests.servers.gate import Gate
 from tests.servers.site import DAG, REPORT_ZONE, Site, wait_until
@@ -23,6 +24,10 @@ def backfilled(site: Site, known: set[str]) -> str:
     run = str(wait_until(new_run, "the backfill's run"))
     assert site.airflow.end_of(run) == "success"
     return run
+
+
+def backfills(site: Site) -> list[dict[str, Any]]:
+    return list(site.airflow.call("/api/v2/backfills?dag_id=progress_exhaust")["backfills"])
 
 
 def runs_so_far(site: Site) -> set[str]:
@@ -67,6 +72,7 @@ def test_a_backfill_takes_what_its_day_would_have_taken(site: Site, gate: Gate) 
     written = site.written(files)
     known = runs_so_far(site)
     ended_at = site.row(early)["dt_job_completed"]
+    wait_until(lambda: all(one["completed_at"] for one in backfills(site)), "the scheduler's word that the first one is over")
     site.airflow.call(
         "/api/v2/backfills",
         {
