@@ -37,9 +37,7 @@ def enrolment(user_id: str = "u", **changes: Any) -> Enrolment:
 class Asked:
     """Sources that answer from lists, and remember whom they were asked for."""
 
-    def __init__(
-        self, users: dict[str, User], nested: Iterable[NestedProgress] = (), attempts: Iterable[Attempt] = ()
-    ) -> None:
+    def __init__(self, users: dict[str, User], nested: Iterable[NestedProgress] = (), attempts: Iterable[Attempt] = ()) -> None:
         self.of_users, self.of_facts = [], []
         self._users, self._nested, self._attempts = users, nested, attempts
         self.sources = Sources(self.users, self.nested, self.attempts)
