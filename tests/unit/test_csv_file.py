@@ -5,15 +5,14 @@ import hashlib
 import io
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from progress_exhaust.report.csv_file import write_csv
 from progress_exhaust.report.hierarchy import Hierarchy
 from progress_exhaust.report.layout import Column
-from progress_exhaust.report.learners import PART
 from progress_exhaust.report.pivot import CellRules, Learners
 from progress_exhaust.report.request import Batch, BatchFacts
+from tests.parts import part_of
 
 BATCH = Batch("tag", "R1", "org", "01", "do_1")
 FACTS = BatchFacts("Batch", "Collection", owned=True)
@@ -21,8 +20,7 @@ LABELS = ["User UUID", "State"]
 
 
 def page(*states: str) -> Learners:
-    users = [{"user_id": f"u{place}", "state": state, "nested": [], "attempts": []} for place, state in enumerate(states)]
-    part = pa.Table.from_pylist(users, schema=PART)
+    part = part_of(*({"state": state} for state in states))
     return Learners(part, BATCH, FACTS, Hierarchy("do_1", 0, (), frozenset()), CellRules("best", ()))
 
 

@@ -1,28 +1,37 @@
 """Who is in the report, the specification's rules one by one, and how a page's facts are read."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from progress_exhaust.report.learners import (
-    PART,
+    ATTEMPTS,
+    NESTED_PROGRESS,
     USER_FIELDS,
-    Attempt,
     Enrolment,
-    NestedProgress,
     Rules,
     Sources,
     User,
     cache_was_flushed,
     completed_count,
+    counts_of,
+    enrolled_page,
     make_part,
     pages,
+    read_table,
+    table_of,
+    to_parquet,
 )
 
+Row = tuple[Any, ...]
+
 ORG, OTHER_ORG = "org", "other org"
-OWNER = Rules(owned=True, channel=ORG, optional=frozenset())
-STRANGER = Rules(owned=False, channel=ORG, optional=frozenset())
+OWNER = Rules(owned=True, channel=ORG)
+STRANGER = Rules(owned=False, channel=ORG)
 ASHA = {"firstname": "Asha", "lastname": "Rao", "state": "Goa", "district": "North Goa", "rootorgid": ORG, "status": "1"}
 
 
@@ -35,10 +44,11 @@ def enrolment(user_id: str = "u", **changes: Any) -> Enrolment:
 
 
 class Asked:
-    """Sources that answer from lists, and remember whom they were asked for."""
+    """Sources that answer from lists, and remember whom they were asked for; the facts' with strangers' rows, as a scan does."""
 
-    def __init__(self, users: dict[str, User], nested: Iterable[NestedProgress] = (), attempts: Iterable[Attempt] = ()) -> None:
-        self.of_users, self.of_facts = [], []
+    def __init__(self, users: Mapping[str, User], nested: Sequence[Row] = (), attempts: Sequence[Row] = ()) -> None:
+        self.of_users: list[list[str]] = []
+        self.of_facts: list[list[str]] = []
         self._users, self._nested, self._attempts = users, nested, attempts
         self.sources = Sources(self.users, self.nested, self.attempts)
 
@@ -46,25 +56,26 @@ class Asked:
         self.of_users.append(list(ids))
         return {one: self._users[one] for one in ids if one in self._users}
 
-    def nested(self, ids: Sequence[str]) -> list[NestedProgress]:
+    def nested(self, ids: Sequence[str]) -> pa.Table:
         self.of_facts.append(list(ids))
-        return [row for row in self._nested if row.user_id in ids]
+        return table_of(self._nested, NESTED_PROGRESS)
 
-    def attempts(self, ids: Sequence[str]) -> list[Attempt]:
+    def attempts(self, ids: Sequence[str]) -> pa.Table:
         self.of_facts.append(list(ids))
-        return [row for row in self._attempts if row.user_id in ids]
+        return table_of(self._attempts, ATTEMPTS)
 
 
-def rows(*page: Enrolment, rules: Rules = OWNER, users: dict[str, User] | None = None) -> list[dict[str, Any]]:
+def made(page: Sequence[Enrolment], rules: Rules, found: Asked) -> tuple[pa.Table, Counter[str]]:
+    enrolled, counts = enrolled_page(page, frozenset())
+    part, counts_of_part = make_part(enrolled, rules, found.sources)
+    return part, counts + counts_of_part
+
+
+def rows(*page: Enrolment, rules: Rules = OWNER, users: Mapping[str, User] | None = None) -> list[dict[str, Any]]:
     found = {one.user_id: ASHA for one in page} if users is None else users
-    part, _ = make_part(page, rules, Asked(found).sources)
-    assert part.schema == PART
-    return part.to_pylist()
-
-
-def counted(*page: Enrolment, rules: Rules, users: dict[str, User]) -> dict[str, int]:
-    _, counts = make_part(page, rules, Asked(users).sources)
-    return dict(counts)
+    part, _ = made(page, rules, Asked(found))
+    found_rows: list[dict[str, Any]] = part.to_pylist()
+    return found_rows
 
 
 @pytest.mark.parametrize(
@@ -104,7 +115,7 @@ def test_an_owner_gets_all_another_org_its_own(user: User | None, for_owner: str
 
 
 def test_an_org_without_a_name_owns_nobody() -> None:
-    nameless = Rules(owned=False, channel="", optional=frozenset())
+    nameless = Rules(owned=False, channel="")
     assert nameless.left_out(None) == "missing"
     assert nameless.left_out({"firstname": "Asha"}) == "other_org"
 
@@ -123,47 +134,57 @@ def test_who_is_in_is_counted_and_who_is_not_by_reason() -> None:
     ]  # fmt: skip
     users = {"a": ASHA, "b": ASHA | {"status": "2"}, "c": ASHA | {"rootorgid": OTHER_ORG}}
     never = {"left_out.inactive": 2, "left_out.no_date": 1}
-    assert counted(*page, rules=OWNER, users=users) == {"enrolled": 4, "missing": 1, "reported": 4, **never}
-    assert counted(*page, rules=STRANGER, users=users) == {
+    assert made(page, OWNER, Asked(users))[1] == {"enrolled": 4, "missing": 1, "reported": 4, **never}
+    assert made(page, STRANGER, Asked(users))[1] == {
         "enrolled": 4, "missing": 1, "reported": 1, "left_out.deleted": 1, "left_out.other_org": 1, "left_out.missing": 1,
         **never,
     }  # fmt: skip
 
 
 def test_email_and_phone_are_never_read() -> None:
-    assert not {"email", "phone", "maskedemail", "maskedphone"} & {*USER_FIELDS, *PART.names}
+    part, _ = made([enrolment()], OWNER, Asked({"u": ASHA | {"email": "a@example.test", "phone": "98765"}}))
+    assert not {"email", "phone", "maskedemail", "maskedphone"} & {*USER_FIELDS, *part.column_names}
 
 
 def test_optional_contents_do_not_count_as_completed() -> None:
-    rules = Rules(owned=True, channel=ORG, optional=frozenset({"b", "x"}))
-    (row,) = rows(enrolment(completed_ids=["a", "b", "c"]), rules=rules)
-    assert row["completed_contents"] == 2
+    page, _ = enrolled_page([enrolment(completed_ids=["a", "b", "c"])], frozenset({"b", "x"}))
+    assert page["completed_contents"].to_pylist() == [2]
 
 
-def test_facts_stand_beside_their_learner_in_the_pages_order() -> None:
-    nested = [NestedProgress("b", "n1", 3.0), NestedProgress("a", "n2", 1.0), NestedProgress("a", "n1", None)]
-    attempts = [Attempt("b", "q", "1", 7.0, "7/10", 5), Attempt("a", "q", "2", None, None, None)]
-    found = Asked({"a": ASHA, "b": ASHA}, nested, attempts)
-    part, _ = make_part([enrolment("a"), enrolment("z", active=False), enrolment("b")], OWNER, found.sources)
-    assert part["user_id"].to_pylist() == ["a", "b"]
-    assert part["nested"].to_pylist() == [[{"id": "n2", "completed": 1.0}], [{"id": "n1", "completed": 3.0}]]
-    of_a, of_b = part["attempts"].to_pylist()
+def test_facts_stand_beside_their_learner_in_the_pages_order_and_strangers_are_passed_over() -> None:
+    nested = [("b", "n1", 3.0), ("stranger", "n1", 9.0), ("a", "n2", 1.0), ("b", "n2", 4.0)]
+    attempts = [("b", "q", "1", 7.0, "7/10", 5), ("z", "q", "1", 9.0, None, 5), ("a", "q", "2", None, None, None)]
+    page = [enrolment("a"), enrolment("z", active=False), enrolment("b"), enrolment("c")]
+    part, _ = made(page, OWNER, Asked({}, nested, attempts))
+    assert part["user_id"].to_pylist() == ["a", "b", "c"]
+    assert part["nested"].to_pylist() == [
+        [{"id": "n2", "completed": 1.0}], [{"id": "n1", "completed": 3.0}, {"id": "n2", "completed": 4.0}], [],
+    ]  # fmt: skip
+    of_a, of_b, of_c = part["attempts"].to_pylist()
     assert [(one["content_id"], one["attempt_id"], one["total_score"]) for one in of_a] == [("q", "2", None)]
     assert [(one["grand_total"], one["attempted_at"]) for one in of_b] == [("7/10", 5)]
+    assert of_c == []
 
 
 def test_each_source_is_asked_once_a_page_and_only_for_whom_it_concerns() -> None:
     found = Asked({"a": ASHA, "b": ASHA | {"rootorgid": OTHER_ORG}})
-    make_part([enrolment("a"), enrolment("b"), enrolment("c", active=False)], STRANGER, found.sources)
+    made([enrolment("a"), enrolment("b"), enrolment("c", active=False)], STRANGER, found)
     assert (found.of_users, found.of_facts) == ([["a", "b"]], [["a"], ["a"]])
 
 
-def test_a_page_of_nobody_asks_no_source() -> None:
+def test_a_page_of_nobody_asks_no_source_and_makes_the_same_kind_of_part() -> None:
     found = Asked({})
-    part, counts = make_part([enrolment(active=False)], OWNER, found.sources)
-    assert len(part) == 0 and part.schema == PART
+    part, counts = made([enrolment(active=False)], OWNER, found)
+    assert len(part) == 0 and counts == {"left_out.inactive": 1}
     assert found.of_users == found.of_facts == []
-    assert counts["left_out.inactive"] == 1
+    assert part.schema == made([enrolment()], OWNER, found)[0].schema
+
+
+def test_a_part_comes_back_from_its_file_with_its_counts(tmp_path: Path) -> None:
+    part, counts = made([enrolment("a"), enrolment("b")], OWNER, Asked({"a": ASHA}, [("a", "n", 1.5)]))
+    (tmp_path / "part").write_bytes(to_parquet(part, counts))
+    assert read_table(tmp_path / "part").to_pylist() == part.to_pylist()
+    assert counts_of(tmp_path / "part") == dict(counts) == {"enrolled": 2, "reported": 2, "missing": 1}
 
 
 @pytest.mark.parametrize(

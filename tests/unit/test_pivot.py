@@ -4,31 +4,24 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from progress_exhaust.report.hierarchy import Hierarchy, Part
 from progress_exhaust.report.layout import Column, columns
-from progress_exhaust.report.learners import PART
 from progress_exhaust.report.pivot import CellRules, Learners, attempt_score
 from progress_exhaust.report.request import Batch, BatchFacts
+from tests.parts import part_of
 
 NAN, INFINITY = float("nan"), float("inf")
 QUIZ, PRACTICE, NESTED = "do_quiz", "do_practice", "do_nested"
 PARTS = (Part("nested", NESTED, "Nested", 8), Part("assessment", QUIZ, "Quiz"), Part("assessment", PRACTICE, ""))
 BATCH = Batch("tag", "R1", "org", "0133", "do_1")
 FACTS = BatchFacts("Batch1", "Course", owned=True)
-LEARNER = {
-    "user_id": "u", "firstname": None, "lastname": None, "state": None, "district": None, "enrolled_at": 0,
-    "enrolled_text": None, "completed_at": None, "completed_contents": 0, "has_certificate": False,
-    "certificate_status": None, "nested": [], "attempts": [],
-}  # fmt: skip
 
 
 def learners(*rows: dict[str, Any], leaf_count: int = 4, chosen: str = "best", failed: tuple[int, ...] = (2,)) -> Learners:
-    part = pa.Table.from_pylist([LEARNER | row for row in rows], schema=PART)
     hierarchy = Hierarchy("do_1", leaf_count, PARTS, frozenset())
-    return Learners(part, BATCH, FACTS, hierarchy, CellRules(chosen, failed))
+    return Learners(part_of(*rows), BATCH, FACTS, hierarchy, CellRules(chosen, failed))
 
 
 def shown(found: Learners) -> list[Column]:
@@ -218,13 +211,12 @@ def test_sums_of_the_greatest_and_smallest_scores_are_exact() -> None:
 def test_nested_progress_is_completed_over_its_leaves_and_blank_without_an_entry(
     nested: list[tuple[str, float]], percent: str
 ) -> None:
-    row = {"nested": [{"id": one, "completed": count} for one, count in nested]}
-    assert cells("do_nested - Progress", row, {}) == [percent, ""]
+    assert cells("do_nested - Progress", {"nested": nested}, {}) == [percent, ""]
 
 
 @pytest.mark.parametrize("leaf_count", [0, None])
 def test_a_nested_collection_without_leaves_has_no_progress(leaf_count: int | None) -> None:
-    found = learners({"nested": [{"id": NESTED, "completed": 1.0}]})
+    found = learners({"nested": [(NESTED, 1.0)]})
     assert found.nested_progress(Part("nested", NESTED, "N", leaf_count)).tolist() == [""]
 
 
@@ -232,7 +224,7 @@ def test_each_learner_has_the_own_facts() -> None:
     rows = [
         {"attempts": [tried("1", 1.0)]},
         {},
-        {"attempts": [tried("1", 3.0)], "nested": [{"id": NESTED, "completed": 8.0}], "completed_at": 0},
+        {"attempts": [tried("1", 3.0)], "nested": [(NESTED, 8.0)], "completed_at": 0},
     ]
     assert cells("do_quiz - Score", *rows) == ["1", "", "3"]
     assert cells("do_nested - Progress", *rows) == ["", "", "100"]

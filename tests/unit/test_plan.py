@@ -91,7 +91,7 @@ def test_the_requesting_org_owns_the_collection_of_its_channel(channel: str, bat
 
 
 def test_a_collection_without_a_channel_is_nobodys() -> None:
-    catalogue = Catalogue(CATALOGUE.batches, CATALOGUE.batches_of, lambda ids: [{"identifier": "do_1"}], search)
+    catalogue = Catalogue(CATALOGUE.batches, CATALOGUE.batches_of, lambda _: [{"identifier": "do_1"}], search)
     ((_, facts),) = plan([asked({"batchId": "11"})], catalogue, LIMITS).to_make
     assert not facts.owned
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from progress_exhaust.errors import RequestError
-from progress_exhaust.report.request import Batch, JobRequest, Wanted, is_path_part, parse_request_data
+from progress_exhaust.report.request import Batch, JobRequest, Wanted, is_path_part, object_key_ending, parse_request_data
 
 DAY = date(2022, 9, 27)
 REQUEST_ID, BATCH_ID = "778A3669531143769B5E8C98D42E1CAD", "013307481768378368112"
@@ -88,6 +88,7 @@ def test_the_names_of_a_batchs_files() -> None:
     batch = Batch("tag", REQUEST_ID, "org", BATCH_ID, "do_1")
     assert batch.file_name(DAY) == "013307481768378368112_progress_20220927.csv"
     assert batch.object_key(DAY) == f"progress-exhaust/{REQUEST_ID}/013307481768378368112_progress_20220927.zip"
+    assert batch.object_key(DAY).endswith(object_key_ending(DAY))
 
 
 def test_without_a_request_there_is_no_folder_of_it() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from progress_exhaust.operators.claim_requests import FOUND
-from progress_exhaust.operators.site import RunParams, Site, SiteOperator, in_words
+from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator, in_words
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

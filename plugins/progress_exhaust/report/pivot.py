@@ -84,9 +84,11 @@ class Learners:
     def total_scores(self) -> "pd.Series[str]":
         chosen = self._chosen_attempts
         valued = chosen[chosen["content_id"].isin(self.hierarchy.assessment_ids) & chosen["score"].notna()]
+        totals: dict[int, Decimal] = {}
         with localcontext(prec=text.DIGITS):
-            totals = valued.groupby("learner")["score"].agg(lambda scores: text.number(sum(scores, Decimal(0))))
-        return totals.reindex(range(len(self.part)), fill_value="").astype("str")
+            for learner, score in zip(valued["learner"].tolist(), valued["score"], strict=True):
+                totals[learner] = totals.get(learner, Decimal(0)) + score
+        return _texts([text.number(totals.get(learner)) for learner in range(len(self.part))])
 
     @cached_property
     def _chosen_attempts(self) -> pd.DataFrame:
