@@ -214,7 +214,7 @@ class Install:
         assert password and password not in result.log
         return result
 
-    def load(self, world: World, **changes: Any) -> None:
+    def load(self, world: World) -> None:
         """Load a world, and submit its requests."""
         with closing(psycopg2.connect(self.postgres)) as pg:
             load(

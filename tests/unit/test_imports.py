@@ -11,7 +11,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "plugins" / "progress_exhaust"
 FRAMES = {"numpy", "pandas", "pyarrow"}
-DRIVERS = {"cassandra", "psycopg2", "redis", "requests"}
+DRIVERS = {"cassandra", "psycopg", "psycopg2", "redis", "requests"}
 OURS = "progress_exhaust"
 # By room: what else than the standard library it may import.
 RULES: dict[str, set[str]] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-import psycopg2
+import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
@@ -296,6 +296,12 @@ class RequestsHook(PostgresHook):
             self._run(cursor, sql.RUN_BATCHES, {"run_id": self.run_id})
             return [BatchRun(*row) for row in cursor.fetchall()]
 
+    def left_by_others(self) -> list[tuple[str, Batch]]:
+        """Return the run id and batch of what other runs left unfinished of the requests that this run brought to SUCCESS."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.LEFT_BY_OTHERS, {"run_id": self.run_id})
+            return [(run_id, Batch(*batch)) for run_id, *batch in cursor.fetchall()]
+
     def outcomes(self) -> Counter[str]:
         """Return how many requests of this run ended how; twins are counted as `duplicate` too."""
         counts: Counter[str] = Counter()
@@ -372,14 +378,14 @@ class RequestsHook(PostgresHook):
     def _transaction(self) -> Iterator[Any]:
         try:
             connection = self.get_conn()
-        except psycopg2.OperationalError as error:
+        except psycopg.OperationalError as error:
             raise SourceError(f"{self._where()} does not answer: {_first_line(error)}") from None
         try:
             with connection, connection.cursor() as cursor:
                 yield cursor
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
-        except psycopg2.errors.InsufficientPrivilege as error:
+        except psycopg.errors.InsufficientPrivilege as error:
             raise SetupError(f"{self._where()}: {_first_line(error)}; see the grants in the docs") from None
         finally:
             connection.close()

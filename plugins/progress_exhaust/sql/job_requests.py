@@ -230,6 +230,12 @@ WHERE run_id = %(run_id)s
 ORDER BY listed_at, request_id, batch_id
 """
 
+LEFT_BY_OTHERS = """
+SELECT b.run_id, b.tag, b.request_id, b.channel, b.batch_id, b.collection_id
+FROM {ledger}.batch_run b JOIN {ledger}.claim c ON c.tag = b.tag AND c.request_id = b.request_id
+WHERE c.run_id = %(run_id)s AND c.outcome = 'SUCCESS' AND b.run_id <> c.run_id AND b.state <> 'done'
+"""
+
 UNFINISHED_BATCHES = """
 SELECT count(*) FROM {ledger}.batch_run
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s AND state <> 'done'
