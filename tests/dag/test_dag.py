@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import ParamValidationError
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAGES = ["fetch_hierarchy", "extract", "pivot", "package", "mark_complete"]
@@ -47,12 +48,15 @@ def test_each_stage_is_mapped_by_batch_labelled_by_its_id_and_in_the_pool(dag: A
     assert task.template_fields == ("batch",)
 
 
-def test_every_task_is_retried_with_backoff_and_has_a_timeout(dag: Any) -> None:
+def test_every_task_is_retried_with_backoff(dag: Any) -> None:
     for task in dag.tasks:
-        assert task.retries == 4
-        assert task.retry_delay == timedelta(seconds=60)
+        assert (task.retries, task.retry_delay, task.max_retry_delay) == (4, timedelta(seconds=60), timedelta(minutes=15))
         assert task.retry_exponential_backoff
-        assert task.execution_timeout is not None
+
+
+def test_every_task_has_a_timeout_a_stage_a_longer_one(dag: Any) -> None:
+    for task in dag.tasks:
+        assert task.execution_timeout == (timedelta(hours=6) if task.task_id.startswith("batch.") else timedelta(minutes=30))
 
 
 def test_the_sensor_frees_its_slot_between_pokes_and_skips_an_empty_queue(dag: Any) -> None:
@@ -67,7 +71,19 @@ def test_the_params_are_typed_and_described(dag: Any) -> None:
     assert {name: param.value for name, param in params.items()} == {
         "request_ids": None, "batch_ids": None, "force": False, "dry_run": False, "layout": None,
     }  # fmt: skip
-    assert all(param.description and param.schema["type"] for param in params.values())
+    assert {name: param.schema["type"] for name, param in params.items()} == {
+        "request_ids": ["null", "array"], "batch_ids": ["null", "array"], "force": "boolean", "dry_run": "boolean",
+        "layout": ["null", "string"],
+    }  # fmt: skip
+    assert all(param.description for param in params.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("request_ids", "R1"), ("batch_ids", [1]), ("force", "yes"), ("dry_run", 1), ("layout", "mine")]
+)
+def test_a_param_of_another_type_is_refused(dag: Any, name: str, value: object) -> None:
+    with pytest.raises(ParamValidationError):
+        dag.params.get_param(name).resolve(value)
 
 
 def test_its_page_in_the_ui_is_the_files_docstring(dag: Any) -> None:

@@ -1,7 +1,9 @@
-"""request_data, keys of files, twins, and what of processed_batches is believed."""
+"""What a row of job_request asks for, and the names of the files that it gets (data model, section 1)."""
 
-import dataclasses
+import json
+from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -9,72 +11,141 @@ from progress_exhaust.errors import RequestError
 from progress_exhaust.report.request import Batch, JobRequest, Wanted, is_path_part, object_key_ending, parse_request_data
 
 DAY = date(2022, 9, 27)
-REQUEST = JobRequest("tag", "R1", '{"batchId": "013"}', "user", "org", None, None, ())
+REQUEST_ID, BATCH_ID = "778A3669531143769B5E8C98D42E1CAD", "013307481768378368112"
+
+
+def job_request(**changes: Any) -> JobRequest:
+    values = {
+        "tag": "do_1:org", "request_id": REQUEST_ID, "request_data": '{"batchId": "01"}', "requested_by": "someone",
+        "requested_channel": "org", "encryption_key": None, "submitted_at": None, "processed": (),
+    }  # fmt: skip
+    return JobRequest(**(values | changes))
 
 
 @pytest.mark.parametrize(
-    ("data", "wanted"),
+    ("data", "batch_ids"),
     [
-        ('{"batchId": "013"}', Wanted(batch_ids=("013",))),
-        ('{"batchFilter": ["013", "014", "013"]}', Wanted(batch_ids=("013", "014"))),
-        ('{"searchFilter": {"request": {"filters": {"channel": "1"}, "limit": 5}}}', Wanted((), {"channel": "1"}, 5)),
+        ({"batchId": "01"}, ("01",)),
+        ({"batchFilter": ["02", "01", "02"]}, ("02", "01")),
+        ({"batchId": "01", "batchFilter": ["02"]}, ("01",)),
+        ({"batchId": "", "batchFilter": ["02"]}, ("02",)),
+        ({"batchId": None, "batchFilter": ["02"], "type": "x"}, ("02",)),
     ],
 )
-def test_the_three_forms(data: str, wanted: Wanted) -> None:
-    assert parse_request_data(data) == wanted
+def test_batches_by_id_each_once(data: Any, batch_ids: tuple[str, ...]) -> None:
+    assert parse_request_data(json.dumps(data)) == Wanted(batch_ids=batch_ids)
+
+
+@pytest.mark.parametrize(("limit", "most"), [({}, None), ({"limit": 7}, 7), ({"limit": None}, None)])
+def test_batches_by_search(limit: Mapping[str, Any], most: int | None) -> None:
+    filters = {"identifier": ["do_1"]}
+    data = {"searchFilter": {"request": {"filters": filters, "fields": ["name"], **limit}}}
+    assert parse_request_data(json.dumps(data)) == Wanted(search_filters=filters, search_limit=most)
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("text", "message"),
     [
-        "no json", "", "7", "[]", "{}", '{"foo": 1}', '{"batchId": ""}', '{"batchId": 13}', '{"batchFilter": "013"}',
-        '{"batchFilter": []}', '{"batchFilter": [1]}', '{"searchFilter": {}}', '{"searchFilter": {"request": {"filters": []}}}',
-        '{"searchFilter": {"request": {"filters": {"a": 1}, "limit": 0}}}', "[" * 100_000,
+        ("", "it is no JSON"),
+        ("{", "it is no JSON"),
+        ("[" * 100_000, "it is no JSON"),
+        ("null", "must be a JSON object"),
+        ('["01"]', "must be a JSON object"),
+        ("{}", "either of batchId, batchFilter, searchFilter"),
+        ('{"foo": 1}', "either of batchId, batchFilter, searchFilter"),
+        ('{"batchFilter": []}', "either of batchId, batchFilter, searchFilter"),
+        ('{"batchId": 7}', "batchId must be a text"),
+        ('{"batchId": ["01"]}', "batchId must be a text"),
+        ('{"batchFilter": "01"}', "batchFilter a list of texts"),
+        ('{"batchFilter": {"01": 1}}', "batchFilter a list of texts"),
+        ('{"batchFilter": ["01", null]}', "batchFilter a list of texts"),
+        ('{"batchId": "../01"}', "not valid"),
+        ('{"batchFilter": ["01", ""]}', "not valid"),
+        ('{"searchFilter": "all"}', "must hold a request with filters"),
+        ('{"searchFilter": {"filters": {"a": 1}}}', "must hold a request with filters"),
+        ('{"searchFilter": {"request": {"filters": {}}}}', "must hold a request with filters"),
+        ('{"searchFilter": {"request": {"filters": {"a": 1}, "limit": 0}}}', "whole number above 0"),
+        ('{"searchFilter": {"request": {"filters": {"a": 1}, "limit": true}}}', "whole number above 0"),
+        ('{"searchFilter": {"request": {"filters": {"a": 1}, "limit": "10"}}}', "whole number above 0"),
     ],
-)  # fmt: skip
-def test_anything_else_fails_the_request(data: str) -> None:
-    with pytest.raises(RequestError):
-        parse_request_data(data)
+)
+def test_anything_else_is_an_error_of_the_request_in_plain_words(text: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        parse_request_data(text)
 
 
-@pytest.mark.parametrize("batch_id", ["../x", "a/b", "a\\b", "%2e", "..", ".", "a..b", "a\n", " a", "a?b", "-", "x" * 201, "é"])
-def test_an_id_that_is_no_plain_path_part_is_refused(batch_id: str) -> None:
-    assert not is_path_part(batch_id)
-    with pytest.raises(RequestError, match="not valid"):
-        parse_request_data(__import__("json").dumps({"batchId": batch_id}))
+@pytest.mark.parametrize("text", ["01", REQUEST_ID, "do_1", "a.b-c_d", "x" * 200])
+def test_an_id_may_be_part_of_a_path(text: str) -> None:
+    assert is_path_part(text)
 
 
-def test_keys_are_those_of_the_published_sample() -> None:
-    batch = Batch("t", "778A3669531143769B5E8C98D42E1CAD", "org", "013307481768378368112", "do_1")
+@pytest.mark.parametrize("text", ["", ".", "..", "a..b", ".a", "-a", "a/b", "a\\b", "a b", "a\n", "é", "x" * 201, "a\x00", "%2e"])
+def test_an_id_that_leads_elsewhere_may_not(text: str) -> None:
+    assert not is_path_part(text)
+
+
+def test_the_names_of_a_batchs_files() -> None:
+    batch = Batch("tag", REQUEST_ID, "org", BATCH_ID, "do_1")
     assert batch.file_name(DAY) == "013307481768378368112_progress_20220927.csv"
-    assert batch.object_key(DAY) == (
-        "progress-exhaust/778A3669531143769B5E8C98D42E1CAD/013307481768378368112_progress_20220927.zip"
-    )
-    assert dataclasses.replace(batch, request_id="").object_key(DAY) == (
-        "progress-exhaust/013307481768378368112_progress_20220927.zip"
-    )
+    assert batch.object_key(DAY) == f"progress-exhaust/{REQUEST_ID}/013307481768378368112_progress_20220927.zip"
     assert batch.object_key(DAY).endswith(object_key_ending(DAY))
 
 
+def test_without_a_request_there_is_no_folder_of_it() -> None:
+    batch = Batch("", "", "", BATCH_ID, "do_1")
+    assert batch.object_key(DAY) == "progress-exhaust/013307481768378368112_progress_20220927.zip"
+    assert str(batch) == f"batch {BATCH_ID}"
+
+
+def test_a_batch_survives_xcom() -> None:
+    batch = Batch("tag", REQUEST_ID, "org", BATCH_ID, "do_1")
+    assert Batch.from_dict(json.loads(json.dumps(batch.to_dict()))) == batch
+
+
 @pytest.mark.parametrize(
-    ("change", "are_twins"),
+    "changes",
     [
-        ({"request_data": '{ "batchId":"013" }', "tag": "other", "request_id": "R2"}, True),
-        ({"request_data": '{"batchId": "014"}'}, False),
-        ({"requested_by": "another"}, False),
-        ({"requested_channel": "another"}, False),
-        ({"encryption_key": "key"}, False),
+        {"request_id": "another", "tag": "another:org"},
+        {"request_data": ' { "batchId" : "01" } '},
+        {"encryption_key": ""},
+        {"processed": ({"batchId": "01"},)},
     ],
 )
-def test_twins_ask_for_the_same_file_for_the_same_person_of_the_same_org(change: dict[str, str], are_twins: bool) -> None:
-    assert (dataclasses.replace(REQUEST, **change).twin_key == REQUEST.twin_key) == are_twins
+def test_who_asks_for_the_same_file_is_a_twin(changes: Any) -> None:
+    assert job_request(**changes).twin_key == job_request().twin_key
 
 
-def test_a_csv_that_was_never_packaged_is_not_finished() -> None:
-    entries = (
-        {"batchId": "1", "filePath": "a.csv"},
-        {"batchId": "2", "filePath": "b.zip"},
-        {"batchId": "3"},
-        {"filePath": "c.zip"},
-    )
-    assert list(dataclasses.replace(REQUEST, processed=entries).finished()) == ["2"]
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"requested_channel": "another"},
+        {"requested_by": "another"},
+        {"encryption_key": "secret"},
+        {"request_data": '{"batchId": "02"}'},
+        {"request_data": '{"batchFilter": ["01"]}'},
+        {"request_data": "{"},
+        {"request_data": ""},
+    ],
+)
+def test_who_differs_in_any_of_these_is_no_twin(changes: Any) -> None:
+    assert job_request(**changes).twin_key != job_request().twin_key
+
+
+@pytest.mark.parametrize(
+    ("entry", "finished"),
+    [
+        ({"batchId": "01", "filePath": "progress-exhaust/R/01_progress_20220927.zip"}, ["01"]),
+        ({"batchId": "01", "filePath": "progress-exhaust/R/01_progress_20220927.csv"}, []),  # the incumbent's, never packaged
+        ({"batchId": "01", "filePath": None}, []),
+        ({"batchId": "01"}, []),
+        ({"filePath": "x.zip"}, []),
+        ({}, []),
+    ],
+)
+def test_only_a_packaged_batch_is_finished(entry: Mapping[str, Any], finished: list[str]) -> None:
+    assert list(job_request(processed=(entry,)).finished()) == finished
+
+
+@pytest.mark.parametrize(("tag", "request_id", "standalone"), [("", "", True), ("t", "", False), ("", "r", False)])
+def test_only_what_is_no_row_is_standalone(tag: str, request_id: str, standalone: bool) -> None:
+    assert job_request(tag=tag, request_id=request_id).standalone is standalone

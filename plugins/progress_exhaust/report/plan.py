@@ -9,7 +9,6 @@ from progress_exhaust.errors import RequestError
 from progress_exhaust.report.request import Batch, BatchFacts, JobRequest, Wanted, is_path_part, parse_request_data
 
 RETIRED = "Retired"
-STANDALONE = ("", "")  # the key of a run's own batch_ids, which no row stands for
 
 Key = tuple[str, str]  # tag, request id
 Collection = Mapping[str, Any]  # what the content search says of one: identifier, name, channel, status
@@ -56,8 +55,7 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
     found: dict[Key, dict[str, Collection]] = {}  # by the search of the request
     for request in requests:
         try:
-            if request.key != STANDALONE:
-                check_request_id(request)
+            check_request_id(request)
             wanted[request.key] = parse_request_data(request.request_data)
             filters = wanted[request.key].search_filters
             if filters is not None:

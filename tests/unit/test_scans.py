@@ -1,34 +1,12 @@
-"""Sorting without holding everything: runs of enrolments, buckets of a scan, and the choice between scan and partitions."""
+"""Scans of the tables keyed by user: when one is worth it, and how its rows come to their pages."""
 
-import random
 from pathlib import Path
 
 import pytest
 
 from progress_exhaust.report import learners, scan_buckets
-from progress_exhaust.report.enrolment_runs import merged, write_runs
-from progress_exhaust.report.learners import Enrolment
 from progress_exhaust.report.read_strategy import scan_wins
 from progress_exhaust.report.scan_buckets import ScanBuckets
-
-
-def enrolment(user_id: str) -> Enrolment:
-    return Enrolment(user_id, True, 1, None, None, [f"content of {user_id}"], False, None)
-
-
-@pytest.mark.parametrize("rows_in_memory", [1, 3, 1000])
-def test_a_scan_in_any_order_comes_back_in_user_id_order_batch_by_batch(tmp_path: Path, rows_in_memory: int) -> None:
-    folders = {("do_1", "b1"): tmp_path / "1", ("do_1", "b2"): tmp_path / "2", ("do_1", "empty"): tmp_path / "3"}
-    for folder in folders.values():
-        folder.mkdir()
-    ids = [f"{number:02d}é" for number in range(20)] + ["ｕ", "\U0001f642"]
-    scan = [("do_1", "b1", enrolment(one)) for one in ids] + [("do_1", "b2", enrolment(one)) for one in ids[:3]]
-    scan += [("do_1", "someone else's", enrolment("x"))]
-    random.Random(1).shuffle(scan)
-    write_runs(scan, folders, rows_in_memory=rows_in_memory)
-    assert [one.user_id for one in merged(tmp_path / "1")] == sorted(ids)
-    assert list(merged(tmp_path / "2")) == [enrolment(one) for one in ids[:3]]
-    assert list(merged(tmp_path / "3")) == []
 
 
 @pytest.mark.parametrize("rows_in_memory", [1, 2, 1000])
