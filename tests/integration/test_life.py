@@ -231,7 +231,7 @@ class Life(RuleBasedStateMachine):
         if cleared:
             self.over.discard(run)
             if not self.model_hold(run, request):
-                self.is_lost(run, request, lambda: hook.hold(batch))
+                self.is_lost(request, lambda: hook.hold(batch))
                 return
             hook.hold(batch)
             assert (*key, run) in holders(self.cursor)
@@ -243,7 +243,7 @@ class Life(RuleBasedStateMachine):
         if request.holder != run:
             with suppress(ClaimLostError), hook.pinned(batch):
                 raise AssertionError("published without the claim")
-            self.is_lost(run, request, end)
+            self.is_lost(request, end)
             return
         with hook.pinned(batch):
             pass
@@ -403,12 +403,12 @@ class Life(RuleBasedStateMachine):
 
     def end(self, run: str, request: Request, outcome: str, verb: Callable[[], Any]) -> None:
         if request.holder != run:
-            self.is_lost(run, request, verb)
+            self.is_lost(request, verb)
             return
         verb()
         self.model_end(run, request, outcome, BROKEN if outcome == "FAILED" else None)
 
-    def is_lost(self, run: str, request: Request, verb: Callable[[], Any]) -> None:
+    def is_lost(self, request: Request, verb: Callable[[], Any]) -> None:
         """A run without the claim changes nothing and is told who has it."""
         before = whole_rows(self.cursor), holders(self.cursor)
         with pytest.raises(ClaimLostError) as lost:
