@@ -28,8 +28,7 @@ CREATE TABLE job_request (
 
 
 def empty_database(name: str) -> str:
-    """Start the services where they do not run; return the URI of a database that holds nothing."""
-    services.start()
+    """Return the URI of a database that holds nothing."""
     uri = services.create_database(name)
     with_cursor = connect(uri).cursor()
     with_cursor.execute("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'")

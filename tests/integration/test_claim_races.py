@@ -34,7 +34,7 @@ BATCH_ID, COLLECTION = "b1", "do_1"
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[Any]:
+def database(servers: None) -> Iterator[Any]:
     """Yield a cursor on a database that runs' hooks connect to."""
     with pytest.MonkeyPatch.context() as patch:
         uri = empty_database("progress_exhaust_races")

@@ -438,7 +438,7 @@ def batch_of(key: Key, batch_id: str) -> Batch:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def database() -> Iterator[None]:
+def database(servers: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         uri = empty_database("progress_exhaust_life")
         patch.setenv(CONNECTION, uri)

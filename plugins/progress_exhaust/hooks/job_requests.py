@@ -109,7 +109,17 @@ class RequestsHook(PostgresHook):
             names = {"claim": f"{self._ledger}.claim", "batch_run": f"{self._ledger}.batch_run"}
             self._run(cursor, sql.LEDGER_EXISTS, names)
             if not cursor.fetchone()[0]:
-                self._run(cursor, sql.CREATE_LEDGER)
+                self._create_ledger(cursor)
+
+    def _create_ledger(self, cursor: Any) -> None:
+        try:
+            self._run(cursor, sql.CREATE_LEDGER)
+        except psycopg.errors.InsufficientPrivilege:
+            statements = sql.CREATE_LEDGER.format(job_request=self._job_request, ledger=self._ledger)
+            raise SetupError(
+                f"{self._where()} has no schema {self._ledger}, and this role may not make it. Let one that may run the "
+                f"following, then grant the rights that docs/configuration.md lists:\n{statements}"
+            ) from None
 
     # The queue
 
