@@ -9,6 +9,8 @@ from progress_exhaust.operators.stage import PACKAGE_FILE, StageOperator, Work
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from progress_exhaust.hooks.job_requests import BatchRun
+
 
 class MarkCompleteOperator(StageOperator):
     """Enters the batch in its request's processed_batches; the last one turns the request SUCCESS.
@@ -28,17 +30,24 @@ class MarkCompleteOperator(StageOperator):
         return {}
 
     def work(self, context: "Context", site: Site, params: RunParams) -> dict[str, Any]:
-        super().work(context, site, params)
-        for run in site.requests().run_batches():
-            if (run.request_id, run.batch_id) == (self.batch["request_id"], self.batch["batch_id"]):
-                self.log.info("%s: %s", run.batch, in_words(run.counts))
-                summary = {
-                    "request_id": run.request_id,
-                    "batch_id": run.batch_id,
-                    "counts": run.counts,
-                    "bytes": run.size_bytes,
-                    "seconds": run.seconds,
-                }
-                self.log.info("summary %s", json.dumps(summary))
-                return summary
-        return {}
+        batch = self._in_ledger(site)
+        # One that was killed after it marked has nothing left to do: taking the request again would show it as PROCESSING.
+        if batch is None or batch.state != "done":
+            super().work(context, site, params)
+            batch = self._in_ledger(site)
+        if batch is None:
+            return {}
+        self.log.info("%s: %s", batch.batch, in_words(batch.counts))
+        summary = {
+            "request_id": batch.request_id,
+            "batch_id": batch.batch_id,
+            "counts": batch.counts,
+            "bytes": batch.size_bytes,
+            "seconds": batch.seconds,
+        }
+        self.log.info("summary %s", json.dumps(summary))
+        return summary
+
+    def _in_ledger(self, site: Site) -> "BatchRun | None":
+        key = (self.batch["request_id"], self.batch["batch_id"])
+        return next((run for run in site.requests().run_batches() if (run.request_id, run.batch_id) == key), None)
