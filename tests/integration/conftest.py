@@ -1,0 +1,51 @@
+"""Installs for the integration tests: real servers, and the real DAG in a process of its own."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dev import services
+from dev.servers import all_services
+from tests.integration.install import Airflow, Install, new_install
+
+
+# The loader's big batches, which the server warns of one by one, would fill the report of a test that fails.
+logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[None]:
+    """Start what is not running; what ran already goes on afterwards."""
+    ran = any(service.pid() for service in all_services(services.Settings.from_environment()))
+    services.start()
+    yield
+    if not ran:
+        services.stop()
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    runner = Airflow(tmp_path_factory.mktemp("airflow"))
+    yield runner
+    runner.stop()
+
+
+@pytest.fixture(scope="module")
+def install(airflow: Airflow, servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
+    """Give one module an install of its own; see `queue` for a fresh job_request on it."""
+    with new_install(airflow, tmp_path_factory.mktemp("install")) as made:
+        yield made
+
+
+@pytest.fixture
+def queue(install: Install, tmp_path: Path) -> Install:
+    """Give one test the module's install with an empty job_request, no ledger, and empty folders."""
+    install.folder = tmp_path
+    install.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
+    install.sql(JOB_REQUEST)
+    return install
+
+
+JOB_REQUEST = (Path(__file__).parents[2] / "dev/postgres/job_request.sql").read_text()

@@ -1,0 +1,292 @@
+"""One Sunbird install for a test: databases, keyspaces and a content API of its own on the servers that all tests share."""
+
+import json
+import os
+import queue
+import re
+import secrets
+import sqlite3
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import psycopg2
+import psycopg2.extras
+import redis
+from cassandra.cluster import Cluster
+
+from dev import services
+from dev.content_api import ContentServer, serve
+from dev.load import Names, load, submit
+from dev.world import Row, World
+
+PROJECT = Path(__file__).resolve().parents[2]
+USERS_DB, RELATIONS_DB = 14, 15  # not the ones of the demo
+# Still the 27th in UTC, and the 28th where the reports are dated.
+RUN_AFTER, REPORT_DAY = datetime(2022, 9, 27, 20, 0, tzinfo=UTC), date(2022, 9, 28)
+RUN_TIMEOUT_SECONDS = 180
+CONTENT_PATH = "/api/content"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a DAG run ended."""
+
+    run_id: str
+    state: str
+    tasks: list[Row]  # task_id, map_index, state, tries, label
+    reads: list[Row]  # query and values of each statement sent to Cassandra, where they were recorded
+    log: str  # all that was printed
+
+    def states(self, task_id: str) -> list[str | None]:
+        return [task["state"] for task in self.tasks if task["task_id"] == task_id]
+
+    def failed(self) -> list[str]:
+        """Return the tasks that failed themselves; settle_requests fails with any of them."""
+        failed = [task["task_id"] for task in self.tasks if task["state"] == "failed"]
+        return sorted(set(failed) - {"settle_requests"})
+
+    def says(self, *words: str) -> bool:
+        """Tell whether one line of the log holds all of the words."""
+        return any(all(word in line for word in words) for line in self.log.splitlines())
+
+
+class Airflow:
+    """The process that runs the DAG, and its metadata."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._runs = 0
+        self.metadata = home / "airflow.db"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PROGRESS_"))}
+        environment |= {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.metadata}",
+            # Everything that a site may log, at its most talkative.
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+            "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.task.operators.progress_exhaust=DEBUG airflow.task.hooks=DEBUG",
+            "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "plugins")]),
+        }
+        self._log = (home / "runner.log").open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.runner"],
+            cwd=PROJECT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+        )  # fmt: skip
+        self._answers: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def run(self, order: Row) -> RunResult:
+        """Run the DAG once."""
+        self._runs += 1
+        log = self.home / f"run-{self._runs}.log"
+        # Airflow names a run by the time that it was due.
+        order = order | {"log": str(log), "run_after": (RUN_AFTER + timedelta(seconds=self._runs)).isoformat()}
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        try:
+            answer = json.loads(self._answers.get(timeout=RUN_TIMEOUT_SECONDS) or '{"error": "the process ended"}')
+        except queue.Empty:
+            answer = {"error": f"no answer in {RUN_TIMEOUT_SECONDS} s"}
+        text = log.read_text(errors="replace") if log.exists() else ""
+        if "error" in answer:
+            raise AssertionError(f"{answer['error']}\n{text}\n{(self.home / 'runner.log').read_text()[-3000:]}")
+        print(text)  # for the report of a test that fails
+        return RunResult(log=text, **answer)
+
+    def all_that_is_kept(self) -> str:
+        """Return every row of the metadata's every table as one text, as it stands and with JSON's escapes undone."""
+        with closing(sqlite3.connect(self.metadata)) as metadata:
+            tables = [name for (name,) in metadata.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            rows = [str(row) for table in tables for row in metadata.execute(f'SELECT * FROM "{table}"')]
+        text = "\n".join(rows)
+        return text + re.sub(r"\\+u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), text)
+
+    def set_state(self, run_id: str, state: str) -> None:
+        """Say of a run, in Airflow's own words, where it stands."""
+        with closing(sqlite3.connect(self.metadata, timeout=30)) as metadata, metadata:
+            changed = metadata.execute("UPDATE dag_run SET state = ? WHERE run_id = ?", [state, run_id])
+            assert changed.rowcount == 1
+
+    def stop(self) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._reader.join()
+        self._process.stdout.close()
+        self._log.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put("")
+
+
+@dataclass
+class Install:
+    """The stores around a report, and the DAG that runs against them."""
+
+    airflow: Airflow
+    folder: Path
+    postgres: str  # URI
+    session: Any  # of Cassandra
+    cassandra_port: int
+    names: Names
+    users: Any  # Redis, the user cache
+    relations: Any  # Redis, the optional nodes
+    content: ContentServer
+    settings: Row = field(default_factory=dict)  # more of them, for every run
+
+    @property
+    def reports(self) -> Path:
+        return self.folder / "reports"
+
+    @property
+    def staging(self) -> Path:
+        return self.folder / "staging"
+
+    def connections(self) -> dict[str, str]:
+        redis_port = self.users.connection_pool.connection_kwargs["port"]
+        extra = quote(json.dumps({"protocol_version": 5}))
+        return {
+            "REQUESTS": self.postgres,
+            "CASSANDRA": f"cassandra://127.0.0.1:{self.cassandra_port}/?__extra__={extra}",
+            "USERS": f"redis://127.0.0.1:{redis_port}",
+            "CONTENT": f"{self.content.url}{CONTENT_PATH}",
+        }
+
+    def all_settings(self, **changes: Any) -> Row:
+        settings = {
+            "container": self.reports.as_uri(),
+            "staging": self.staging.as_uri(),
+            "enrolments_table": self.names.enrolments_by_batch,
+            "courses_keyspace": self.names.courses,
+            "hierarchy_table": f"{self.names.hierarchies}.content_hierarchy",
+            "user_cache_db": USERS_DB,
+            "relation_cache_db": RELATIONS_DB,
+        }
+        return settings | self.settings | changes
+
+    def environment(self, settings: Row | None = None, connections: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return Airflow's connections and Variable for this install."""
+        connected = self.connections() | dict(connections or {})
+        return {f"AIRFLOW_CONN_PROGRESS_EXHAUST_{name}": uri for name, uri in connected.items()} | {
+            "AIRFLOW_VAR_PROGRESS_EXHAUST": json.dumps(self.all_settings(**(settings or {})))
+        }
+
+    def run_dag(
+        self,
+        conf: Row | None = None,
+        *,
+        settings: Row | None = None,
+        connections: Mapping[str, str] | None = None,
+        retries: int = 0,
+        record_reads: bool = False,
+    ) -> RunResult:
+        """Run the DAG once; what is given changes settings and connections for this run alone."""
+        environment = self.environment(settings, connections) | {
+            "PROGRESS_EXHAUST_RETRIES": str(retries),
+            "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",
+        }
+        result = self.airflow.run({"environment": environment, "conf": conf, "record_reads": record_reads})
+        password = urlsplit(self.postgres).password
+        assert password and password not in result.log
+        return result
+
+    def load(self, world: World, **changes: Any) -> None:
+        """Load a world, and submit its requests."""
+        with closing(psycopg2.connect(self.postgres)) as pg:
+            load(
+                world, session=self.session, redis_users=self.users, redis_relations=self.relations, pg=pg,
+                content_data=self.content.data, names=self.names,
+            )  # fmt: skip
+
+    def submit(self, requests: list[Row], table: str = "job_request") -> None:
+        with closing(psycopg2.connect(self.postgres)) as pg:
+            submit(pg, requests, table)
+
+    def sql(self, statement: str, values: Any = None) -> list[Row]:
+        """Run one statement on Postgres; return its rows."""
+        with (
+            closing(psycopg2.connect(self.postgres)) as pg,
+            pg,
+            pg.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor,
+        ):
+            cursor.execute(statement, values)
+            return [dict(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def rows(self) -> dict[str, Row]:
+        """Return job_request by request id."""
+        return {row["request_id"]: row for row in self.sql("SELECT * FROM job_request")}
+
+    def row(self, request: Row) -> Row:
+        return self.rows()[request["request_id"]]
+
+    def published(self) -> dict[str, bytes]:
+        """Return what lies in the reports container, by key."""
+        files = sorted(path for path in self.reports.rglob("*") if path.is_file())
+        return {path.relative_to(self.reports).as_posix(): path.read_bytes() for path in files}
+
+    def csv(self, key: str) -> bytes:
+        """Return the one csv of a published package."""
+        with zipfile.ZipFile(self.reports / key) as package:
+            [name] = package.namelist()
+            assert package.testzip() is None
+            assert name == Path(key).with_suffix(".csv").name
+            return package.read(name)
+
+    def staged(self) -> list[str]:
+        return sorted(path.relative_to(self.staging).as_posix() for path in self.staging.rglob("*"))
+
+
+@contextmanager
+def new_install(airflow: Airflow, folder: Path) -> Iterator[Install]:
+    """Make an install, and remove it again."""
+    settings = services.Settings.from_environment()
+    name = f"test_{secrets.token_hex(4)}"
+    keyspaces = {"sunbird_courses": f"{name}_courses", "dev_hierarchy_store": f"{name}_hierarchies", "sunbird": f"{name}_sunbird"}
+    names = Names(
+        courses=keyspaces["sunbird_courses"],
+        hierarchies=keyspaces["dev_hierarchy_store"],
+        enrolments_by_user=f"{keyspaces['sunbird_courses']}.user_enrolments",
+        enrolments_by_batch=f"{keyspaces['sunbird_courses']}.report_user_enrolments",
+    )
+    port = settings.port("cassandra")
+    uri = services.create_database(name)
+    content_data = folder / "content"
+    content_data.mkdir()
+    users, relations = (redis.Redis(port=settings.port("redis"), db=number) for number in (USERS_DB, RELATIONS_DB))
+    with Cluster(["127.0.0.1"], port=port, protocol_version=5) as cluster, serve(content_data) as content, users, relations:
+        session = cluster.connect()
+        session.default_timeout = 60.0
+        services.apply_schema(session, keyspaces)
+        users.flushdb()
+        relations.flushdb()
+        install = Install(airflow, folder, uri, session, port, names, users, relations, content)
+        install.sql((PROJECT / "dev/postgres/job_request.sql").read_text())
+        try:
+            yield install
+        finally:
+            for keyspace in keyspaces.values():
+                session.execute(f"DROP KEYSPACE {keyspace}")
+            drop_database(uri)
+
+
+def drop_database(uri: str) -> None:
+    server, _, name = uri.rpartition("/")
+    with closing(psycopg2.connect(f"{server}/postgres")) as pg:
+        pg.autocommit = True
+        pg.cursor().execute(f'DROP DATABASE "{name}" WITH (FORCE)')

@@ -1,0 +1,122 @@
+"""A process that runs the DAG, again and again: Airflow is imported and its metadata made once.
+
+Each line of its input is an order, and each line of its output a result, in JSON; what Airflow prints goes to the order's
+log file. A process of its own, so that Airflow's settings and logging touch no other test.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+DAG_ID = "progress_exhaust"
+OURS = "AIRFLOW_CONN_PROGRESS_EXHAUST_", "AIRFLOW_VAR_PROGRESS_EXHAUST", "PROGRESS_EXHAUST_RETR"
+
+
+def main() -> None:
+    # Standard output is for the results alone: whatever prints, prints to a log.
+    results = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    from airflow.models.pool import Pool
+    from airflow.utils.db import initdb
+
+    initdb()
+    Pool.create_or_update_pool(DAG_ID, 4, "", include_deferred=False)
+    for line in sys.stdin:
+        order = json.loads(line)
+        with printing_to(Path(order["log"])):
+            try:
+                result = run(order)
+            except BaseException:
+                result = {"error": traceback.format_exc()}
+        print(json.dumps(result), file=results, flush=True)
+
+
+@contextmanager
+def printing_to(log: Path) -> Iterator[None]:
+    kept = os.dup(1), os.dup(2)
+    with log.open("ab") as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in enumerate(kept, 1):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+def run(order: dict[str, Any]) -> dict[str, Any]:
+    """Run the DAG once, in the order's environment."""
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.utils.session import create_session
+
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        del os.environ[name]
+    os.environ.update(order["environment"])
+    bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+    assert not bag.import_errors, bag.import_errors
+    reads: list[dict[str, Any]] = []
+    with recorded(reads) if order["record_reads"] else nullcontext():
+        done = bag.dags[DAG_ID].test(run_conf=order["conf"], run_after=datetime.fromisoformat(order["run_after"]))
+    with create_session() as session:
+        tasks = done.get_task_instances(session=session)
+    return {
+        "run_id": done.run_id,
+        "state": str(done.state),
+        "tasks": [
+            {
+                "task_id": ti.task_id,
+                "map_index": ti.map_index,
+                "state": str(ti.state) if ti.state else None,
+                "tries": ti.try_number,
+                "label": ti.rendered_map_index,
+            }
+            for ti in tasks
+        ],
+        "reads": reads,
+    }
+
+
+@contextmanager
+def recorded(reads: list[dict[str, Any]]) -> Iterator[None]:
+    """Write down each statement that goes to Cassandra, with its values."""
+    from cassandra.cluster import Session
+
+    send = Session.execute_async
+
+    def execute_async(session: Session, query: Any, *arguments: Any, **more: Any) -> Any:
+        prepared = getattr(query, "prepared_statement", None)
+        if prepared is None:
+            reads.append({"query": str(query), "values": {}})
+        else:
+            version = session.cluster.protocol_version
+            values = {
+                column.name: as_json(column.type.from_binary(value, version))
+                for column, value in zip(prepared.column_metadata, query.values, strict=False)
+            }
+            reads.append({"query": prepared.query_string, "values": values})
+        return send(session, query, *arguments, **more)
+
+    Session.execute_async = execute_async
+    try:
+        yield
+    finally:
+        Session.execute_async = send
+
+
+def as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple | set) else value
+
+
+if __name__ == "__main__":
+    main()
