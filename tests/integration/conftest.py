@@ -10,7 +10,6 @@ from dev import services
 from dev.servers import all_services
 from tests.integration.install import Airflow, Install, new_install
 
-
 # The loader's big batches, which the server warns of one by one, would fill the report of a test that fails.
 logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
 

@@ -103,7 +103,8 @@ class Airflow:
         text = log.read_text(errors="replace") if log.exists() else ""
         if "error" in answer:
             raise AssertionError(f"{answer['error']}\n{text}\n{(self.home / 'runner.log').read_text()[-3000:]}")
-        print(text)  # for the report of a test that fails
+        # For the report of a test that fails.
+        print("\n".join(line for line in text.splitlines() if "[error " in line or "operators.progress_exhaust" in line))
         return RunResult(log=text, **answer)
 
     def all_that_is_kept(self) -> str:
@@ -206,7 +207,7 @@ class Install:
         assert password and password not in result.log
         return result
 
-    def load(self, world: World, **changes: Any) -> None:
+    def load(self, world: World) -> None:
         """Load a world, and submit its requests."""
         with closing(psycopg2.connect(self.postgres)) as pg:
             load(

@@ -7,6 +7,7 @@ log file. A process of its own, so that Airflow's settings and logging touch no 
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 DAG_ID = "progress_exhaust"
+SLEEP_SECONDS = 0.05
 OURS = "AIRFLOW_CONN_PROGRESS_EXHAUST_", "AIRFLOW_VAR_PROGRESS_EXHAUST", "PROGRESS_EXHAUST_RETR"
 
 
@@ -26,6 +28,9 @@ def main() -> None:
     from airflow.utils.db import initdb
 
     initdb()
+    # dag.test() looks once a second whether a task may run by now.
+    wait = time.sleep
+    time.sleep = lambda seconds: wait(min(seconds, SLEEP_SECONDS))
     Pool.create_or_update_pool(DAG_ID, 4, "", include_deferred=False)
     for line in sys.stdin:
         order = json.loads(line)

@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -91,7 +90,7 @@ def like(request: Row, seconds: int, **changes: Any) -> Row:
 
 
 @pytest.fixture(scope="module")
-def done(install: Install) -> Iterator[Done]:
+def done(install: Install) -> Done:
     world = make_world()
     asked = list(world.requests)
     # Spaces and the order of keys are no difference; the channel is one.
@@ -100,8 +99,8 @@ def done(install: Install) -> Iterator[Done]:
     many = add_many_collections(world)
     world.requests += [*(twin for _, twin in twins), same_data]
     install.load(world)
-    install.sql("UPDATE job_request SET request_data = %s WHERE request_id = %s",
-                ['{ "batchId" :\n"%s"}' % asked[0]["request_data"]["batchId"], twins[0][1]["request_id"]])  # fmt: skip
+    spaced = f'{{ "batchId" :\n"{asked[0]["request_data"]["batchId"]}"}}'
+    install.sql("UPDATE job_request SET request_data = %s WHERE request_id = %s", [spaced, twins[0][1]["request_id"]])
     # What a failed attempt and a resubmission leave behind, to be gone at the end; an entry that was never packaged.
     install.sql(
         "UPDATE job_request SET iteration = 2, err_message = 'of yesterday', dt_job_completed = now(), processed_batches = %s"
@@ -122,7 +121,7 @@ def done(install: Install) -> Iterator[Done]:
     small_bites = {"enrolments_table": install.names.enrolments_by_user, "learners_per_part": 7, "keys_per_read": 3}
     again = install.run_dag(settings=small_bites)
     assert all(install.rows()[request_id] == row for request_id, row in rows.items() if row["status"] != "FAILED")
-    yield Done(install, world, twins, same_data, many, before, began, ended, result, again, requests_again)
+    return Done(install, world, twins, same_data, many, before, began, ended, result, again, requests_again)
 
 
 @pytest.fixture(scope="module")
