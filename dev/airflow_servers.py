@@ -51,14 +51,23 @@ class AirflowServer(Service):
         """Only the API server has a port to ask; the other two say in its health answer that they are there."""
         return self.ask(b"GET /api/v2/monitor/health HTTP/1.0\r\n\r\n", b"HTTP/1.1 200")
 
+    def spawn(self) -> None:
+        """Start the server, once nothing is left of one that was killed: its workers would go on for ever."""
+        end(self.left_of(self.session()))
+        super().spawn()
+
     def stop(self) -> bool:
-        """End the server, then whatever of its process group is left."""
-        pid = self.pid()
+        """End the server, then whatever of its session is left."""
+        session = self.session()
         stopped = super().stop()
-        if pid is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+        end(self.left_of(session))
         return stopped
+
+
+def end(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def all_servers(settings: Settings) -> list[AirflowServer]:

@@ -1,7 +1,7 @@
 """The four servers: where each one lives, the command that runs it, and how to tell that it answers.
 
 A pid file holds the pid and the process's start time, so that a pid which the system gave to somebody else is never
-taken for ours.
+taken for ours; and the session that the process was started in.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Service:
     def pid(self) -> int | None:
         """Return the pid of our running process, None where there is none."""
         try:
-            pid, started = self.pid_file.read_text().split()
+            pid, started, *_ = self.pid_file.read_text().split()
             # After "(name)": field 3 is the state, field 22 the start time.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (OSError, ValueError):
@@ -122,7 +122,7 @@ class Service:
         """Start the process in the background, in a session of its own, with its pid on record."""
         command = self.command()
         # The shell writes the pid, so that Ctrl-C here cannot come between the start and the record of it.
-        script = '"$@" </dev/null & echo $! $(cut -d" " -f22 /proc/$!/stat) >"$0"'
+        script = '"$@" </dev/null & echo $! $(cut -d" " -f22 /proc/$!/stat) $$ >"$0"'
         with self.log.open("wb") as log:
             subprocess.run(
                 ["sh", "-c", script, str(self.pid_file), *command],
@@ -141,6 +141,26 @@ class Service:
                 time.sleep(0.05)
         self.pid_file.unlink(missing_ok=True)
         return pid is not None
+
+    def session(self) -> str | None:
+        """Return the session of the last start, whether its process lives or not."""
+        try:
+            return self.pid_file.read_text().split()[2]
+        except (OSError, IndexError):
+            return None
+
+    def left_of(self, session: str | None) -> list[int]:
+        """Return the pids of a session of ours: the process, and what that one started."""
+        left = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                state, _, _, its_session, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+                # In our folder: by now, the session's number may be somebody else's.
+                if its_session == session and state not in "ZX" and (folder / "cwd").samefile(self.settings.data):
+                    left.append(int(folder.name))
+            except OSError:
+                continue
+        return left
 
     def end_of_log(self) -> str:
         """Return the last lines of the log, for an error message."""

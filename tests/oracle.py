@@ -207,10 +207,10 @@ def sort_learners(world: Stores, request: Row | None, batch_id: str) -> Sorted:
             result.reported.append(Learner(row, {} if deleted else cached))
         elif missing:
             result.left_out["missing"] += 1
-        elif deleted:
-            result.left_out["deleted"] += 1
         elif cached.get("rootorgid") != requester:
             result.left_out["other_org"] += 1
+        elif deleted:
+            result.left_out["deleted"] += 1
         else:
             result.reported.append(Learner(row, cached))
     return result
@@ -407,17 +407,22 @@ def timestamp(moment: datetime) -> str:
 
 
 def parse_date(value: str) -> datetime | None:
-    """Parse `YYYY-MM-DD[( |T)HH:MM[:SS[(:|.|,)fff]]][Z|+HHMM|+HH:MM]`, no zone meaning UTC; else None."""
+    """Parse `YYYY-MM-DD[( |T)HH:MM[:SS[:fff|.f…]]][Z|+HHMM|+HH:MM]`, no zone meaning UTC; else None.
+
+    After a colon stand milliseconds, after a point or a comma a fraction of a second, cut to milliseconds.
+    """
     match = re.fullmatch(
         r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-        r"(?:[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[:.,]([0-9]{3}))?)?)?"
+        r"(?:[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?::([0-9]{3})|[.,]([0-9]{1,9}))?)?)?"
         r"(Z|[+-][0-9]{2}:?[0-9]{2})?",
         value,
     )
     if not match:
         return None
     year, month, day, hour, minute, second, millis = (int(group or 0) for group in match.groups()[:7])
-    zone = match.group(8) or "Z"
+    if match.group(8):
+        millis = int(Fraction(f"0.{match.group(8)}") * 1000)
+    zone = match.group(9) or "Z"
     offset = timedelta()
     if zone != "Z":
         if int(zone[-2:]) > 59:

@@ -48,6 +48,7 @@ text_dates = st.sampled_from(
         "", "  ", "2019-11-15 05:41:50:382+0000", "2019-11-15T23:41:50.382+05:30", "2019-11-15", "2019-11-15 05:41",
         "2019-11-15T05:41:50Z", "2019-02-29 05:41:50:382+0000", "15/11/2019, noon", "=TODAY()", "2019-11-15 25:00", "-",
         "2019-11-15 05:41:50,382-0330", "2019-11-15 05:41:50:382+0099", "20191115", "null",
+        "2019-11-15T05:41:50.38Z", "2019-11-15 05:41:50.382999", "2019-11-15 05:41:50:38+0000", "0001-01-01 00:00+0530",
     ]
 )  # fmt: skip
 
@@ -67,7 +68,7 @@ PRACTICE = ["do_practice1", "do_practice2"]
 NESTED = ["do_nested1", "do_nested2", "-nested"]
 CONTENTS = [*LESSONS, *TESTS, *PRACTICE, "do_elsewhere"]
 
-leaf_counts = st.none() | st.integers(0, 9) | st.sampled_from(["3", "0", "-1", "many", "", -2])
+leaf_counts = st.none() | st.integers(0, 9) | st.sampled_from(["3", "0", "-1", "many", "", -2, 4.0, 2.5, True, 10**20])
 
 leaf_nodes = st.one_of(
     st.builds(resource_node, st.sampled_from(LESSONS), json_texts),

@@ -97,6 +97,11 @@ class Settings(BaseModel):
     learners_per_part: int = Field(5000, ge=1, description="learners that a stage holds in memory at a time")
     keys_per_read: int = Field(100, ge=1, description="partitions that one Cassandra query asks for")
     reads_in_flight: int = Field(4, ge=1, description="Cassandra queries of one task under way at a time")
+    read_strategy: Literal["auto", "partitions", "scan"] = Field(
+        "auto",
+        description="how nested progress and attempts are read: the learners' partitions, or one scan of the table that the "
+        "server filters; auto: by the cluster's estimate of the table's size",
+    )
     read_timeout_seconds: float = Field(60, gt=0, description="how long one query or API call may take")
     consistency: Literal["LOCAL_QUORUM", "LOCAL_ONE", "QUORUM", "ONE", "ALL"] = Field(
         "LOCAL_QUORUM", description="consistency level of the Cassandra reads"

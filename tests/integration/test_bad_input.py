@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from cassandra.cluster import Session
 
 from dev.machine import is_free
 from dev.world import (
@@ -23,6 +22,7 @@ from dev.world import (
 from tests.integration.install import REPORT_DAY, Install
 from tests.oracle import expected_csv
 
+MANY = [f"0199{number:04}" for number in range(21)]  # batches: one more than a request may name
 LEARNERS = 120  # over 100: what is missing from the cache is looked at
 
 
@@ -37,6 +37,7 @@ def world(install: Install) -> World:
     climbing = collection_node("../do_climbing", "Climbing", [resource_node("do_lesson", "Lesson")])
     made.contents.append(content_row(climbing, ORG))
     made.batches.append(batch_row("../do_climbing", "0199climbing", "Climbing", ORG))
+    made.batches += [batch_row(made.contents[0]["identifier"], batch, "One of many", ORG) for batch in MANY]
     asked, made.requests = made.requests, []
     install.load(made)
     made.requests = asked
@@ -83,7 +84,7 @@ def test_an_empty_queue_is_a_green_run_that_does_nothing(queue: Install, world: 
     assert queue.sql("SELECT * FROM progress_exhaust.claim") == []
 
 
-OUTSIDE = ["../x", "..", ".", "a/b", "/etc/x", "%2e%2e%2fx", "a\\b", "..%2f", " ", "a\0b"[:1] + "\n", "x" * 201, "अ"]
+OUTSIDE = ["../x", "..", ".", "a/b", "/etc/x", "%2e%2e%2fx", "a\\b", "..%2f", " ", "a\n", "x" * 201, "अ"]
 NO_REQUESTS = {
     "no JSON at all": "no JSON",
     "": "no JSON",
@@ -118,9 +119,8 @@ def test_requests_that_can_never_be_met_fail_in_plain_words_and_the_others_are_m
     )
     batch = world.batches[0]["batchid"]
     good = ask(json.dumps({"batchFilter": [batch, batch]}), 500, iteration=None)
-    many = [batch] + [f"0199{number:04}" for number in range(20)]
     mixed = ask(json.dumps({"batchFilter": [batch, "0199unknown"]}), 501, iteration=None)
-    too_many = ask(json.dumps({"batchFilter": many}), 502)
+    too_many = ask(json.dumps({"batchFilter": MANY}), 502)
     null = ask(None, 503)
     bad = {text: ask(text, number, iteration=None) for number, text in enumerate(NO_REQUESTS)}
     outside = [ask(json.dumps({"batchId": text}), 100 + number) for number, text in enumerate(OUTSIDE)]
@@ -261,62 +261,63 @@ def test_a_missing_table_of_requests_is_named(queue: Install, asked: Row) -> Non
     assert result.says("no table", "dev_job_request", "job_request_table")
 
 
-@pytest.fixture(scope="module")
-def lacking(install: Install) -> str:
-    """Make a keyspace whose tables lack columns, and a table."""
-    keyspace = f"{install.names.courses}_lacking"
-    install.session.execute(
-        f"CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
-    )
-    for columns in (
-        "course_batch (courseid text, batchid text, PRIMARY KEY (courseid, batchid))",
-        "assessment_aggregator (user_id text, course_id text, batch_id text, content_id text, attempt_id text,"
-        " total_score double, PRIMARY KEY ((user_id, course_id), batch_id, content_id, attempt_id))",
-        "by_day (day text, batchid text, courseid text, userid text, active boolean, enrolled_date timestamp, enrolleddate text,"
-        " completedon timestamp, contentstatus map<text, int>, certificates list<frozen<map<text, text>>>,"
-        " issued_certificates list<frozen<map<text, text>>>, certstatus int, PRIMARY KEY (day, batchid))",
-    ):
-        install.session.execute(f"CREATE TABLE {keyspace}.{columns}")
-    return keyspace
+ENROLMENTS = (
+    "day text, batchid text, courseid text, userid text, active boolean, enrolleddate text, completedon timestamp,"
+    " contentstatus map<text, int>, certificates list<frozen<map<text, text>>>,"
+    " issued_certificates list<frozen<map<text, text>>>, certstatus int"
+)
+AGGREGATES = "activity_type text, activity_id text, user_id text, context_id text"
+ATTEMPTS = "user_id text, course_id text, batch_id text, content_id text, attempt_id text, total_score double"
 
 
-def drop(session: Session, keyspace: str) -> None:
-    session.execute(f"DROP KEYSPACE {keyspace}")
+def test_what_cassandra_lacks_is_said_with_what_mends_it(queue: Install, world: World, asked: Row) -> None:
+    keyspace = f"{queue.names.courses}_lacking"
 
+    def run(statement: str, values: Any = None) -> Any:
+        return queue.session.execute(statement.replace("LACKING", keyspace), values)
 
-def test_what_cassandra_lacks_is_said_with_what_mends_it(queue: Install, asked: Row, lacking: str) -> None:
+    def failed(task_id: str, *words: str, **settings: Any) -> bool:
+        queue.sql("UPDATE job_request SET iteration = 0")  # a report that failed three times is not tried again
+        result = queue.run_dag(settings={"courses_keyspace": keyspace} | settings, retries=2)
+        assert result.failed() == [task_id]
+        assert [task["tries"] for task in result.tasks if task["task_id"] == task_id] == [1]  # no retry mends it
+        return result.says("progress_exhaust_cassandra", *words)
+
+    run("CREATE KEYSPACE LACKING WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
+    run("CREATE TABLE LACKING.course_batch (courseid text, batchid text, PRIMARY KEY (courseid, batchid))")
     before = queue.row(asked)
-    result = queue.run_dag(settings={"courses_keyspace": lacking}, retries=2)
-    assert result.failed() == ["list_batches"]
-    assert result.says("progress_exhaust_cassandra", f"ALTER TABLE {lacking}.course_batch ADD name text;")
+    assert failed("list_batches", f"ALTER TABLE {keyspace}.course_batch ADD name text;")
     assert queue.row(asked) == before  # SUBMITTED again
 
-    queue.session.execute(f"ALTER TABLE {lacking}.course_batch ADD name text")
-    batch = queue.sql("SELECT request_data->>'batchId' AS id FROM job_request")[0]["id"]
-    course = queue.session.execute(
-        f"SELECT courseid FROM {queue.names.courses}.course_batch WHERE batchid = %s ALLOW FILTERING", [batch]
-    )
-    queue.session.execute(
-        f"INSERT INTO {lacking}.course_batch (courseid, batchid, name) VALUES (%s, %s, 'Lacking')", [course.one()[0], batch]
-    )
-    result = queue.run_dag(settings={"courses_keyspace": lacking})
-    assert result.failed() == ["batch.extract"]
-    assert result.says(f"has no table {lacking}.user_activity_agg", "CREATE TABLE")
+    run("ALTER TABLE LACKING.course_batch ADD name text")
+    batch = world.batches[0]
+    run("INSERT INTO LACKING.course_batch (courseid, batchid) VALUES (%s, %s)", [batch["courseid"], batch["batchid"]])
+    assert failed("batch.extract", f"has no table {keyspace}.user_activity_agg", "CREATE TABLE", "aggregates map<text, double>")
 
-    queue.session.execute(
-        f"CREATE TABLE {lacking}.user_activity_agg (activity_type text, activity_id text, user_id text, context_id text,"
-        " agg map<text, int>, aggregates map<text, double>, PRIMARY KEY ((activity_type, activity_id, user_id), context_id))"
-    )
-    result = queue.run_dag(settings={"courses_keyspace": lacking})
-    assert result.failed() == ["batch.extract"]
-    for statement in ("ADD grand_total text;", "ADD last_attempted_on timestamp;"):
-        assert f"ALTER TABLE {lacking}.assessment_aggregator {statement}" in result.log
+    run(f"CREATE TABLE LACKING.user_activity_agg ({AGGREGATES}, PRIMARY KEY ((activity_type, activity_id, user_id), context_id))")
+    missing = f"ALTER TABLE {keyspace}.user_activity_agg ADD"
+    assert failed("batch.extract", f"{missing} agg map<text, int>; {missing} aggregates map<text, double>;")
 
-    # An enrolment table that is keyed by neither batch nor user.
-    result = queue.run_dag(settings={"enrolments_table": f"{lacking}.by_day"})
-    assert not result.tasks or result.failed() == []  # failed three times: nothing is pending any more
-    assert queue.row(asked)["iteration"] == 2 or queue.row(asked)["status"] == "FAILED"
-    drop(queue.session, lacking)
+    run("ALTER TABLE LACKING.user_activity_agg ADD agg map<text, int>")
+    run("ALTER TABLE LACKING.user_activity_agg ADD aggregates map<text, double>")
+    key = "PRIMARY KEY ((user_id, course_id), batch_id, content_id, attempt_id)"
+    run(f"CREATE TABLE LACKING.assessment_aggregator ({ATTEMPTS}, {key})")
+    missing = f"ALTER TABLE {keyspace}.assessment_aggregator ADD"
+    assert failed("batch.extract", f"{missing} grand_total text; {missing} last_attempted_on timestamp;")
+
+    whole = {"courses_keyspace": queue.names.courses}
+    run(f"CREATE TABLE LACKING.enrolments ({ENROLMENTS}, PRIMARY KEY (day, batchid))")
+    missing = f"ALTER TABLE {keyspace}.enrolments ADD"
+    assert failed("batch.extract", f"{missing} enrolled_date timestamp;", enrolments_table=f"{keyspace}.enrolments", **whole)
+    run("ALTER TABLE LACKING.enrolments ADD enrolled_date timestamp")
+    assert failed("batch.extract", "keyed by day", "by batchid or by userid", enrolments_table=f"{keyspace}.enrolments", **whole)
+    assert failed("batch.fetch_hierarchy", f"has no table {keyspace}.trees", hierarchy_table=f"{keyspace}.trees", **whole)
+    assert queue.published() == {}
+    run("DROP KEYSPACE LACKING")
+    # All of it was the site's fault: once that is mended, the report is made.
+    queue.sql("UPDATE job_request SET iteration = 0")
+    assert queue.run_dag().state == "success"
+    assert is_made(queue, world, asked)
 
 
 # Settings and Params
@@ -327,6 +328,7 @@ def test_what_cassandra_lacks_is_said_with_what_mends_it(queue: Install, asked: 
     [
         ({"learners_per_prt": 5}, ["unknown setting learners_per_prt", "did you mean learners_per_part?"]),
         ({"learners_per_part": 0, "report_timezone": "Mars"}, ["learners_per_part", "report_timezone", "is no IANA time zone"]),
+        ({"user_cache_db": "twelve"}, ["user_cache_db: "]),
     ],
 )
 def test_a_wrong_setting_is_refused(queue: Install, asked: Row, settings: Row, words: list[str]) -> None:
@@ -369,3 +371,20 @@ def test_a_flushed_user_cache_is_no_report(queue: Install, world: World, asked: 
     assert queue.row(asked)["iteration"] == 1
     assert is_made(queue, world, asked) and is_made(queue, world, undisturbed)
     assert len(set(map(len, queue.published().values()))) == 1
+
+
+def test_dry_and_standalone_runs_change_no_row(queue: Install, world: World, asked: Row) -> None:
+    batch = world.batches[0]["batchid"]
+    everything = "SELECT (ctid, xmin, j)::text AS all FROM job_request j"
+    before = queue.sql(everything)
+    result = queue.run_dag({"dry_run": True})
+    assert (result.state, result.states("batch.package")) == ("success", ["success"])
+    assert (queue.published(), queue.staged()) == ({}, [])
+    assert queue.run_dag({"batch_ids": [batch]}).state == "success"
+    [key] = queue.published()
+    assert key == f"progress-exhaust/{batch}_progress_20220928.zip"
+    assert queue.csv(key) == expected_csv(world, None, batch, REPORT_DAY)
+    result = queue.run_dag({"batch_ids": ["0199unknown"]})
+    assert (result.state, result.failed()) == ("failed", ["list_batches"])
+    assert result.says("Param batch_ids: No data found: there is no batch 0199unknown")
+    assert queue.sql(everything) == before

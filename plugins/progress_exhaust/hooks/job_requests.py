@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-import psycopg2
+import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
@@ -156,6 +156,12 @@ class RequestsHook(PostgresHook):
             self._run(cursor, sql.HOLDERS, _keys(keys))
             return {request_id: run_id for request_id, run_id in cursor.fetchall() if run_id != self.run_id}
 
+    def has_unfinished(self) -> bool:
+        """Tell whether this run has ever held a request that it has not brought to SUCCESS."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.HAS_UNFINISHED, {"run_id": self.run_id})
+            return bool(cursor.fetchone()[0])
+
     def held(self, *, twins: bool = True) -> list[JobRequest]:
         """Return what this run holds, the oldest first; twins: also those that only share another's outcome."""
         with self._transaction() as cursor:
@@ -188,10 +194,12 @@ class RequestsHook(PostgresHook):
         if not batch.request_id:
             return
         with self._transaction() as cursor:
-            if self._holder(cursor, batch) != self.run_id:
+            if self._holder(cursor, *batch.request_key) != self.run_id:
                 self._run(cursor, sql.RUN_CLAIMS, self._of(batch))
-                if batch.request_key not in self._take(cursor, cursor.fetchall()):
-                    raise self._lost(cursor, batch)
+                self._take(cursor, cursor.fetchall())
+                # Asked again: another batch of this run may have taken it meanwhile.
+                if self._holder(cursor, *batch.request_key) != self.run_id:
+                    raise self._lost(cursor, *batch.request_key)
 
     @contextmanager
     def pinned(self, batch: Batch) -> Iterator[None]:
@@ -200,7 +208,7 @@ class RequestsHook(PostgresHook):
             if batch.request_id:
                 self._run(cursor, sql.PIN_CLAIM, self._of(batch))
                 if cursor.rowcount == 0:
-                    raise self._lost(cursor, batch)
+                    raise self._lost(cursor, *batch.request_key)
             yield
 
     def record(
@@ -236,10 +244,9 @@ class RequestsHook(PostgresHook):
             if not batch.request_id:
                 self._run(cursor, sql.COMPLETE, done)
                 return False
-            self._run(cursor, sql.LOCK_REQUEST, self._of(batch))
-            row = cursor.fetchone()
-            if row is None or self._holder(cursor, batch) != self.run_id:
-                raise self._lost(cursor, batch)
+            before = self._lock(cursor, *batch.request_key)
+            if self._holder(cursor, *batch.request_key) != self.run_id:
+                raise self._lost(cursor, *batch.request_key)
             self._run(cursor, sql.COMPLETE, done)
             entry = {
                 "channel": batch.channel,
@@ -247,7 +254,7 @@ class RequestsHook(PostgresHook):
                 "filePath": object_key,
                 "fileSize": size_bytes,
             }
-            processed = [one for one in _entries(row[0]) if one.get("batchId") != batch.batch_id] + [entry]
+            processed = [one for one in _entries(before) if one.get("batchId") != batch.batch_id] + [entry]
             self._run(cursor, sql.UNFINISHED_BATCHES, self._of(batch))
             if cursor.fetchone()[0]:
                 self._run(cursor, sql.SET_PROCESSED, self._of(batch) | {"processed": json.dumps(processed)})
@@ -267,21 +274,20 @@ class RequestsHook(PostgresHook):
     def succeed(self, request: JobRequest) -> None:
         """SUCCESS with the files that earlier runs finished."""
         with self._transaction() as cursor:
-            self._run(cursor, sql.LOCK_REQUEST, {"tag": request.tag, "request_id": request.request_id})
+            self._lock(cursor, *request.key)
             self._succeed(cursor, request.tag, request.request_id, list(request.finished().values()))
 
     def fail(self, tag: str, request_id: str, message: str) -> None:
         """FAILED, in words for the requester; counts one failed attempt, once a run."""
         with self._transaction() as cursor:
-            self._run(cursor, sql.LOCK_REQUEST, {"tag": tag, "request_id": request_id})
-            (processed,) = cursor.fetchone() or (None,)
+            processed = self._lock(cursor, tag, request_id)
             message = self._fitting(cursor, message)
             self._end(cursor, sql.FAIL, "FAILED", tag, request_id, message=message, processed=processed)
 
     def give_back(self, tag: str, request_id: str) -> None:
         """SUBMITTED again, for the next run."""
         with self._transaction() as cursor:
-            self._run(cursor, sql.LOCK_REQUEST, {"tag": tag, "request_id": request_id})
+            self._lock(cursor, tag, request_id)
             self._end(cursor, sql.GIVE_BACK, "SUBMITTED", tag, request_id)
 
     def run_batches(self) -> list[BatchRun]:
@@ -289,6 +295,12 @@ class RequestsHook(PostgresHook):
         with self._transaction() as cursor:
             self._run(cursor, sql.RUN_BATCHES, {"run_id": self.run_id})
             return [BatchRun(*row) for row in cursor.fetchall()]
+
+    def left_by_others(self) -> list[tuple[str, Batch]]:
+        """Return the run id and batch of what other runs left unfinished of the requests that this run brought to SUCCESS."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.LEFT_BY_OTHERS, {"run_id": self.run_id})
+            return [(run_id, Batch(*batch)) for run_id, *batch in cursor.fetchall()]
 
     def outcomes(self) -> Counter[str]:
         """Return how many requests of this run ended how; twins are counted as `duplicate` too."""
@@ -329,23 +341,28 @@ class RequestsHook(PostgresHook):
     def _end(self, cursor: Any, statement: str, outcome: str, tag: str, request_id: str, **values: Any) -> None:
         values |= {"tag": tag, "request_id": request_id, "run_id": self.run_id}
         self._run(cursor, statement, values)
-        if cursor.rowcount == 0:
-            raise ClaimLostError(f"request {request_id} is not held by run {self.run_id}; nothing was changed")
+        if (tag, request_id) not in cursor.fetchall():
+            raise self._lost(cursor, tag, request_id)
         self._run(cursor, sql.RELEASE, values | {"outcome": outcome})
 
     def _held(self, cursor: Any, twins: bool) -> list[JobRequest]:
         self._run(cursor, sql.HELD, {"run_id": self.run_id, "twins": twins})
         return [_job_request(row) for row in cursor.fetchall()]
 
-    def _holder(self, cursor: Any, batch: Batch) -> str | None:
-        self._run(cursor, sql.HOLDER, self._of(batch))
+    def _lock(self, cursor: Any, tag: str, request_id: str) -> str | None:
+        """Lock a request's row, and those of its twins in this run; return its processed_batches."""
+        self._run(cursor, sql.LOCK_REQUEST, {"tag": tag, "request_id": request_id, "run_id": self.run_id})
+        return {(row[0], row[1]): row[2] for row in cursor.fetchall()}.get((tag, request_id))
+
+    def _holder(self, cursor: Any, tag: str, request_id: str) -> str | None:
+        self._run(cursor, sql.HOLDER, {"tag": tag, "request_id": request_id})
         row = cursor.fetchone()
         return row[0] if row else None
 
-    def _lost(self, cursor: Any, batch: Batch) -> ClaimLostError:
-        holder = self._holder(cursor, batch)
+    def _lost(self, cursor: Any, tag: str, request_id: str) -> ClaimLostError:
+        holder = self._holder(cursor, tag, request_id)
         by = f"is held by run {holder}" if holder else "is no longer held by this run"
-        return ClaimLostError(f"request {batch.request_id} {by}: this run changes nothing more of it")
+        return ClaimLostError(f"request {request_id} {by}: this run changes nothing more of it")
 
     def _columns(self, cursor: Any) -> dict[str, int | None]:
         self._run(cursor, sql.TABLE_COLUMNS, {"table": self._job_request})
@@ -361,14 +378,14 @@ class RequestsHook(PostgresHook):
     def _transaction(self) -> Iterator[Any]:
         try:
             connection = self.get_conn()
-        except psycopg2.OperationalError as error:
+        except psycopg.OperationalError as error:
             raise SourceError(f"{self._where()} does not answer: {_first_line(error)}") from None
         try:
             with connection, connection.cursor() as cursor:
                 yield cursor
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
-        except psycopg2.errors.InsufficientPrivilege as error:
+        except psycopg.errors.InsufficientPrivilege as error:
             raise SetupError(f"{self._where()}: {_first_line(error)}; see the grants in the docs") from None
         finally:
             connection.close()

@@ -17,8 +17,11 @@ from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
 
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.report.learners import Attempt, Enrolment, NestedProgress, completed_count
+from progress_exhaust.report.learners import Enrolment, completed_count
 from progress_exhaust.sql import learner_tables as cql
+
+AGGREGATES, ATTEMPTS = "user_activity_agg", "assessment_aggregator"
+Row = tuple[Any, ...]
 
 COMPLETED = 2  # status of a content in contentstatus
 KEYS_PER_FILTER = 100  # values of an IN that the server filters by
@@ -97,8 +100,7 @@ class LearnerTablesHook:
         """
         cluster = self._cluster(self._enrolments_connection)
         statement = self._prepare(cluster, cql.ENROLMENTS_IN_RANGE)
-        size = self._prepare(cluster, cql.TABLE_SIZE)
-        partitions = sum(count for (count,) in cluster.rows([size.bind(self._enrolments.split("."))], in_flight=1))
+        partitions = cluster.partitions(self._enrolments, self._consistency)
         for ids in _chunks(batch_ids, KEYS_PER_FILTER):
             queries = (statement.bind((start, end, ids)) for start, end in cluster.token_ranges(partitions))
             for *row, collection_id, batch_id in cluster.rows(queries, self._in_flight):
@@ -106,8 +108,8 @@ class LearnerTablesHook:
 
     # What belongs to a page of learners
 
-    def nested_progress(self, user_ids: Sequence[str], collection_ids: Sequence[str], batch_id: str) -> Iterator[NestedProgress]:
-        """Yield how many contents of each nested collection each of the learners completed in the batch."""
+    def nested_progress(self, user_ids: Sequence[str], collection_ids: Sequence[str], batch_id: str) -> Iterator[Row]:
+        """Yield (user id, collection id, contents completed) of these learners in the batch."""
         cluster = self._cluster(self._courses_connection)
         statement = self._prepare(cluster, cql.NESTED_PROGRESS)
         queries = (
@@ -117,19 +119,39 @@ class LearnerTablesHook:
                 cluster, user_ids, lambda user_id, collection_id=collection_id: ("Course", collection_id, user_id)
             )
         )
-        for user_id, collection_id, aggregates, agg in cluster.rows(queries, self._in_flight):
-            yield NestedProgress(user_id, collection_id, completed_count(aggregates, agg))
+        return _nested_progress(cluster.rows(queries, self._in_flight))
 
-    def attempts(self, user_ids: Sequence[str], collection_id: str, batch_id: str) -> Iterator[Attempt]:
-        """Yield the learners' attempts at the assessments of the batch."""
+    def attempts(self, user_ids: Sequence[str], collection_id: str, batch_id: str) -> Iterator[Row]:
+        """Yield (user id, content id, attempt id, total score, grand total, milliseconds) of these learners' attempts."""
         cluster = self._cluster(self._courses_connection)
         statement = self._prepare(cluster, cql.ATTEMPTS)
         queries = (
             _OwnedRead.of(statement, (ids[0], collection_id), (ids, collection_id, batch_id))
             for ids in self._owned_together(cluster, user_ids, lambda user_id: (user_id, collection_id))
         )
-        for row in cluster.rows(queries, self._in_flight):
-            yield Attempt(*row)
+        return cluster.rows(queries, self._in_flight)
+
+    def scan_nested_progress(self, collection_ids: Sequence[str], batch_id: str) -> Iterator[Row]:
+        """Yield the same as nested_progress for all learners of the batch, from one scan of the table."""
+        cluster = self._cluster(self._courses_connection)
+        statement = self._prepare(cluster, cql.NESTED_PROGRESS_IN_RANGE)
+        ranges = cluster.token_ranges(self.partitions(AGGREGATES))
+        queries = (statement.bind((start, end, f"cb:{batch_id}")) for start, end in ranges)
+        rows = cluster.rows(queries, self._in_flight)
+        wanted = frozenset(collection_ids)
+        return _nested_progress(row for row in rows if row[1] in wanted)
+
+    def scan_attempts(self, collection_id: str, batch_id: str) -> Iterator[Row]:
+        """Yield the same as attempts for all learners of the batch, from one scan of the table."""
+        cluster = self._cluster(self._courses_connection)
+        statement = self._prepare(cluster, cql.ATTEMPTS_IN_RANGE)
+        ranges = cluster.token_ranges(self.partitions(ATTEMPTS))
+        queries = (statement.bind((start, end, collection_id, batch_id)) for start, end in ranges)
+        return cluster.rows(queries, self._in_flight)
+
+    def partitions(self, table: str) -> int:
+        """Return how many partitions a table of the courses keyspace has, by the cluster's estimate; 0: not known."""
+        return self._cluster(self._courses_connection).partitions(f"{self._courses}.{table}", self._consistency)
 
     def check_courses(self) -> None:
         """Raise SetupError where a table or column of the courses keyspace is missing."""
@@ -253,6 +275,12 @@ class _Cluster(CassandraHook):
             return ()
         return tuple(sorted(host.address for host in metadata.get_replicas(keyspace, routing_key)))
 
+    def partitions(self, table: str, consistency: int) -> int:
+        """Return a table's partitions by the estimate of the node that answers, which knows its own ranges."""
+        size = self.prepare(cql.TABLE_SIZE, consistency)
+        own = sum(count for (count,) in self.rows([size.bind(table.split("."))], in_flight=1))
+        return own * len(self.cluster.metadata.all_hosts())
+
     def token_ranges(self, partitions: int) -> Iterator[tuple[int, int]]:
         """Cut the ring into ranges (start excluded, end included) that the server scans within its timeout."""
         ranges = -(-partitions // PARTITIONS_PER_RANGE) or RANGES_WITHOUT_ESTIMATE
@@ -296,6 +324,13 @@ def _reason(error: Exception) -> str:
     if isinstance(nodes, dict) and nodes:
         return "; ".join(f"{node}: {reason}" for node, reason in nodes.items())
     return f"{type(error).__name__}: {error}"
+
+
+def _nested_progress(rows: Iterable[Row]) -> Iterator[Row]:
+    for user_id, collection_id, aggregates, agg in rows:
+        completed = completed_count(aggregates, agg)
+        if completed is not None:
+            yield user_id, collection_id, completed
 
 
 def _enrolment(row: Sequence[Any]) -> Enrolment:

@@ -101,14 +101,14 @@ def _move_in(package: Path, target: Path) -> None:
     beside.replace(target)
 
 
-def write_marker(path: ObjectStoragePath, text: str) -> None:
-    """Write a small file whole or not at all: its being there says that a stage is done."""
+def write_whole(path: ObjectStoragePath, data: bytes) -> None:
+    """Write a file whole or not at all: its being there says that a piece of work is done."""
     if path.protocol == "file":
         beside = Path(f"{path.path}.part")
-        beside.write_text(text)
+        beside.write_bytes(data)
         beside.replace(path.path)
     else:
-        path.write_text(text)
+        path.write_bytes(data)
 
 
 def remove_folder(folder: ObjectStoragePath) -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from progress_exhaust.operators.selection import dead_runs, selection
-from progress_exhaust.operators.site import RunParams, Site, SiteOperator
+from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -3,11 +3,13 @@
 from typing import Any
 
 from progress_exhaust.errors import RequestError
-from progress_exhaust.operators.stage import HIERARCHY_FILE, StageOperator, Work
+from progress_exhaust.operators.stage import FACTS_FILE, HIERARCHY_FILE, StageOperator, Work
 
 
 class FetchHierarchyOperator(StageOperator):
     """Reads the tree from Cassandra, else from the content service, and leaves `hierarchy.json`."""
+
+    needs = (FACTS_FILE,)
 
     def make(self, work: Work) -> dict[str, Any]:
         from progress_exhaust.report.hierarchy import AssessmentKinds, parse_tree, reduce_tree

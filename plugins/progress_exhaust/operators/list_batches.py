@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.operators.selection import dead_runs, selection
-from progress_exhaust.operators.site import RunParams, Site, SiteOperator
+from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator
 from progress_exhaust.operators.stage import FACTS_FILE
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class ListBatchesOperator(SiteOperator):
         requests.list_batches([batch for batch, _ in planned.to_make], [batch for batch, _ in planned.deferred])
 
     def _leave_facts(self, site: Site, planned: "Plan") -> None:
-        from progress_exhaust.hooks.report_store import write_marker
+        from progress_exhaust.hooks.report_store import write_whole
 
         store = site.store()
         for batch, facts in planned.to_make:
             folder = store.batch_folder(site.run_id, batch)
             folder.mkdir(parents=True, exist_ok=True)
-            write_marker(folder / FACTS_FILE, json.dumps(asdict(facts)))
+            write_whole(folder / FACTS_FILE, json.dumps(asdict(facts)).encode())

@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from progress_exhaust.operators.site import RunParams, Site, in_words
+from progress_exhaust.operators.site_operator import RunParams, Site, in_words
 from progress_exhaust.operators.stage import PACKAGE_FILE, StageOperator, Work
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ class MarkCompleteOperator(StageOperator):
     Returns the batch's summary: all counts, bytes, and seconds by stage.
     """
 
+    needs = (PACKAGE_FILE,)
     state_after = "done"
 
     def make(self, work: Work) -> dict[str, Any]:

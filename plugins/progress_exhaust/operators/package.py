@@ -11,10 +11,11 @@ from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, StageOper
 class PackageOperator(StageOperator):
     """Zips the csv on local disk, publishes the finished file in one go, and leaves `package.json`."""
 
+    needs = (PIVOT_FILE,)
+
     def make(self, work: Work) -> dict[str, Any]:
         from progress_exhaust.report.package import write_zip
 
-        work.read(PIVOT_FILE)
         file_name, key = work.batch.file_name(work.day), work.batch.object_key(work.day)
         with tempfile.TemporaryDirectory(prefix="progress-exhaust-") as scratch:
             package = Path(scratch) / Path(key).name

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from progress_exhaust.operators.stage import EXTRACT_FILE, PIVOT_FILE, StageOperator, Work
+from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, PIVOT_FILE, StageOperator, Work
 
 if TYPE_CHECKING:
     from progress_exhaust.report.pivot import Learners
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 class PivotOperator(StageOperator):
     """Turns the parts, one at a time, into the rows of the csv; leaves it, then `pivot.json`."""
+
+    needs = (FACTS_FILE, HIERARCHY_FILE, EXTRACT_FILE)
 
     def make(self, work: Work) -> dict[str, Any]:
         from progress_exhaust.report.csv_file import write_csv
@@ -25,13 +27,10 @@ class PivotOperator(StageOperator):
         return {"rows": written.rows, "columns": len(shown), "csv_bytes": written.size_bytes}
 
     def _pages(self, work: Work) -> "Iterator[Learners]":
-        import pyarrow.parquet as pq
-
+        from progress_exhaust.report.learners import read_table
         from progress_exhaust.report.pivot import CellRules, Learners
 
         settings, hierarchy, facts = work.site.settings, work.hierarchy(), work.facts()
         rules = CellRules(settings.chosen_attempt, settings.failed_certificate_statuses)
         for number in range(work.read(EXTRACT_FILE)["parts"]):
-            with work.part(number).open("rb") as source:
-                part = pq.read_table(source)
-            yield Learners(part, work.batch, facts, hierarchy, rules)
+            yield Learners(read_table(work.part(number)), work.batch, facts, hierarchy, rules)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from progress_exhaust.operators.site import RunParams, Site, report_day
+from progress_exhaust.operators.site_operator import RunParams, Site, report_day
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

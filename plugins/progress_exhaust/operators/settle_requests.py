@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from progress_exhaust.operators.claim_requests import FOUND
-from progress_exhaust.operators.site import RunParams, Site, SiteOperator, in_words
+from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator, in_words
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -59,10 +59,12 @@ class SettleRequestsOperator(SiteOperator):
                 requests.give_back(*request.key)
 
     def _clean(self, site: Site, runs: "list[BatchRun]", *, all_of_it: bool) -> None:
-        """Remove the staging that no rerun needs: all of it, where no batch failed."""
+        """Remove the staging that no rerun needs: all of it, where no batch failed; and what earlier runs kept for one."""
         from progress_exhaust.hooks.report_store import remove_folder
 
         store = site.store()
+        for run_id, batch in site.requests().left_by_others():
+            remove_folder(store.batch_folder(run_id, batch))
         over = [run for run in runs if run.state in ("done", "deferred", "refused")]
         if all_of_it or len(over) == len(runs):
             remove_folder(store.run_folder(site.run_id))

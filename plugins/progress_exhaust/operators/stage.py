@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExhaustError, RequestError, SetupError
-from progress_exhaust.operators.site import RunParams, Site, SiteOperator, in_words, report_day
+from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator, in_words, report_day
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -48,6 +48,9 @@ class Work:
 
         return Hierarchy.from_dict(self.read(HIERARCHY_FILE))
 
+    def page(self, number: int) -> "ObjectStoragePath":
+        return self.folder / "pages" / f"{number:05d}.parquet"
+
     def part(self, number: int) -> "ObjectStoragePath":
         return self.folder / "parts" / f"{number:05d}.parquet"
 
@@ -62,11 +65,15 @@ class Work:
             ) from None
         return values
 
+    def find(self, name: str) -> dict[str, Any] | None:
+        """Return what this stage left behind before; None where it did not."""
+        return self.read(name) if (self.folder / name).exists() else None
+
     def leave(self, name: str, values: Mapping[str, Any]) -> None:
         """Say that this stage is done, and what it came to."""
-        from progress_exhaust.hooks.report_store import write_marker
+        from progress_exhaust.hooks.report_store import write_whole
 
-        write_marker(self.folder / name, json.dumps(values))
+        write_whole(self.folder / name, json.dumps(values).encode())
 
 
 class StageOperator(SiteOperator):
@@ -76,6 +83,7 @@ class StageOperator(SiteOperator):
     """
 
     template_fields = ("batch",)
+    needs: tuple[str, ...] = ()  # files of earlier stages: where one is gone, nothing is claimed, marked or made
     state_after = "running"  # of the batch, in the ledger
 
     def __init__(self, *, batch: Mapping[str, str], **kwargs: Any) -> None:
@@ -92,13 +100,16 @@ class StageOperator(SiteOperator):
         batch = Batch.from_dict(self.batch)
         requests = site.requests()
         stage = self.task_id.rpartition(".")[2]
+        folder = site.store().batch_folder(site.run_id, batch)
+        work = Work(site, params, batch, report_day(context, site.settings), folder, requests)
+        for name in self.needs:
+            work.read(name)
         if not params.dry_run:
             requests.hold(batch)
         requests.record(batch, stage=stage, state="running")
-        folder = site.store().batch_folder(site.run_id, batch)
         started = monotonic()
         try:
-            counts = self.make(Work(site, params, batch, report_day(context, site.settings), folder, requests))
+            counts = self.make(work)
         except RequestError as error:
             self.log.warning("%s can never be made: %s", batch, error)
             requests.record(batch, stage=stage, state="refused", error=str(error))

@@ -38,14 +38,14 @@ STANDARD = (
 def columns(hierarchy: Hierarchy, *, named: bool) -> list[Column]:
     """Return the columns of layout `standard`: the fixed ones, then the collection's own in tree order.
 
-    named: label these `<name> (<id>) - Score` instead of `<id> - Score`.
+    named: label these `<name> (<id>) - Score` instead of `<id> - Score`, where they have a name.
     """
     return [*STANDARD, *_own_columns(hierarchy, named)]
 
 
 def _own_columns(hierarchy: Hierarchy, named: bool) -> Iterator[Column]:
     for part in hierarchy.parts:
-        title = f"{part.name} ({part.id})" if named else part.id
+        title = f"{part.name} ({part.id})" if named and part.name else part.id
         if part.kind == "nested":
             yield Column(f"{title} - Progress", partial(Learners.nested_progress, nested=part))
         else:

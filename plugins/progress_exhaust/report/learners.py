@@ -4,42 +4,50 @@ A part holds every learner of the page who is in the report, by the specificatio
 cells: pivot makes the cells, and may be run again without reading a source.
 """
 
+import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+COUNTS = b"counts"  # key of a Parquet file's metadata
 
 # Fields of the user cache that the report reads; email and phone are never among them.
 CELL_FIELDS = ("firstname", "lastname", "state", "district")
 USER_FIELDS = (*CELL_FIELDS, "rootorgid", "status")
 DELETED = "2"
 
-NESTED = pa.struct([("id", pa.string()), ("completed", pa.float64())])
-ATTEMPT = pa.struct(
-    [
-        ("content_id", pa.string()),
-        ("attempt_id", pa.string()),
-        ("total_score", pa.float64()),
-        ("grand_total", pa.string()),
-        ("attempted_at", pa.int64()),  # milliseconds since 1970
-    ]
-)
-PART = pa.schema(
+# What an enrolled learner's enrolment says; instants in milliseconds since 1970.
+ENROLLED = pa.schema(
     [
         ("user_id", pa.string()),
-        *((field, pa.string()) for field in CELL_FIELDS),
-        ("enrolled_at", pa.int64()),  # milliseconds since 1970
+        ("enrolled_at", pa.int64()),
         ("enrolled_text", pa.string()),  # where enrolled_at is null
         ("completed_at", pa.int64()),
         ("completed_contents", pa.int32()),
         ("has_certificate", pa.bool_()),
         ("certificate_status", pa.int32()),
-        ("nested", pa.list_(NESTED)),
-        ("attempts", pa.list_(ATTEMPT)),
+    ]
+)
+# What belongs to him, one row each. A part is ENROLLED, the cache's fields, and a list of each of these two.
+NESTED_PROGRESS = pa.schema([("user_id", pa.string()), ("id", pa.string()), ("completed", pa.float64())])
+ATTEMPTS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("content_id", pa.string()),
+        ("attempt_id", pa.string()),
+        ("total_score", pa.float64()),
+        ("grand_total", pa.string()),
+        ("attempted_at", pa.int64()),
     ]
 )
 
@@ -62,25 +70,6 @@ class Enrolment(NamedTuple):
         return bool(self.active) and (self.enrolled_at is not None or bool((self.enrolled_text or "").strip()))
 
 
-class NestedProgress(NamedTuple):
-    """How many contents of a nested collection a learner completed."""
-
-    user_id: str
-    collection_id: str
-    completed: float | None
-
-
-class Attempt(NamedTuple):
-    """One attempt of a learner at an assessment."""
-
-    user_id: str
-    content_id: str
-    attempt_id: str
-    total_score: float | None
-    grand_total: str | None
-    attempted_at: int | None  # milliseconds since 1970
-
-
 def completed_count(aggregates: Mapping[str, float] | None, agg: Mapping[str, int] | None) -> float | None:
     """Return completedCount from the newer column, else from the older one; None where neither has a number."""
     for values in (aggregates, agg):
@@ -98,8 +87,8 @@ class Sources:
     """How a page's facts are read: each takes user ids and answers for all of them at once."""
 
     users: Callable[[Sequence[str]], Mapping[str, User]]  # without those whom the cache does not know
-    nested: Callable[[Sequence[str]], Iterable[NestedProgress]]
-    attempts: Callable[[Sequence[str]], Iterable[Attempt]]
+    nested: Callable[[Sequence[str]], pa.Table]  # NESTED_PROGRESS; may hold other learners' rows
+    attempts: Callable[[Sequence[str]], pa.Table]  # ATTEMPTS; may hold other learners' rows
 
 
 @dataclass(frozen=True)
@@ -108,7 +97,6 @@ class Rules:
 
     owned: bool
     channel: str
-    optional: frozenset[str]
 
     def left_out(self, user: User | None) -> str | None:
         """Return why an enrolled learner is not in the report; None for one who is."""
@@ -121,62 +109,96 @@ class Rules:
         return "deleted" if user.get("status") == DELETED else None
 
 
-def make_part(page: Sequence[Enrolment], rules: Rules, sources: Sources) -> tuple[pa.Table, Counter[str]]:
-    """Read a page's facts; return them in the page's order, and the counts of who is in and who is not.
+def enrolled_page(page: Sequence[Enrolment], optional: frozenset[str]) -> tuple[pa.Table, Counter[str]]:
+    """Return the enrolments of a page that count (ENROLLED), in its order, and how many there are and are not.
 
-    Counts: enrolled, missing (from the user cache), reported, and left_out.<reason>.
+    optional: contents that do not count towards completion.
     """
-    counts: Counter[str] = Counter(enrolled=0, reported=0, missing=0)
+    counts: Counter[str] = Counter(enrolled=0)
     enrolled: list[Enrolment] = []
     for enrolment in page:
         if enrolment.counts:
             enrolled.append(enrolment)
         else:
             counts["left_out.no_date" if enrolment.active else "left_out.inactive"] += 1
-    counts["enrolled"] += len(enrolled)
+    counts["enrolled"] = len(enrolled)
+    completed = [sum(content_id not in optional for content_id in enrolment.completed_ids) for enrolment in enrolled]
+    table = pa.table(
+        {
+            "user_id": [enrolment.user_id for enrolment in enrolled],
+            "enrolled_at": [enrolment.enrolled_at for enrolment in enrolled],
+            "enrolled_text": [enrolment.enrolled_text for enrolment in enrolled],
+            "completed_at": [enrolment.completed_at for enrolment in enrolled],
+            "completed_contents": completed,
+            "has_certificate": [enrolment.has_certificate for enrolment in enrolled],
+            "certificate_status": [enrolment.certificate_status for enrolment in enrolled],
+        },
+        schema=ENROLLED,
+    )
+    return table, counts
 
-    users = sources.users([enrolment.user_id for enrolment in enrolled]) if enrolled else {}
-    kept: list[Enrolment] = []
-    for enrolment in enrolled:
-        user = users.get(enrolment.user_id)
+
+def make_part(enrolled: pa.Table, rules: Rules, sources: Sources) -> tuple[pa.Table, Counter[str]]:
+    """Read the facts of a page of enrolled learners; return the reported ones' in the page's order, and counts.
+
+    Counts: missing (from the user cache), reported, and left_out.<reason>.
+    """
+    counts: Counter[str] = Counter(reported=0, missing=0)
+    ids = enrolled["user_id"].to_pylist()
+    users = sources.users(ids) if ids else {}
+    kept: list[bool] = []
+    for user_id in ids:
+        user = users.get(user_id)
         counts["missing"] += user is None
         reason = rules.left_out(user)
         if reason:
             counts[f"left_out.{reason}"] += 1
-        else:
-            kept.append(enrolment)
-    counts["reported"] += len(kept)
+        kept.append(reason is None)
+    part = enrolled.filter(pa.array(kept, pa.bool_()))
+    ids = part["user_id"].to_pylist()
+    counts["reported"] = len(ids)
+    shown = [_shown(users.get(user_id)) for user_id in ids]
+    for field in CELL_FIELDS:
+        part = part.append_column(field, pa.array([user.get(field) for user in shown], pa.string()))
+    nested = sources.nested(ids) if ids else NESTED_PROGRESS.empty_table()
+    attempts = sources.attempts(ids) if ids else ATTEMPTS.empty_table()
+    part = part.append_column("nested", _by_learner(nested, part["user_id"]))
+    return part.append_column("attempts", _by_learner(attempts, part["user_id"])), counts
 
-    ids = [enrolment.user_id for enrolment in kept]
-    nested: dict[str, list[dict[str, Any]]] = {user_id: [] for user_id in ids}
-    attempts: dict[str, list[dict[str, Any]]] = {user_id: [] for user_id in ids}
-    if ids:
-        for progress in sources.nested(ids):
-            if progress.completed is not None:
-                nested[progress.user_id].append({"id": progress.collection_id, "completed": progress.completed})
-        for attempt in sources.attempts(ids):
-            attempts[attempt.user_id].append(attempt._asdict())
-    cells = [_shown(users.get(user_id)) for user_id in ids]
-    return (
-        pa.table(
-            {
-                "user_id": ids,
-                **{field: [user.get(field) for user in cells] for field in CELL_FIELDS},
-                "enrolled_at": [enrolment.enrolled_at for enrolment in kept],
-                "enrolled_text": [enrolment.enrolled_text for enrolment in kept],
-                "completed_at": [enrolment.completed_at for enrolment in kept],
-                "completed_contents": [
-                    sum(content_id not in rules.optional for content_id in enrolment.completed_ids) for enrolment in kept
-                ],
-                "has_certificate": [enrolment.has_certificate for enrolment in kept],
-                "certificate_status": [enrolment.certificate_status for enrolment in kept],
-                "nested": list(nested.values()),
-                "attempts": list(attempts.values()),
-            },
-            schema=PART,
-        ),
-        counts,
-    )
+
+def table_of(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Return rows as a table."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+
+
+def to_parquet(table: pa.Table, counts: Mapping[str, int]) -> bytes:
+    """Return a page or part as a Parquet file that knows its counts."""
+    target = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({COUNTS: json.dumps(counts)}), target)
+    return target.getvalue()
+
+
+def read_table(path: Path) -> pa.Table:
+    with path.open("rb") as source:
+        return pq.read_table(source)
+
+
+def counts_of(path: Path) -> dict[str, int]:
+    """Return the counts of a page or part."""
+    with path.open("rb") as source:
+        counts: dict[str, int] = json.loads(pq.read_schema(source).metadata[COUNTS])
+    return counts
+
+
+def _by_learner(rows: pa.Table, user_ids: pa.ChunkedArray) -> pa.ListArray:
+    """Return, for each of these users in their order, the list of his rows, without the user id."""
+    places = pc.index_in(rows["user_id"], value_set=user_ids.combine_chunks()).combine_chunks()
+    learner = places.drop_null().to_numpy()
+    items = rows.drop_columns("user_id").filter(places.is_valid()).take(np.argsort(learner, kind="stable"))
+    ends = np.bincount(learner, minlength=len(user_ids)).cumsum()
+    structs = pa.StructArray.from_arrays([column.combine_chunks() for column in items.columns], fields=list(items.schema))
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), structs)
 
 
 def _shown(user: User | None) -> User:

@@ -84,9 +84,11 @@ class Learners:
     def total_scores(self) -> "pd.Series[str]":
         chosen = self._chosen_attempts
         valued = chosen[chosen["content_id"].isin(self.hierarchy.assessment_ids) & chosen["score"].notna()]
+        totals: dict[int, Decimal] = {}
         with localcontext(prec=text.DIGITS):
-            totals = valued.groupby("learner")["score"].agg(lambda scores: text.number(sum(scores, Decimal(0))))
-        return totals.reindex(range(len(self.part)), fill_value="").astype("str")
+            for learner, score in zip(valued["learner"].tolist(), valued["score"], strict=True):
+                totals[learner] = totals.get(learner, Decimal(0)) + score
+        return _texts([text.number(totals.get(learner)) for learner in range(len(self.part))])
 
     @cached_property
     def _chosen_attempts(self) -> pd.DataFrame:
@@ -120,6 +122,7 @@ def _percents(completed: "np.ndarray[tuple[int], np.dtype[np.float64 | np.int64]
     """100 × completed / leaf count, half up, 0 to 100; blank without leaves."""
     if leaf_count == 0:
         return _texts([""] * len(completed))
+    leaf_count = min(leaf_count, 2**53)  # a tree may state any number: 2**53 is 0 % already, and fits in int64
     percent = np.clip(np.floor((200 * completed + leaf_count) / (2 * leaf_count)), 0, 100)
     return _texts(percent.astype(np.int64).astype(str).tolist())
 

@@ -75,7 +75,7 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
                 batches = found_batches(request, searched, found[request.key])
             else:
                 batches = named_batches(request, wanted[request.key].batch_ids, named, collections)
-            if request.request_id:
+            if not request.standalone:
                 check_size(batches, limits.per_request)
         except RequestError as error:
             planned.refused[request.key] = str(error)
@@ -85,7 +85,7 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
         if not to_make:
             planned.finished.append(request)
         room = limits.per_run - len(planned.to_make)
-        if request.request_id:
+        if not request.standalone:
             room = min(room, limits.per_channel - of_channel[request.requested_channel])
         room = max(room, 0)
         of_channel[request.requested_channel] += len(to_make[:room])
@@ -148,7 +148,7 @@ def found_batches(
 
 def check_request_id(request: JobRequest) -> None:
     """Raise RequestError where the request's id cannot be part of its files' path."""
-    if not is_path_part(request.request_id):
+    if not request.standalone and not is_path_part(request.request_id):
         raise RequestError("The request's id is not valid: letters, digits, '-', '_' and '.' only")
 
 
@@ -169,7 +169,7 @@ def _planned(request: JobRequest, row: CourseBatch, collections: Mapping[str, Co
         BatchFacts(
             batch_name=batch_name,
             collection_name=name if isinstance(name, str) else "",
-            owned=not request.request_id or collection.get("channel") == request.requested_channel,
+            owned=request.standalone or collection.get("channel") == request.requested_channel,
         ),
     )
 

@@ -43,6 +43,11 @@ class JobRequest:
         return self.tag, self.request_id
 
     @property
+    def standalone(self) -> bool:
+        """Whether this stands for the batches of a run without a request, and is no row of job_request."""
+        return self.key == ("", "")
+
+    @property
     def twin_key(self) -> tuple[str, ...]:
         """What two requests for the same file have in common."""
         try:

@@ -14,7 +14,9 @@ _CONTROLS = {**dict.fromkeys((*range(32), *range(127, 160))), 0x09: " ", 0x0A: "
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _FORMULA = re.compile(r"[\s\ufeff\u200b]*[=+\-@＝＋－＠]")
 _PLAIN_NUMBER = re.compile(r"[\s\ufeff\u200b]*[+-]?[0-9]+(\.[0-9]+)?")
-_TEXT_DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d)(?::(\d\d)(?:[:.,](\d{1,9}))?)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+_TEXT_DATE = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d)(?::(\d\d)(?::(\d{3})|[.,](\d{1,9}))?)?)?(Z|[+-]\d\d:?[0-5]\d)?", re.ASCII
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOUR_DECIMALS = Decimal("0.0001")
 
@@ -56,11 +58,11 @@ def text_date(text: str) -> str:
     match = _TEXT_DATE.fullmatch(text)
     if not match:
         return text
-    day, minute, second, fraction, zone = match.groups()
-    iso = f"{day}T{minute or '00:00'}:{second or '00'}.{(fraction or '0').ljust(6, '0')[:6]}"
+    day, minute, second, milliseconds, fraction, zone = match.groups()
+    iso = f"{day}T{minute or '00:00'}:{second or '00'}.{(milliseconds or fraction or '0').ljust(6, '0')[:6]}"
     iso += "+00:00" if zone in (None, "Z") else zone
     try:
         since = datetime.fromisoformat(iso) - _EPOCH
     except (ValueError, OverflowError):
         return text
-    return timestamp(since // timedelta(milliseconds=1))
+    return timestamp(since // timedelta(milliseconds=1)) or text

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 
 from progress_exhaust.operators.selection import dead_runs, selection
-from progress_exhaust.operators.site import RunParams, no_retry_mends, read_site
+from progress_exhaust.operators.site_operator import RunParams, no_retry_mends, read_site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,7 +26,10 @@ class PendingRequestsSensor(BaseSensorOperator):
     def poke(self, context: "Context") -> bool:
         if self.run_params.batch_ids:
             return True
-        chosen = selection(context, self.site, self.run_params, dead_runs(context, self.site))
-        pending = self.site.requests().count_pending(chosen)
+        requests = self.site.requests()
+        if requests.has_unfinished():
+            self.log.info("This run has requests already: it was cleared")
+            return True
+        pending = requests.count_pending(selection(context, self.site, self.run_params, dead_runs(context, self.site)))
         self.log.info("%d requests are pending", pending)
         return pending > 0

@@ -174,9 +174,14 @@ SELECT run_id FROM {ledger}.claim WHERE tag = %(tag)s AND request_id = %(request
 # Held until the transaction ends, however it does.
 WAIT_IN_LINE = "SELECT pg_advisory_xact_lock(hashtextextended(%(work)s, 0))"
 
-# Locks the row that every change of a claim locks first.
+# Locks the rows that every change of a claim locks first: the request's, and its twins', which share its end. A statement
+# after it sees who holds them; one that waited for a lock itself would still see the claims of before.
 LOCK_REQUEST = """
-SELECT processed_batches::text FROM {job_request} WHERE tag = %(tag)s AND request_id = %(request_id)s FOR UPDATE
+SELECT tag, request_id, processed_batches::text FROM {job_request}
+WHERE (tag, request_id) IN (
+  SELECT %(tag)s, %(request_id)s
+  UNION SELECT tag, request_id FROM {ledger}.claim WHERE run_id = %(run_id)s AND twin_of = %(request_id)s)
+ORDER BY tag, request_id FOR UPDATE
 """
 
 # A claim that is being used to publish cannot be taken over meanwhile.
@@ -225,6 +230,12 @@ WHERE run_id = %(run_id)s
 ORDER BY listed_at, request_id, batch_id
 """
 
+LEFT_BY_OTHERS = """
+SELECT b.run_id, b.tag, b.request_id, b.channel, b.batch_id, b.collection_id
+FROM {ledger}.batch_run b JOIN {ledger}.claim c ON c.tag = b.tag AND c.request_id = b.request_id
+WHERE c.run_id = %(run_id)s AND c.outcome = 'SUCCESS' AND b.run_id <> c.run_id AND b.state <> 'done'
+"""
+
 UNFINISHED_BATCHES = """
 SELECT count(*) FROM {ledger}.batch_run
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s AND state <> 'done'
@@ -237,7 +248,7 @@ WHERE j.tag = %(tag)s AND j.request_id = %(request_id)s
   AND c.tag = j.tag AND c.request_id = j.request_id AND c.run_id = %(run_id)s AND c.released_at IS NULL
 """
 
-# The three ends of a run's work on a request. Each takes its twins along and changes 0 rows where the claim was lost.
+# The three ends of a run's work on a request. Each takes its twins along and changes no row whose claim was lost.
 SUCCEED = """
 UPDATE {job_request} j SET status = 'SUCCESS', download_urls = %(urls)s, processed_batches = %(processed)s,
   err_message = NULL, dt_file_created = now() AT TIME ZONE 'utc', dt_job_completed = now() AT TIME ZONE 'utc',
@@ -245,6 +256,7 @@ UPDATE {job_request} j SET status = 'SUCCESS', download_urls = %(urls)s, process
 FROM {ledger}.claim c
 WHERE c.tag = j.tag AND c.request_id = j.request_id AND c.run_id = %(run_id)s AND c.released_at IS NULL
   AND (c.tag = %(tag)s AND c.request_id = %(request_id)s OR c.twin_of = %(request_id)s)
+RETURNING j.tag, j.request_id
 """
 
 FAIL = """
@@ -255,6 +267,7 @@ UPDATE {job_request} j SET status = 'FAILED', err_message = %(message)s, process
 FROM {ledger}.claim c
 WHERE c.tag = j.tag AND c.request_id = j.request_id AND c.run_id = %(run_id)s AND c.released_at IS NULL
   AND (c.tag = %(tag)s AND c.request_id = %(request_id)s OR c.twin_of = %(request_id)s)
+RETURNING j.tag, j.request_id
 """
 
 GIVE_BACK = """
@@ -262,6 +275,7 @@ UPDATE {job_request} j SET status = 'SUBMITTED'
 FROM {ledger}.claim c
 WHERE c.tag = j.tag AND c.request_id = j.request_id AND c.run_id = %(run_id)s AND c.released_at IS NULL
   AND (c.tag = %(tag)s AND c.request_id = %(request_id)s OR c.twin_of = %(request_id)s)
+RETURNING j.tag, j.request_id
 """
 
 RELEASE = """
@@ -283,6 +297,10 @@ UNFINISHED_CLAIMS = """
 SELECT tag, request_id FROM {ledger}.claim
 WHERE run_id = %(run_id)s AND released_at IS NOT NULL AND outcome <> 'SUCCESS'
 ORDER BY tag, request_id
+"""
+
+HAS_UNFINISHED = """
+SELECT EXISTS (SELECT FROM {ledger}.claim WHERE run_id = %(run_id)s AND outcome IS DISTINCT FROM 'SUCCESS')
 """
 
 LOCK_REQUESTS = """

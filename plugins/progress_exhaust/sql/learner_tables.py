@@ -63,6 +63,19 @@ SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestam
 FROM {courses}.assessment_aggregator WHERE user_id IN ? AND course_id = ? AND batch_id = ?
 """
 
+# The same two for a whole batch, from one range of the ring at a time, filtered by the server.
+NESTED_PROGRESS_IN_RANGE = """
+SELECT user_id, activity_id, aggregates, agg FROM {courses}.user_activity_agg
+WHERE token(activity_type, activity_id, user_id) > ? AND token(activity_type, activity_id, user_id) <= ?
+  AND context_id = ? ALLOW FILTERING
+"""
+
+ATTEMPTS_IN_RANGE = """
+SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on)
+FROM {courses}.assessment_aggregator WHERE token(user_id, course_id) > ? AND token(user_id, course_id) <= ?
+  AND course_id = ? AND batch_id = ? ALLOW FILTERING
+"""
+
 # course_batch is keyed by course and small: a batch that is known by its own id alone is found by the server's filter.
 BATCHES_BY_ID = "SELECT courseid, batchid, name FROM {courses}.course_batch WHERE batchid IN ? ALLOW FILTERING"
 

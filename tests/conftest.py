@@ -1,0 +1,12 @@
+"""Airflow's home for the tests: a folder of their own, set before anything imports Airflow."""
+
+import os
+import tempfile
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="progress-exhaust-tests-")
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(PROJECT / "dags")
+os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(PROJECT / "plugins")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"

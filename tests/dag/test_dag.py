@@ -1,0 +1,108 @@
+"""The DAG as an on-call engineer sees it: it is there, and wired as the architecture says."""
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import ParamValidationError
+
+PROJECT = Path(__file__).resolve().parents[2]
+STAGES = ["fetch_hierarchy", "extract", "pivot", "package", "mark_complete"]
+
+
+@pytest.fixture(scope="module")
+def dag() -> Any:
+    bag = DagBag(str(PROJECT / "dags"))
+    assert bag.import_errors == {}
+    assert list(bag.dags) == ["progress_exhaust"]
+    return bag.dags["progress_exhaust"]
+
+
+def test_its_tasks_follow_each_other(dag: Any) -> None:
+    order = ["wait_for_requests", "claim_requests", "list_batches", *(f"batch.{stage}" for stage in STAGES), "settle_requests"]
+    assert {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} == {
+        task_id: [following] for task_id, following in pairwise(order)
+    } | {
+        "list_batches": sorted(f"batch.{stage}" for stage in STAGES),  # each of them is given the batch
+        "settle_requests": [],
+    }
+
+
+def test_only_settling_runs_whatever_happened_and_is_the_only_leaf(dag: Any) -> None:
+    assert {task.task_id for task in dag.tasks if task.trigger_rule == "all_done"} == {"settle_requests"}
+    assert [task.task_id for task in dag.leaves] == ["settle_requests"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_is_mapped_by_batch_labelled_by_its_id_and_in_the_pool(dag: Any, stage: str) -> None:
+    task = dag.get_task(f"batch.{stage}")
+    assert task.get_closest_mapped_task_group().group_id == "batch"
+    assert task.map_index_template == "{{ task.batch['batch_id'] }}"
+    assert task.pool == "progress_exhaust"
+    assert task.template_fields == ("batch",)
+
+
+def test_every_task_is_retried_with_backoff(dag: Any) -> None:
+    for task in dag.tasks:
+        assert (task.retries, task.retry_delay, task.max_retry_delay) == (4, timedelta(seconds=60), timedelta(minutes=15))
+        assert task.retry_exponential_backoff
+
+
+def test_every_task_has_a_timeout_a_stage_a_longer_one(dag: Any) -> None:
+    for task in dag.tasks:
+        assert task.execution_timeout == (timedelta(hours=6) if task.task_id.startswith("batch.") else timedelta(minutes=30))
+
+
+def test_the_sensor_frees_its_slot_between_pokes_and_skips_an_empty_queue(dag: Any) -> None:
+    sensor = dag.get_task("wait_for_requests")
+    assert (sensor.mode, sensor.soft_fail) == ("reschedule", True)
+    assert sensor.poke_interval >= 30
+
+
+def test_the_params_are_typed_and_described(dag: Any) -> None:
+    params = {name: dag.params.get_param(name) for name in dag.params}
+    assert list(params) == ["request_ids", "batch_ids", "force", "dry_run", "layout"]
+    assert {name: param.value for name, param in params.items()} == {
+        "request_ids": None, "batch_ids": None, "force": False, "dry_run": False, "layout": None,
+    }  # fmt: skip
+    assert {name: param.schema["type"] for name, param in params.items()} == {
+        "request_ids": ["null", "array"], "batch_ids": ["null", "array"], "force": "boolean", "dry_run": "boolean",
+        "layout": ["null", "string"],
+    }  # fmt: skip
+    assert all(param.description for param in params.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("request_ids", "R1"), ("batch_ids", [1]), ("force", "yes"), ("dry_run", 1), ("layout", "mine")]
+)
+def test_a_param_of_another_type_is_refused(dag: Any, name: str, value: object) -> None:
+    with pytest.raises(ParamValidationError):
+        dag.params.get_param(name).resolve(value)
+
+
+def test_its_page_in_the_ui_is_the_files_docstring(dag: Any) -> None:
+    assert "Resume." in dag.doc_md
+    assert all(task.task_id in dag.doc_md for task in dag.tasks)
+
+
+def test_it_runs_nightly_without_catching_up(dag: Any) -> None:
+    assert dag.schedule == "0 8 * * *"
+    assert not dag.catchup
+
+
+def test_its_file_is_wiring_and_imports_no_driver_or_frame() -> None:
+    script = (
+        "import json, sys; from airflow.dag_processing.dagbag import DagBag; before = set(sys.modules);"
+        f"DagBag({str(PROJECT / 'dags')!r}); print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = {module.partition(".")[0] for module in json.loads(answer.stdout.splitlines()[-1])}
+    assert "progress_exhaust" in loaded
+    assert loaded & {"pandas", "pyarrow", "numpy", "cassandra", "psycopg", "psycopg2", "redis", "requests"} == set()
+    assert len((PROJECT / "dags" / "progress_exhaust.py").read_text().splitlines()) < 120

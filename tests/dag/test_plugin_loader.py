@@ -1,0 +1,28 @@
+"""Airflow's plugin loader imports what it finds below plugins/ by bare names: it must find nothing, and hide nobody."""
+
+import json
+import subprocess
+import sys
+
+SCRIPT = """
+import json, sys
+from airflow import plugins_manager
+plugins_manager.ensure_plugins_loaded() if hasattr(plugins_manager, "ensure_plugins_loaded") else plugins_manager._get_plugins()
+import cassandra.cluster, psycopg2, redis, requests, packaging
+import progress_exhaust.operators.extract
+print(json.dumps({name: sys.modules[name].__file__ for name in ("cassandra", "psycopg2", "redis", "requests", "packaging")}
+                 | {"errors": sorted(getattr(plugins_manager, "import_errors", {}))}
+                 | {"ours": sorted(name for name, module in sys.modules.items()
+                                   if "progress_exhaust/" in (getattr(module, "__file__", "") or ""))}))
+"""
+
+
+def test_the_drivers_are_still_the_drivers_after_the_loader_ran() -> None:
+    answer = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    found = json.loads(answer.stdout.splitlines()[-1])
+    assert found.pop("errors") == []
+    ours = found.pop("ours")
+    assert ours
+    assert all(name.startswith("progress_exhaust") for name in ours)
+    assert all("site-packages" in file for file in found.values()), found

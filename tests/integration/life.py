@@ -1,0 +1,108 @@
+"""What the tests of a request's life share: a database of their own, rows as the exhaust API writes them, runs' hooks."""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from psycopg2 import sql
+
+from dev import services
+
+if TYPE_CHECKING:
+    from progress_exhaust.hooks.job_requests import RequestsHook, Selection
+
+CONNECTION = "AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"
+LEDGER = "progress_exhaust"
+DAY = date(2022, 9, 27)
+SUBMITTED_AT = datetime(2022, 9, 26, 10, 0)  # naive and UTC, as the API writes it
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+CURRENT = """
+CREATE TABLE job_request (
+  tag text, request_id text, job_id text, status text, request_data json, requested_by text, requested_channel text,
+  dt_job_submitted timestamp, download_urls text[], dt_file_created timestamp, dt_job_completed timestamp,
+  execution_time bigint, err_message text, iteration integer, encryption_key text, batch_number integer,
+  processed_batches jsonb, PRIMARY KEY (tag, request_id)
+)"""
+
+
+def empty_database(name: str) -> str:
+    """Start the services where they do not run; return the URI of a database that holds nothing."""
+    services.start()
+    uri = services.create_database(name)
+    with_cursor = connect(uri).cursor()
+    with_cursor.execute("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'")
+    for (schema,) in with_cursor.fetchall():
+        with_cursor.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+    with_cursor.execute("CREATE SCHEMA public")
+    with_cursor.connection.close()
+    return uri
+
+
+def connect(uri: str) -> Any:
+    connection = psycopg2.connect(uri)
+    connection.autocommit = True
+    return connection
+
+
+def hook_of(run_id: str, table: str = "job_request", ledger: str = LEDGER) -> "RequestsHook":
+    from progress_exhaust.hooks.job_requests import RequestsHook
+
+    return RequestsHook(run_id=run_id, job_request_table=table, ledger_schema=ledger)
+
+
+def chosen(**changes: Any) -> "Selection":
+    """Return a selection of everything that is pending; nothing counts as abandoned unless a test says so."""
+    from progress_exhaust.hooks.job_requests import Selection
+
+    return Selection(**{"most": 1000, "day": DAY, "abandoned_before": LONG_AGO} | changes)
+
+
+def insert(cursor: Any, request_id: str, *, table: str = "job_request", minutes: int = 0, **columns: Any) -> tuple[str, str]:
+    """Insert a row as the exhaust API does, submitted so many minutes later than SUBMITTED_AT; return its key."""
+    row = {
+        "tag": f"label:{request_id[-1:]}",
+        "request_id": request_id,
+        "job_id": "progress-exhaust",
+        "status": "SUBMITTED",
+        "request_data": json.dumps({"batchFilter": [f"batch-of-{request_id}"]}),
+        "requested_by": "user-1",
+        "requested_channel": "org-1",
+        "dt_job_submitted": SUBMITTED_AT + timedelta(minutes=minutes),
+        "iteration": 0,
+    } | columns
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+        sql.Identifier(*table.split(".")),
+        sql.SQL(", ").join(map(sql.Identifier, row)),
+        sql.SQL(", ").join(sql.Placeholder() * len(row)),
+    )
+    cursor.execute(statement, list(row.values()))
+    return row["tag"], request_id
+
+
+def row_of(cursor: Any, request_id: str, table: str = "job_request") -> dict[str, Any]:
+    """Return a request's row by column, its JSON parsed whatever the column's type."""
+    cursor.execute(sql.SQL("SELECT * FROM {} WHERE request_id = %s").format(sql.Identifier(*table.split("."))), [request_id])
+    names = [column.name for column in cursor.description]
+    row = dict(zip(names, cursor.fetchone(), strict=True))
+    if isinstance(row.get("processed_batches"), str):
+        row["processed_batches"] = json.loads(row["processed_batches"])
+    return row
+
+
+def whole_rows(cursor: Any, table: str = "job_request") -> dict[tuple[str, str], str]:
+    """Return every row as one text, by its key: what no change may slip through."""
+    name = sql.Identifier(*table.split("."))
+    cursor.execute(sql.SQL("SELECT tag, request_id, j::text FROM {} j").format(name))
+    return {(tag, request_id): text for tag, request_id, text in cursor.fetchall()}
+
+
+def holders(cursor: Any, ledger: str = LEDGER) -> list[tuple[str, str, str]]:
+    """Return the live claims, straight from the table: tag, request id, run."""
+    cursor.execute(
+        sql.SQL("SELECT tag, request_id, run_id FROM {}.claim WHERE released_at IS NULL ORDER BY 1, 2, 3").format(
+            sql.Identifier(ledger)
+        )
+    )
+    return list(cursor.fetchall())

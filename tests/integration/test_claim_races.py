@@ -1,0 +1,311 @@
+"""Runs that meet: whatever they do at the same moment, a request is held by one of them."""
+
+import multiprocessing
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+from progress_exhaust.errors import ClaimLostError
+from progress_exhaust.hooks.job_requests import RequestsHook
+from progress_exhaust.report.request import Batch, JobRequest
+from tests.integration.life import (
+    CONNECTION,
+    CURRENT,
+    LEDGER,
+    chosen,
+    connect,
+    empty_database,
+    holders,
+    hook_of,
+    insert,
+    row_of,
+    whole_rows,
+)
+
+WORKERS, ROUNDS, REQUESTS = 8, 10, 1000
+WAIT_SECONDS = 60
+BATCH_ID, COLLECTION = "b1", "do_1"
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Any]:
+    """Yield a cursor on a database that runs' hooks connect to."""
+    with pytest.MonkeyPatch.context() as patch:
+        uri = empty_database("progress_exhaust_races")
+        patch.setenv(CONNECTION, uri)
+        connection = connect(uri)
+        connection.cursor().execute(CURRENT)
+        yield connection.cursor()
+        connection.close()
+
+
+@pytest.fixture
+def cursor(database: Any) -> Any:
+    hook_of("any").prepare()
+    database.execute(f"TRUNCATE job_request, {LEDGER}.claim, {LEDGER}.batch_run")
+    return database
+
+
+# Processes
+
+
+def claim_until_none_is_left(number: int, together: Any, answers: Any) -> None:
+    """Be one scheduler's worker: claim a bite at a time, in step with the others once a round."""
+    try:
+        for at in range(ROUNDS):
+            hook = hook_of(run_name(at, number))
+            selection = chosen(
+                most=(REQUESTS, 100, 40)[at % 3],
+                abandoned_before=datetime(2022, 10, 1, tzinfo=UTC),
+                dead_runs=["dead"],
+            )
+            together.wait(WAIT_SECONDS)
+            hook.prepare()
+            held = []
+            while hook.count_pending(selection):
+                held = hook.claim(selection)
+            answers.put((number, [request.key for request in held], None))
+            together.wait(WAIT_SECONDS)
+    except BaseException as error:
+        answers.put((number, [], repr(error)))
+        raise
+
+
+def run_name(at: int, number: int) -> str:
+    return f"round {at}, run {number}"
+
+
+PENDING_STATES = {
+    "waiting": {"status": "SUBMITTED", "iteration": 0},
+    "failed": {"status": "FAILED", "iteration": 2, "err_message": "yesterday's", "dt_job_completed": "2022-09-26 11:00"},
+    "dead": {"status": "PROCESSING", "iteration": 1},
+    "abandoned": {"status": "PROCESSING", "iteration": None},
+}
+OTHERS = {
+    "other": {"job_id": "userinfo-exhaust", "status": "SUBMITTED"},
+    "dead-other": {"job_id": "response-exhaust", "status": "PROCESSING"},
+    "no-job": {"job_id": None, "status": "SUBMITTED"},
+    "done": {"status": "SUCCESS"},
+    "given-up": {"status": "FAILED", "iteration": 3},
+}
+
+
+def fill(cursor: Any) -> dict[tuple[str, str], str]:
+    """Lay out a round's requests; return the whole rows of those that nobody may touch."""
+    cursor.execute("TRUNCATE job_request")
+    cursor.execute("BEGIN")
+    for number in range(REQUESTS):
+        state = list(PENDING_STATES)[number % len(PENDING_STATES)]
+        insert(cursor, f"{state}-{number}", minutes=number % 60, **PENDING_STATES[state])
+    for number, name in enumerate(list(OTHERS) * 20):
+        insert(cursor, f"{name}-{number}", minutes=number % 60, **OTHERS[name])
+    cursor.execute("COMMIT")
+    untouched = {key: text for key, text in whole_rows(cursor).items() if key[1].rpartition("-")[0] in OTHERS}
+    assert len(untouched) == 20 * len(OTHERS)
+    return untouched
+
+
+def let_dead_run_hold(cursor: Any) -> None:
+    cursor.execute(
+        f"INSERT INTO {LEDGER}.claim (tag, request_id, run_id) "
+        "SELECT tag, request_id, 'dead' FROM job_request WHERE request_id LIKE 'dead-%' AND job_id = 'progress-exhaust'"
+    )
+
+
+def test_eight_runs_at_once_claim_each_request_once(database: Any) -> None:
+    database.execute(f"DROP SCHEMA IF EXISTS {LEDGER} CASCADE")  # the first round's runs make the ledger, all at once
+    spawn = multiprocessing.get_context("spawn")
+    together, answers = spawn.Barrier(WORKERS + 1), spawn.Queue()
+    workers = [
+        spawn.Process(target=claim_until_none_is_left, args=(number, together, answers), daemon=True) for number in range(WORKERS)
+    ]
+    sharers = []
+    try:
+        for worker in workers:
+            worker.start()
+        for at in range(ROUNDS):
+            untouched = fill(database)
+            if at:
+                database.execute(f"TRUNCATE {LEDGER}.claim")
+                let_dead_run_hold(database)
+            together.wait(WAIT_SECONDS)
+            told: dict[tuple[str, str], list[str]] = {}
+            for _ in workers:
+                number, keys, error = answers.get(timeout=WAIT_SECONDS)
+                assert error is None, error
+                for key in keys:
+                    told.setdefault(key, []).append(run_name(at, number))
+            check_round(database, at, told, untouched)
+            sharers.append(len({runs[0] for runs in told.values()}))
+            together.wait(WAIT_SECONDS)
+        for worker in workers:
+            worker.join(WAIT_SECONDS)
+            assert worker.exitcode == 0
+    finally:
+        together.abort()
+        for worker in workers:
+            worker.kill()
+            worker.join()
+    assert max(sharers) == WORKERS, f"no race was run: at most {max(sharers)} runs got a share"
+
+
+def check_round(cursor: Any, at: int, told: dict[tuple[str, str], list[str]], untouched: dict[tuple[str, str], str]) -> None:
+    twice = {key: runs for key, runs in told.items() if len(runs) > 1}
+    assert not twice
+    in_table = holders(cursor)
+    # In the first round nobody of ours holds what the dead run left: it is abandoned, and taken all the same.
+    assert len(told) == REQUESTS
+    assert sorted((*key, runs[0]) for key, runs in told.items()) == in_table
+    rows = whole_rows(cursor)
+    assert {key: rows[key] for key in untouched} == untouched
+    cursor.execute(
+        "SELECT split_part(request_id, '-', 1), status, iteration, err_message, dt_job_completed IS NULL, count(*) "
+        "FROM job_request WHERE (tag, request_id) IN (SELECT tag, request_id FROM progress_exhaust.claim) GROUP BY 1, 2, 3, 4, 5"
+    )
+    each = REQUESTS // len(PENDING_STATES)
+    assert sorted(cursor.fetchall()) == [
+        ("abandoned", "PROCESSING", None, None, True, each),
+        ("dead", "PROCESSING", 2 if at else 1, None, True, each),  # the death is counted once
+        ("failed", "PROCESSING", 2, None, True, each),
+        ("waiting", "PROCESSING", 0, None, True, each),
+    ]
+    cursor.execute(f"SELECT outcome, failure_counted, count(*) FROM {LEDGER}.claim WHERE run_id = 'dead' GROUP BY 1, 2")
+    assert cursor.fetchall() == ([("died", True, each)] if at else [])
+
+
+# Two tasks, stopped where they could get into each other's way
+
+
+class PausedHook(RequestsHook):
+    """Waits inside a transaction: before it takes what it saw free, or before it commits a claim."""
+
+    def __init__(self, run_id: str, *, before_take: Callable[[], Any] = bool, before_commit: Callable[[], Any] = bool) -> None:
+        super().__init__(run_id=run_id, job_request_table="job_request", ledger_schema=LEDGER)
+        self._before_take, self._before_commit = before_take, before_commit
+
+    def _take(self, *arguments: Any) -> list[tuple[str, str]]:
+        self._before_take()
+        return super()._take(*arguments)
+
+    def _held(self, *arguments: Any, **named: Any) -> list[JobRequest]:
+        self._before_commit()
+        return super()._held(*arguments, **named)
+
+
+def wait_for_a_blocked_backend(cursor: Any) -> None:
+    deadline = monotonic() + 10
+    while monotonic() < deadline:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+        if cursor.fetchone()[0]:
+            return
+        sleep(0.01)
+    raise AssertionError("nobody waits for a lock")
+
+
+def batch_of(key: tuple[str, str], batch_id: str = BATCH_ID) -> Batch:
+    return Batch(*key, "org-1", batch_id, COLLECTION)
+
+
+def test_two_cleared_batches_of_a_request_take_it_again_together(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    old = hook_of("old")
+    old.claim(chosen())
+    batches = [batch_of(key, "b1"), batch_of(key, "b2")]
+    old.list_batches(batches, [])
+    old.fail(*key, "both failed")
+
+    both_saw_it_free = threading.Barrier(2)
+    hooks = [PausedHook("old", before_take=lambda: both_saw_it_free.wait(10)) for _ in batches]
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(hook.hold, batch) for hook, batch in zip(hooks, batches, strict=True)]:
+            done.result()
+    assert holders(cursor) == [(*key, "old")]
+
+
+def test_two_runs_that_take_a_request_again_together_leave_it_to_one(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    for run in ("one", "other"):
+        hook_of(run).claim(chosen())
+        hook_of(run).fail(*key, "failed")
+    both_saw_it_free = threading.Barrier(2)
+    hooks = [PausedHook(run, before_take=lambda: both_saw_it_free.wait(10)) for run in ("one", "other")]
+    with ThreadPoolExecutor(2) as pool:
+        errors = [done.exception() for done in [pool.submit(hook.hold, batch_of(key)) for hook in hooks]]
+    ((*_, winner),) = holders(cursor)
+    (lost,) = filter(None, errors)
+    assert isinstance(lost, ClaimLostError)
+    assert f"held by run {winner}" in str(lost)
+
+
+@pytest.mark.parametrize("end", ["complete", "fail", "give_back", "succeed"])
+def test_a_run_whose_twin_is_taken_over_meanwhile_leaves_the_twin_alone(cursor: Any, end: str) -> None:
+    """The takeover holds the twin's row while the old run ends the request: the old run waits, and then sees the loss."""
+    first, twin = insert(cursor, "first"), insert(cursor, "twin")
+    old = hook_of("old")
+    requests = {request.request_id: request for request in old.claim(chosen())}
+    old.mark_twins({twin: "first"})
+    old.list_batches([batch_of(first)], [])
+
+    inside, go_on = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        inside.set()
+        assert go_on.wait(10)
+
+    ends: dict[str, Callable[[], Any]] = {
+        "complete": lambda: old.complete(batch_of(first), object_key="k.zip", size_bytes=1),
+        "fail": lambda: old.fail(*first, "failed"),
+        "give_back": lambda: old.give_back(*first),
+        "succeed": lambda: old.succeed(requests["first"]),
+    }
+    new = PausedHook("new", before_commit=pause)
+    with ThreadPoolExecutor(2) as pool:
+        takeover = pool.submit(new.claim, chosen(dead_runs=["old"], request_ids=["twin"]))
+        assert inside.wait(10)
+        ending = pool.submit(ends[end])
+        wait_for_a_blocked_backend(cursor)
+        go_on.set()
+        assert [request.key for request in takeover.result()] == [twin]
+        ending.result()
+    assert holders(cursor) == [(*twin, "new")]
+    row = row_of(cursor, "twin")
+    assert (row["status"], row["iteration"], row["err_message"], row["processed_batches"]) == ("PROCESSING", 1, None, None)
+    assert row_of(cursor, "first")["status"] == {"fail": "FAILED", "give_back": "SUBMITTED"}.get(end, "SUCCESS")
+
+
+def test_a_takeover_waits_while_the_old_run_publishes(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    old, new = hook_of("old"), hook_of("new")
+    old.claim(chosen())
+    old.list_batches([batch_of(key)], [])
+    with ThreadPoolExecutor(1) as pool:
+        with old.pinned(batch_of(key)):
+            takeover = pool.submit(new.claim, chosen(dead_runs=["old"]))
+            wait_for_a_blocked_backend(cursor)
+            assert holders(cursor) == [(*key, "old")]
+        assert [request.key for request in takeover.result()] == [key]
+    with pytest.raises(ClaimLostError, match="held by run new"), old.pinned(batch_of(key)):
+        pytest.fail("published without the claim")
+
+
+def test_two_batches_that_end_at_once_make_one_success(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    batches = [batch_of(key, f"b{number}") for number in range(8)]
+    run = hook_of("run")
+    run.claim(chosen())
+    run.list_batches(batches, [])
+    with ThreadPoolExecutor(8) as pool:
+        ends = Counter(
+            pool.map(lambda one: hook_of("run").complete(one, object_key=f"{one.batch_id}.zip", size_bytes=1), batches)
+        )
+    assert ends == {True: 1, False: 7}
+    row = row_of(cursor, "r1")
+    assert row["status"] == "SUCCESS"
+    assert sorted(row["download_urls"]) == [f"b{number}.zip" for number in range(8)]
+    assert sorted(entry["batchId"] for entry in row["processed_batches"]) == [f"b{number}" for number in range(8)]

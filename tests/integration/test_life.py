@@ -1,0 +1,491 @@
+"""A request's life, played at random by several runs over the real tables, beside a model of what must come of it.
+
+The model knows the rules of the specification and no SQL. After each step the tables must say what it says, no request is
+held twice, a finished row changed only where it may, and no other report's row changed at all.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg2
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from progress_exhaust.errors import ClaimLostError
+from progress_exhaust.hooks.job_requests import DIED_TOO_OFTEN
+from progress_exhaust.report.plan import twins
+from progress_exhaust.report.request import Batch
+from progress_exhaust.sql import job_requests as statements
+from tests.integration.life import (
+    CONNECTION,
+    CURRENT,
+    DAY,
+    LEDGER,
+    chosen,
+    connect,
+    empty_database,
+    holders,
+    hook_of,
+    insert,
+    row_of,
+    whole_rows,
+)
+
+RUNS = ["run-1", "run-2", "run-3"]
+# What a request asks for. Two requests of one kind are twins.
+KINDS = {"two": ("b1", "b2"), "one": ("b3",)}
+MOST_REQUESTS = 4
+OTHERS = [("userinfo-exhaust", "SUBMITTED"), ("response-exhaust", "FAILED"), ("progress-exhaust-v2", "PROCESSING")]
+BROKEN = "it broke"
+
+Key = tuple[str, str]
+
+
+@dataclass
+class Claim:
+    """What one run has, or had, to do with one request."""
+
+    live: bool = True
+    outcome: str | None = None
+    twin_of: str | None = None
+
+
+@dataclass
+class Request:
+    """A request as it ought to be."""
+
+    key: Key
+    kind: str
+    iteration_at_first: int
+    status: str = "SUBMITTED"
+    done: set[str] = field(default_factory=set)  # batches in processed_batches
+    has_urls: bool = False
+    message: str | None = None
+    claims: dict[str, Claim] = field(default_factory=dict)  # by run
+    failed_in: set[str] = field(default_factory=set)  # runs that failed with it or died over it, each once
+
+    @property
+    def holder(self) -> str | None:
+        return next((run for run, claim in self.claims.items() if claim.live), None)
+
+    @property
+    def iteration(self) -> int:
+        return self.iteration_at_first + len(self.failed_in)
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("SUCCESS", "FAILED")
+
+    def take(self, run: str) -> None:
+        claim = self.claims.setdefault(run, Claim())
+        claim.live, claim.outcome = True, None
+        self.status, self.message = "PROCESSING", None
+
+    def release(self, run: str, outcome: str) -> None:
+        self.claims[run].live, self.claims[run].outcome = False, outcome
+
+
+requests = st.integers(0, MOST_REQUESTS - 1)
+runs = st.sampled_from(RUNS)
+
+
+class Life(RuleBasedStateMachine):
+    cursor: Any  # on the database that the hooks connect to; set by the fixture
+
+    @initialize()
+    def begin(self) -> None:
+        self.cursor.execute(f"DELETE FROM job_request; DELETE FROM {LEDGER}.claim; DELETE FROM {LEDGER}.batch_run")
+        for number, (job_id, status) in enumerate(OTHERS):
+            insert(self.cursor, f"other{number}", job_id=job_id, status=status)
+        self.others = whole_rows(self.cursor)
+        self.model: dict[Key, Request] = {}  # the oldest first
+        self.over: set[str] = set()  # runs that Airflow says have ended
+        self.ledger: defaultdict[tuple[str, Key], dict[str, str]] = defaultdict(dict)  # of a run's request: batch to state
+        self.before: dict[Key, tuple[bool, str]] = {}  # whether it had ended, and its whole row
+        self.may_change: set[Key] = set()  # finished rows that the last step was allowed to change
+
+    # The exhaust API
+
+    @precondition(lambda self: len(self.model) < MOST_REQUESTS)
+    @rule(kind=st.sampled_from(list(KINDS)), iteration=st.sampled_from([None, 0, 2, 3]), left=st.sampled_from(["", "zip", "csv"]))
+    def submit(self, kind: str, iteration: int | None, left: str) -> None:
+        """A new request, or one that the incumbent left behind, with batches that it finished or only wrote the csv of."""
+        number = len(self.model)
+        leftover = [entry(KINDS[kind][0], left)] if left else None
+        key = insert(
+            self.cursor,
+            f"r{number}",
+            minutes=number,
+            iteration=iteration,
+            request_data=json.dumps({"batchFilter": KINDS[kind]}),
+            processed_batches=leftover and json.dumps(leftover),
+        )
+        self.model[key] = Request(key, kind, iteration or 0, done=set(KINDS[kind][:1]) if left == "zip" else set())
+
+    @precondition(lambda self: self.model)
+    @rule(which=requests)
+    def resubmit(self, which: int) -> None:
+        request = self.pick(which)
+        self.cursor.execute(
+            "UPDATE job_request SET status = 'SUBMITTED', dt_job_submitted = dt_job_submitted "
+            "WHERE tag = %s AND request_id = %s AND status = 'FAILED'",
+            request.key,
+        )
+        if request.status == "FAILED":
+            request.status = "SUBMITTED"
+            self.may_change.add(request.key)
+
+    # A run's tasks
+
+    @rule(run=runs, named=st.none() | st.sets(requests, min_size=1), force=st.booleans(), most=st.sampled_from([1, 2, 100]))
+    def claim(self, run: str, named: set[int] | None, force: bool, most: int) -> None:
+        """A run's first task. Cleared in a run that has ended, it makes the run live again."""
+        self.over.discard(run)
+        hook = hook_of(run)
+        holding = {request.holder for request in self.model.values()} - {None, run}
+        assert set(hook.holding_runs()) == holding
+        dead = sorted(holding & self.over)
+        ids = [f"r{number}" for number in sorted(named or [])]
+        selection = chosen(most=most, request_ids=ids, force=force, dead_runs=dead)
+        pending = [one for one in self.model.values() if self.is_pending(one, ids, force, dead)]
+        assert hook.count_pending(selection) == len(pending)
+        assert [one.key for one in hook.pending(selection)] == [one.key for one in pending[:most]]
+        for request in pending[:most]:
+            if request.ended:
+                assert force or request.iteration < 3
+                self.may_change.add(request.key)
+            died = request.holder
+            if died:
+                request.failed_in.add(died)
+                request.release(died, "died")
+                if request.iteration >= 3:
+                    request.status, request.message = "FAILED", DIED_TOO_OFTEN
+                    continue
+            request.take(run)
+        self.agree_on_held(run, hook.claim(selection))
+
+    @rule(run=runs)
+    def retake(self, run: str) -> None:
+        """A run is cleared: it takes again what it left unfinished, and is told who holds the rest."""
+        self.over.discard(run)
+        lost = hook_of(run).retake()
+        assert lost == self.model_retake(run)
+
+    @rule(run=runs, deferred=st.integers(0, 1), again=st.booleans(), refuse=st.sampled_from([False, False, True]))
+    def list_batches(self, run: str, deferred: int, again: bool, refuse: bool) -> None:
+        """again: with force, finished batches are made anew; refuse: no request can be met."""
+        self.over.discard(run)
+        hook = hook_of(run)
+        hook.retake()
+        self.model_retake(run)
+        held = hook.held()
+        self.agree_on_held(run, held)
+        shared = twins(held)
+        hook.mark_twins(shared)
+        first_of: dict[str, str] = {}
+        for row in held:
+            request = self.model[row.key]
+            first = first_of.setdefault(request.kind, request.key[1])
+            request.claims[run].twin_of = None if first == request.key[1] else first
+        to_make, to_defer = [], []
+        for row in held:
+            request = self.model[row.key]
+            if request.claims[run].twin_of:
+                continue
+            assert set(row.finished()) == request.done
+            missing = [one for one in KINDS[request.kind] if again or one not in request.done]
+            if refuse:
+                hook.fail(*row.key, BROKEN)
+                self.model_end(run, request, "FAILED", BROKEN)
+            elif not missing:
+                hook.succeed(row)
+                self.model_end(run, request, "SUCCESS")
+            else:
+                cut = max(len(missing) - deferred, 0)
+                to_make += [batch_of(row.key, one) for one in missing[:cut]]
+                to_defer += [batch_of(row.key, one) for one in missing[cut:]]
+                states = self.ledger[run, row.key]
+                self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
+                self.ledger[run, row.key] |= dict.fromkeys(missing[:cut], "waiting") | dict.fromkeys(missing[cut:], "deferred")
+        hook.list_batches(to_make, to_defer)
+
+    @precondition(lambda self: any(self.ledger.values()))
+    @rule(at=st.integers(0, 20), cleared=st.booleans(), breaks=st.sampled_from([False, False, True]))
+    def stage(self, at: int, cleared: bool, breaks: bool) -> None:
+        """A batch's stage. Cleared, it takes its request again first; else it goes on, though the run may have lost it."""
+        run, key, batch_id = self.pick_batch(at)
+        hook, batch, request = hook_of(run), batch_of(key, batch_id), self.model[key]
+        if cleared:
+            self.over.discard(run)
+            if not self.model_hold(run, request):
+                self.is_lost(request, lambda: hook.hold(batch))
+                return
+            hook.hold(batch)
+            assert (*key, run) in holders(self.cursor)
+        if breaks:
+            hook.record(batch, stage="pivot", state="failed", error=BROKEN)
+            self.ledger[run, key][batch_id] = "failed"
+            return
+        end = lambda: hook.complete(batch, object_key=entry(batch_id, "zip")["filePath"], size_bytes=7)  # noqa: E731
+        if request.holder != run:
+            with suppress(ClaimLostError), hook.pinned(batch):
+                raise AssertionError("published without the claim")
+            self.is_lost(request, end)
+            return
+        with hook.pinned(batch):
+            pass
+        states = self.ledger[run, key]
+        states[batch_id] = "done"
+        request.done.add(batch_id)
+        is_last = set(states.values()) == {"done"}
+        assert end() == is_last
+        if is_last:
+            self.model_end(run, request, "SUCCESS")
+
+    @precondition(lambda self: self.model)
+    @rule(run=runs, which=requests)
+    def fail(self, run: str, which: int) -> None:
+        request = self.pick(which)
+        self.end(run, request, "FAILED", lambda: hook_of(run).fail(*request.key, BROKEN))
+
+    @precondition(lambda self: self.model)
+    @rule(run=runs, which=requests)
+    def give_back(self, run: str, which: int) -> None:
+        request = self.pick(which)
+        self.end(run, request, "SUBMITTED", lambda: hook_of(run).give_back(*request.key))
+
+    @rule(run=runs)
+    def settle(self, run: str) -> None:
+        """A run's last task: it ends."""
+        hook = hook_of(run)
+        for row in hook.held(twins=False):
+            request = self.model[row.key]
+            if set(self.ledger[run, row.key].values()) <= {"done", "deferred"}:
+                self.end(run, request, "SUBMITTED", lambda key=row.key: hook.give_back(*key))
+            else:
+                self.end(run, request, "FAILED", lambda key=row.key: hook.fail(*key, BROKEN))
+        self.over.add(run)
+
+    @rule(run=runs)
+    def die(self, run: str) -> None:
+        """A run ends without its last task, or an engineer fails it while its tasks still work."""
+        self.over.add(run)
+
+    # What must hold after each step
+
+    @invariant()
+    def nobody_is_held_twice(self) -> None:
+        keys = [(tag, request_id) for tag, request_id, _ in holders(self.cursor)]
+        assert len(keys) == len(set(keys))
+
+    @invariant()
+    def the_tables_say_what_the_model_says(self) -> None:
+        self.cursor.execute(
+            "SELECT tag, request_id, status, iteration, err_message, dt_job_completed IS NULL, processed_batches, download_urls, "
+            "ARRAY(SELECT run_id FROM progress_exhaust.claim c WHERE (c.tag, c.request_id) = (j.tag, j.request_id) "
+            "AND released_at IS NULL) FROM job_request j WHERE job_id = 'progress-exhaust'"
+        )
+        rows = self.cursor.fetchall()
+        assert {(row[0], row[1]) for row in rows} == set(self.model)
+        for tag, request_id, status, iteration, message, is_open, processed, urls, runs_ in rows:
+            request = self.model[tag, request_id]
+            found = (status, iteration or 0, message, finished(processed), bool(urls), runs_)
+            holder = [request.holder] if request.holder else []
+            wanted = (request.status, request.iteration, request.message, request.done, request.has_urls, holder)
+            assert found == wanted, request_id
+            assert (status == "PROCESSING") == bool(runs_)
+            if status == "PROCESSING":
+                assert message is None and is_open
+            if status in ("SUCCESS", "FAILED"):
+                assert not is_open
+            if status == "SUCCESS":
+                assert message is None
+                assert finished(processed) == set(KINDS[request.kind])
+                assert set(urls) == {entry(one, "zip")["filePath"] for one in KINDS[request.kind]}
+
+    @invariant()
+    def a_finished_row_changes_only_by_resubmission_rerun_or_force(self) -> None:
+        rows = whole_rows(self.cursor)
+        for key, (had_ended, row) in self.before.items():
+            if had_ended and key not in self.may_change:
+                assert rows[key] == row
+        self.before = {key: (request.ended, rows[key]) for key, request in self.model.items()}
+        self.may_change.clear()
+
+    @invariant()
+    def other_reports_stay_as_they_were(self) -> None:
+        rows = whole_rows(self.cursor)
+        assert {key: rows.get(key) for key in self.others} == self.others
+
+    # The model's side
+
+    def pick(self, which: int) -> Request:
+        return list(self.model.values())[which % len(self.model)]
+
+    def pick_batch(self, at: int) -> tuple[str, Key, str]:
+        listed = sorted((run, key, batch_id) for (run, key), states in self.ledger.items() for batch_id in states)
+        return listed[at % len(listed)]
+
+    def is_pending(self, request: Request, ids: list[str], force: bool, dead: list[str]) -> bool:
+        if ids and request.key[1] not in ids:
+            return False
+        return (
+            request.status == "SUBMITTED"
+            or (request.status == "FAILED" and request.iteration < 3)
+            or (force and request.ended and (bool(ids) or request.has_urls))
+            or (request.status == "PROCESSING" and request.holder in dead)
+        )
+
+    def agree_on_held(self, run: str, held: list[Any]) -> None:
+        assert [row.key for row in held] == [one.key for one in self.model.values() if one.holder == run]
+
+    def model_retake(self, run: str) -> dict[str, str]:
+        """Return who holds what the run left unfinished and cannot have again."""
+        lost = {}
+        for request in self.model.values():
+            claim = request.claims.get(run)
+            if claim is None or claim.live or claim.outcome == "SUCCESS" or request.status == "SUCCESS":
+                continue
+            if request.holder:
+                lost[request.key[1]] = request.holder
+            else:
+                self.may_change.add(request.key)
+                request.take(run)
+        return lost
+
+    def model_hold(self, run: str, request: Request) -> bool:
+        if request.holder == run:
+            return True
+        if request.holder or run not in request.claims:
+            return False
+        for one in self.model.values():
+            claim = one.claims.get(run)
+            if claim and one.holder is None and (one is request or claim.twin_of == request.key[1]):
+                self.may_change.add(one.key)
+                one.take(run)
+        return True
+
+    def model_end(self, run: str, request: Request, outcome: str, message: str | None = None) -> None:
+        """End the request and the twins that the run holds; all of them must come out alike."""
+        alike = [request, *(one for one in self.model.values() if self.is_twin(run, one, request))]
+        for one in alike:
+            one.status, one.message = outcome, message
+            one.release(run, outcome)
+            if outcome != "SUBMITTED":
+                one.done = set(request.done)
+            if outcome == "SUCCESS":
+                one.has_urls = True
+            if outcome == "FAILED":
+                one.failed_in.add(run)
+        shown = ["status", "err_message"]
+        if outcome != "SUBMITTED":
+            shown += ["processed_batches", "dt_job_completed"]
+        if outcome == "SUCCESS":
+            shown += ["download_urls", "dt_file_created"]
+        first, *others = ([row_of(self.cursor, one.key[1])[column] for column in shown] for one in alike)
+        assert all(other == first for other in others)
+
+    def is_twin(self, run: str, one: Request, request: Request) -> bool:
+        return one is not request and one.holder == run and one.claims[run].twin_of == request.key[1]
+
+    def end(self, run: str, request: Request, outcome: str, verb: Callable[[], Any]) -> None:
+        if request.holder != run:
+            self.is_lost(request, verb)
+            return
+        verb()
+        self.model_end(run, request, outcome, BROKEN if outcome == "FAILED" else None)
+
+    def is_lost(self, request: Request, verb: Callable[[], Any]) -> None:
+        """A run without the claim changes nothing and is told who has it."""
+        before = whole_rows(self.cursor), holders(self.cursor)
+        with pytest.raises(ClaimLostError) as lost:
+            verb()
+        assert request.key[1] in str(lost.value)
+        assert (f"held by run {request.holder}" if request.holder else "no longer held by this run") in str(lost.value)
+        assert (whole_rows(self.cursor), holders(self.cursor)) == before
+
+
+def entry(batch_id: str, ending: str) -> dict[str, Any]:
+    path = f"progress-exhaust/r/{batch_id}_progress_{DAY:%Y%m%d}.{ending}"
+    return {"channel": "org-1", "batchId": batch_id, "filePath": path, "fileSize": 7}
+
+
+def finished(processed: list[dict[str, Any]] | None) -> set[str]:
+    return {one["batchId"] for one in processed or [] if one["filePath"].endswith(".zip")}
+
+
+def batch_of(key: Key, batch_id: str) -> Batch:
+    return Batch(*key, "org-1", batch_id, "do_1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        uri = empty_database("progress_exhaust_life")
+        patch.setenv(CONNECTION, uri)
+        connection = connect(uri)
+        Life.cursor = connection.cursor()
+        Life.cursor.execute(CURRENT)
+        hook_of("any").prepare()
+        yield
+        connection.close()
+
+
+SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+
+
+def test_a_requests_life() -> None:
+    played = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=SLOW_IS_FINE)
+    run_state_machine_as_test(Life, settings=played)
+
+
+# The machine finds what it is there to find: each of these takes one guard out of a statement.
+
+HELD = "AND c.released_at IS NULL"
+GUARDS = {
+    "an end needs a live claim": ("FAIL", HELD, ""),
+    "a success needs a live claim": ("SUCCEED", HELD, ""),
+    "giving back needs a claim of one's own": ("GIVE_BACK", "c.run_id = %(run_id)s AND", ""),
+    "taking needs that nobody holds it": ("TAKE", "AND released_at IS NULL", "AND false"),
+    "a failure counts once a run": ("FAIL", "CASE WHEN c.failure_counted THEN 0 ELSE 1 END", "1"),
+    "a death counts": ("COUNT_DEATHS", "coalesce(iteration, 0) + 1", "iteration"),
+    "a death counts once": ("COUNT_DEATHS", "AND NOT c.failure_counted", ""),
+    "a claim clears the last outcome": ("START", ", err_message = NULL", ""),
+    "twins share the end": ("FAIL", "OR c.twin_of = %(request_id)s", ""),
+    "other reports are not ours": ("LOCK_PENDING", "job_id = 'progress-exhaust'", "true"),
+    "a dead run's claim ends": ("RELEASE_DEAD", "run_id = ANY(%(dead_runs)s)", "false"),
+    "what another run made stays": ("UNFINISHED_CLAIMS", "AND outcome <> 'SUCCESS'", ""),
+}
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_the_machine_finds_a_missing_guard(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, part, instead = GUARDS[guard]
+    statement = getattr(statements, name)
+    assert part in statement
+    monkeypatch.setattr(statements, name, statement.replace(part, instead))
+    search = settings(
+        max_examples=300,
+        stateful_step_count=30,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+        suppress_health_check=SLOW_IS_FINE,
+    )
+    with pytest.raises((AssertionError, psycopg2.Error, ClaimLostError)):
+        run_state_machine_as_test(Life, settings=search)

@@ -1,0 +1,96 @@
+"""Who may import whom: the rooms of the package. Imports for type checkers alone do not count."""
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+PACKAGE = PROJECT / "plugins" / "progress_exhaust"
+FRAMES = {"numpy", "pandas", "pyarrow"}
+DRIVERS = {"cassandra", "psycopg", "psycopg2", "redis", "requests"}
+OURS = "progress_exhaust"
+# By room: what else than the standard library it may import.
+RULES: dict[str, set[str]] = {
+    "report": {*FRAMES, f"{OURS}.errors", f"{OURS}.report"},
+    "hooks": {"airflow", *DRIVERS, f"{OURS}.errors", f"{OURS}.report", f"{OURS}.sql"},
+    "sql": set(),
+    "operators": {"airflow", f"{OURS}.errors", f"{OURS}.hooks", f"{OURS}.operators", f"{OURS}.report", f"{OURS}.settings"},
+    "sensors": {"airflow", f"{OURS}.operators"},
+    "dags": {"airflow", f"{OURS}.operators", f"{OURS}.sensors"},
+    "": {"pydantic", f"{OURS}.errors"},  # settings.py and errors.py
+}
+FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted((PROJECT / "dags").glob("*.py"))]
+
+
+def imports(source: str) -> Iterator[str]:
+    """Yield the modules that a file imports, at its top or inside a function."""
+    tree = ast.parse(source)
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            module = node.module or ""
+            yield from (f"{module}.{name.name}" if module == OURS else module for name in node.names)
+
+
+def violations(room: str, source: str) -> list[str]:
+    allowed = RULES[room]
+    return [
+        module
+        for module in imports(source)
+        if module.partition(".")[0] not in sys.stdlib_module_names
+        and not any(module == rule or module.startswith(f"{rule}.") for rule in allowed)
+    ]
+
+
+def room_of(file: Path) -> str:
+    if file.parent.name == "dags":
+        return "dags"
+    return "" if file.parent == PACKAGE else file.relative_to(PACKAGE).parts[0]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PROJECT)))
+def test_each_file_keeps_to_its_room(file: Path) -> None:
+    assert violations(room_of(file), file.read_text()) == []
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "hooks").glob("*.py")), ids=lambda file: file.name)
+def test_a_hook_knows_one_driver_and_no_other_hook(file: Path) -> None:
+    found = {module.partition(".")[0] for module in imports(file.read_text())}
+    assert len(found & DRIVERS) <= 1
+    assert f"{OURS}.hooks" not in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("report", "import airflow"),
+        ("report", "def f():\n    import psycopg2"),
+        ("report", "from progress_exhaust.hooks.user_cache import UserCacheHook"),
+        ("hooks", "from progress_exhaust.operators.site_operator import Site"),
+        ("operators", "import redis"),
+        ("dags", "from progress_exhaust.hooks.user_cache import UserCacheHook"),
+    ],
+)
+def test_a_breach_is_seen(room: str, source: str) -> None:
+    assert violations(room, source) != []
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_no_file_has_the_name_of_a_package(file: Path) -> None:
+    """Airflow's plugin loader imports files below plugins/ by their bare names: none may hide somebody else's."""
+    if file.stem != "__init__":
+        assert importlib.util.find_spec(file.stem) is None

@@ -1,0 +1,233 @@
+"""Who is in the report, the specification's rules one by one, and how a page's facts are read."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from progress_exhaust.report.learners import (
+    ATTEMPTS,
+    NESTED_PROGRESS,
+    USER_FIELDS,
+    Enrolment,
+    Rules,
+    Sources,
+    User,
+    cache_was_flushed,
+    completed_count,
+    counts_of,
+    enrolled_page,
+    make_part,
+    pages,
+    read_table,
+    table_of,
+    to_parquet,
+)
+
+Row = tuple[Any, ...]
+
+ORG, OTHER_ORG = "org", "other org"
+OWNER = Rules(owned=True, channel=ORG)
+STRANGER = Rules(owned=False, channel=ORG)
+ASHA = {"firstname": "Asha", "lastname": "Rao", "state": "Goa", "district": "North Goa", "rootorgid": ORG, "status": "1"}
+
+
+def enrolment(user_id: str = "u", **changes: Any) -> Enrolment:
+    values = {
+        "active": True, "enrolled_at": 0, "enrolled_text": None, "completed_at": None, "completed_ids": [],
+        "has_certificate": False, "certificate_status": None,
+    }  # fmt: skip
+    return Enrolment(user_id, **(values | changes))
+
+
+class Asked:
+    """Sources that answer from lists, and remember whom they were asked for; the facts' with strangers' rows, as a scan does."""
+
+    def __init__(self, users: Mapping[str, User], nested: Sequence[Row] = (), attempts: Sequence[Row] = ()) -> None:
+        self.of_users: list[list[str]] = []
+        self.of_facts: list[list[str]] = []
+        self._users, self._nested, self._attempts = users, nested, attempts
+        self.sources = Sources(self.users, self.nested, self.attempts)
+
+    def users(self, ids: Sequence[str]) -> dict[str, User]:
+        self.of_users.append(list(ids))
+        return {one: self._users[one] for one in ids if one in self._users}
+
+    def nested(self, ids: Sequence[str]) -> pa.Table:
+        self.of_facts.append(list(ids))
+        return table_of(self._nested, NESTED_PROGRESS)
+
+    def attempts(self, ids: Sequence[str]) -> pa.Table:
+        self.of_facts.append(list(ids))
+        return table_of(self._attempts, ATTEMPTS)
+
+
+def made(page: Sequence[Enrolment], rules: Rules, found: Asked) -> tuple[pa.Table, Counter[str]]:
+    enrolled, counts = enrolled_page(page, frozenset())
+    part, counts_of_part = make_part(enrolled, rules, found.sources)
+    return part, counts + counts_of_part
+
+
+def rows(*page: Enrolment, rules: Rules = OWNER, users: Mapping[str, User] | None = None) -> list[dict[str, Any]]:
+    found = {one.user_id: ASHA for one in page} if users is None else users
+    part, _ = made(page, rules, Asked(found))
+    found_rows: list[dict[str, Any]] = part.to_pylist()
+    return found_rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_one"),
+    [
+        ({}, True),
+        ({"enrolled_at": -1}, True),
+        ({"enrolled_at": None, "enrolled_text": "2019-11-15"}, True),
+        ({"enrolled_at": None, "enrolled_text": "some day"}, True),
+        ({"enrolled_at": None, "enrolled_text": None}, False),
+        ({"enrolled_at": None, "enrolled_text": " \t"}, False),
+        ({"active": False}, False),
+        ({"active": None}, False),
+    ],
+)
+def test_an_active_enrolment_with_a_date_is_one(changes: dict[str, Any], is_one: bool) -> None:
+    assert enrolment(**changes).counts is is_one
+    assert len(rows(enrolment(**changes))) == is_one
+
+
+@pytest.mark.parametrize(
+    ("user", "for_owner", "for_another"),
+    [
+        (ASHA, None, None),
+        (ASHA | {"rootorgid": OTHER_ORG}, None, "other_org"),
+        ({"firstname": "Asha"}, None, "other_org"),
+        ({}, None, "other_org"),
+        (ASHA | {"status": "2"}, None, "deleted"),
+        (ASHA | {"status": "2", "rootorgid": OTHER_ORG}, None, "other_org"),
+        (ASHA | {"status": "0"}, None, None),
+        (None, None, "missing"),
+    ],
+)
+def test_an_owner_gets_all_another_org_its_own(user: User | None, for_owner: str | None, for_another: str | None) -> None:
+    assert OWNER.left_out(user) == for_owner
+    assert STRANGER.left_out(user) == for_another
+
+
+def test_an_org_without_a_name_owns_nobody() -> None:
+    nameless = Rules(owned=False, channel="")
+    assert nameless.left_out(None) == "missing"
+    assert nameless.left_out({"firstname": "Asha"}) == "other_org"
+
+
+@pytest.mark.parametrize("user", [None, ASHA | {"status": "2"}])
+def test_who_is_missing_or_deleted_keeps_the_row_with_the_caches_cells_blank(user: User | None) -> None:
+    (row,) = rows(enrolment(), users={} if user is None else {"u": user})
+    assert [row[field] for field in ("firstname", "lastname", "state", "district")] == [None] * 4
+    assert row["user_id"] == "u"
+
+
+def test_who_is_in_is_counted_and_who_is_not_by_reason() -> None:
+    page = [
+        enrolment("a"), enrolment("b"), enrolment("c"), enrolment("d"), enrolment("e", active=None),
+        enrolment("f", enrolled_at=None), enrolment("g", active=False, enrolled_at=None),
+    ]  # fmt: skip
+    users = {"a": ASHA, "b": ASHA | {"status": "2"}, "c": ASHA | {"rootorgid": OTHER_ORG}}
+    never = {"left_out.inactive": 2, "left_out.no_date": 1}
+    assert made(page, OWNER, Asked(users))[1] == {"enrolled": 4, "missing": 1, "reported": 4, **never}
+    assert made(page, STRANGER, Asked(users))[1] == {
+        "enrolled": 4, "missing": 1, "reported": 1, "left_out.deleted": 1, "left_out.other_org": 1, "left_out.missing": 1,
+        **never,
+    }  # fmt: skip
+
+
+def test_email_and_phone_are_never_read() -> None:
+    part, _ = made([enrolment()], OWNER, Asked({"u": ASHA | {"email": "a@example.test", "phone": "98765"}}))
+    assert not {"email", "phone", "maskedemail", "maskedphone"} & {*USER_FIELDS, *part.column_names}
+
+
+def test_optional_contents_do_not_count_as_completed() -> None:
+    page, _ = enrolled_page([enrolment(completed_ids=["a", "b", "c"])], frozenset({"b", "x"}))
+    assert page["completed_contents"].to_pylist() == [2]
+
+
+def test_facts_stand_beside_their_learner_in_the_pages_order_and_strangers_are_passed_over() -> None:
+    nested = [("b", "n1", 3.0), ("stranger", "n1", 9.0), ("a", "n2", 1.0), ("b", "n2", 4.0)]
+    attempts = [("b", "q", "1", 7.0, "7/10", 5), ("z", "q", "1", 9.0, None, 5), ("a", "q", "2", None, None, None)]
+    page = [enrolment("a"), enrolment("z", active=False), enrolment("b"), enrolment("c")]
+    part, _ = made(page, OWNER, Asked({}, nested, attempts))
+    assert part["user_id"].to_pylist() == ["a", "b", "c"]
+    assert part["nested"].to_pylist() == [
+        [{"id": "n2", "completed": 1.0}], [{"id": "n1", "completed": 3.0}, {"id": "n2", "completed": 4.0}], [],
+    ]  # fmt: skip
+    of_a, of_b, of_c = part["attempts"].to_pylist()
+    assert [(one["content_id"], one["attempt_id"], one["total_score"]) for one in of_a] == [("q", "2", None)]
+    assert [(one["grand_total"], one["attempted_at"]) for one in of_b] == [("7/10", 5)]
+    assert of_c == []
+
+
+def test_each_source_is_asked_once_a_page_and_only_for_whom_it_concerns() -> None:
+    found = Asked({"a": ASHA, "b": ASHA | {"rootorgid": OTHER_ORG}})
+    made([enrolment("a"), enrolment("b"), enrolment("c", active=False)], STRANGER, found)
+    assert (found.of_users, found.of_facts) == ([["a", "b"]], [["a"], ["a"]])
+
+
+def test_a_page_of_nobody_asks_no_source_and_makes_the_same_kind_of_part() -> None:
+    found = Asked({})
+    part, counts = made([enrolment(active=False)], OWNER, found)
+    assert len(part) == 0 and counts == {"left_out.inactive": 1}
+    assert found.of_users == found.of_facts == []
+    assert part.schema == made([enrolment()], OWNER, found)[0].schema
+
+
+def test_a_part_comes_back_from_its_file_with_its_counts(tmp_path: Path) -> None:
+    part, counts = made([enrolment("a"), enrolment("b")], OWNER, Asked({"a": ASHA}, [("a", "n", 1.5)]))
+    (tmp_path / "part").write_bytes(to_parquet(part, counts))
+    assert read_table(tmp_path / "part").to_pylist() == part.to_pylist()
+    assert counts_of(tmp_path / "part") == dict(counts) == {"enrolled": 2, "reported": 2, "missing": 1}
+
+
+@pytest.mark.parametrize(
+    ("aggregates", "agg", "count"),
+    [
+        ({"completedCount": 1.0}, {"completedCount": 3}, 1.0),
+        (None, {"completedCount": 3}, 3),
+        ({"score:x": 9.0}, {"completedCount": 3}, 3),
+        ({"completedCount": float("nan")}, {"completedCount": 3}, 3),
+        ({"completedCount": 0.0}, {"completedCount": 3}, 0.0),
+        ({"completedCount": float("inf")}, None, None),
+        ({}, {}, None),
+        (None, None, None),
+    ],
+)
+def test_completed_counts_come_from_the_newer_column_else_the_older(aggregates: Any, agg: Any, count: float | None) -> None:
+    assert completed_count(aggregates, agg) == count
+
+
+@pytest.mark.parametrize(("learners", "sizes"), [(0, []), (1, [1]), (3, [3]), (4, [3, 1]), (7, [3, 3, 1])])
+def test_pages_hold_at_most_their_size_and_everybody_once(learners: int, sizes: list[int]) -> None:
+    everybody = [enrolment(str(number)) for number in range(learners)]
+    found = list(pages(iter(everybody), 3))
+    assert [len(page) for page in found] == sizes
+    assert [one for page in found for one in page] == everybody
+
+
+@pytest.mark.parametrize(
+    ("enrolled", "missing", "percent", "flushed"),
+    [
+        (101, 21, 20, True),
+        (101, 20, 20, False),
+        (200, 40, 20, False),  # as many as the share are not more than it
+        (200, 41, 20, True),
+        (100, 100, 20, False),  # a small batch
+        (0, 0, 20, False),
+        (1000, 1000, 100, False),
+        (1000, 1, 0, True),
+        (1000, 6, 0.5, True),
+        (1000, 5, 0.5, False),
+    ],
+)
+def test_too_many_missing_of_a_batch_over_100_is_a_flushed_cache(
+    enrolled: int, missing: int, percent: float, flushed: bool
+) -> None:
+    assert cache_was_flushed({"enrolled": enrolled, "missing": missing}, percent) is flushed

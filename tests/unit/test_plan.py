@@ -1,0 +1,202 @@
+"""Which batches a run makes, and what a request is told that can never be met (data model, section 1)."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from progress_exhaust.errors import RequestError
+from progress_exhaust.report.plan import Catalogue, Collection, Limits, Plan, plan, twins
+from progress_exhaust.report.request import BatchFacts, JobRequest
+
+ORG, OTHER_ORG = "org", "other org"
+LIMITS = Limits(per_request=3, per_channel=30, per_run=1000)
+COLLECTIONS = [
+    {"identifier": "do_1", "name": "One", "channel": ORG, "status": "Live"},
+    {"identifier": "do_2", "name": None, "channel": OTHER_ORG, "status": "Unlisted"},
+    {"identifier": "do_3", "name": "Old", "channel": ORG, "status": "Retired"},
+    {"identifier": "do_4", "name": "Without a batch", "channel": ORG, "status": "Live"},
+]
+BATCHES = [
+    ("do_1", "11", "First"), ("do_1", "12", "Second"), ("do_2", "21", ""), ("do_3", "31", "Old"), ("do_gone", "41", "x"),
+    ("do_1", "51", "Twice"), ("do_2", "51", "Twice"), ("do/1", "61", "odd collection"),
+]  # fmt: skip
+
+
+def search(filters: Mapping[str, Any], most: int | None) -> Iterable[Collection]:
+    if "wrong" in filters:
+        raise RequestError("The content search does not accept the request's filters")
+    return [found for found in COLLECTIONS if found["identifier"] in filters["identifier"]][:most]
+
+
+def of(rows: Iterable[Any], place: Any, ids: Sequence[str]) -> list[Any]:
+    assert len(set(ids)) == len(ids), "each id is looked up once"
+    return [row for row in rows if row[place] in ids]
+
+
+CATALOGUE = Catalogue(
+    batches=lambda ids: of(BATCHES, 1, ids),
+    batches_of=lambda ids: of(BATCHES, 0, ids),
+    collections=lambda ids: of([*COLLECTIONS, {"identifier": "do/1", "channel": ORG}], "identifier", ids),
+    search=search,
+)
+
+
+def asked(data: Any, request_id: str = "R1", channel: str = ORG, **more: Any) -> JobRequest:
+    values = {"requested_by": "someone", "encryption_key": None, "submitted_at": None, "processed": ()} | more
+    return JobRequest(f"tag {request_id}", request_id, json.dumps(data), requested_channel=channel, **values)
+
+
+def planned(*requests: JobRequest, limits: Limits = LIMITS, **more: Any) -> Plan:
+    return plan(requests, CATALOGUE, limits, **more)
+
+
+def made(found: Plan) -> list[tuple[str, str]]:
+    return [(batch.request_id, batch.batch_id) for batch, _ in found.to_make]
+
+
+def refusal(request: JobRequest) -> str:
+    found = planned(request, asked({"batchId": "11"}, "R2"))
+    assert made(found) == [("R2", "11")], "nothing about one request fails another"
+    return found.refused[request.key]
+
+
+def test_named_batches_are_made_in_the_requests_order() -> None:
+    assert made(planned(asked({"batchFilter": ["21", "11", "21"]}))) == [("R1", "21"), ("R1", "11")]
+
+
+def test_a_search_makes_every_batch_of_what_it_finds_but_retired_collections() -> None:
+    data = {"searchFilter": {"request": {"filters": {"identifier": ["do_3", "do_1", "do_4"]}}}}
+    assert made(planned(asked(data))) == [("R1", "11"), ("R1", "12"), ("R1", "51")]
+
+
+def test_a_search_finds_as_many_collections_as_its_limit() -> None:
+    data = {"searchFilter": {"request": {"filters": {"identifier": ["do_1", "do_2"]}, "limit": 1}}}
+    assert made(planned(asked(data))) == [("R1", "11"), ("R1", "12"), ("R1", "51")]
+
+
+@pytest.mark.parametrize(
+    ("channel", "batch_id", "facts"),
+    [
+        (ORG, "11", BatchFacts("First", "One", owned=True)),
+        (OTHER_ORG, "11", BatchFacts("First", "One", owned=False)),
+        (OTHER_ORG, "21", BatchFacts("", "", owned=True)),
+    ],
+)
+def test_the_requesting_org_owns_the_collection_of_its_channel(channel: str, batch_id: str, facts: BatchFacts) -> None:
+    ((batch, found),) = planned(asked({"batchId": batch_id}, channel=channel)).to_make
+    assert found == facts
+    assert (batch.tag, batch.request_id, batch.channel) == ("tag R1", "R1", channel)
+
+
+def test_a_collection_without_a_channel_is_nobodys() -> None:
+    catalogue = Catalogue(CATALOGUE.batches, CATALOGUE.batches_of, lambda _: [{"identifier": "do_1"}], search)
+    ((_, facts),) = plan([asked({"batchId": "11"})], catalogue, LIMITS).to_make
+    assert not facts.owned
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"foo": 1}, "either of batchId, batchFilter, searchFilter"),
+        ({"batchFilter": ["11", "00", "99"]}, "No data found: there is no batch 00, 99,"),
+        ({"batchId": "41"}, "No data found: there is no batch 41, or its collection is gone"),
+        ({"batchFilter": ["11", "31"]}, "retired collection: batch 31"),
+        ({"batchId": "51"}, "Batch 51 belongs to more than one collection"),
+        ({"batchId": "61"}, "not valid"),
+        ({"batchFilter": ["11", "12", "21", "31"]}, "retired collection: batch 31"),
+        ({"searchFilter": {"request": {"filters": {"wrong": 1}}}}, "does not accept the request's filters"),
+        ({"searchFilter": {"request": {"filters": {"identifier": []}}}}, "No data found"),
+        ({"searchFilter": {"request": {"filters": {"identifier": ["do_4"]}}}}, "No data found"),
+        ({"searchFilter": {"request": {"filters": {"identifier": ["do_3"]}}}}, "made for retired collection"),
+        (
+            {"searchFilter": {"request": {"filters": {"identifier": ["do_1", "do_2"]}}}},
+            "Number of batches in request exceeded. It should be within 3",
+        ),
+    ],
+)
+def test_what_no_retry_can_mend_fails_the_request_alone(data: Any, message: str) -> None:
+    assert message in refusal(asked(data))
+
+
+@pytest.mark.parametrize("request_id", ["", "..", "a/b", "a b"])
+def test_a_requests_id_must_be_fit_for_a_path(request_id: str) -> None:
+    assert "request's id is not valid" in refusal(asked({"batchId": "11"}, request_id))
+
+
+def test_as_many_batches_as_the_limit_are_within_it() -> None:
+    assert len(planned(asked({"batchFilter": ["11", "12", "21"]})).to_make) == 3
+
+
+def standalone(*batch_ids: str) -> JobRequest:
+    return JobRequest("", "", json.dumps({"batchFilter": batch_ids}), "", "", None, None, ())
+
+
+def test_a_standalone_run_has_no_request_owns_all_and_is_under_no_limit_of_requests() -> None:
+    found = planned(standalone("11", "12", "21"), limits=Limits(per_request=1, per_channel=1, per_run=1000))
+    assert found.refused == {} and found.deferred == []
+    assert [(batch.request_id, batch.batch_id, facts.owned) for batch, facts in found.to_make] == [
+        ("", "11", True), ("", "12", True), ("", "21", True),
+    ]  # fmt: skip
+
+
+def test_a_standalone_run_refuses_what_a_request_may_not_have() -> None:
+    assert "there is no batch 00" in planned(standalone("11", "00")).refused["", ""]
+
+
+def done(*batch_ids: str) -> tuple[Mapping[str, str], ...]:
+    return tuple({"batchId": one, "filePath": f"progress-exhaust/R1/{one}_progress_20220927.zip"} for one in batch_ids)
+
+
+def test_batches_that_are_done_are_not_made_again() -> None:
+    assert made(planned(asked({"batchFilter": ["11", "12"]}, processed=done("11")))) == [("R1", "12")]
+
+
+def test_a_request_whose_batches_are_all_done_is_finished() -> None:
+    request = asked({"batchFilter": ["11", "12"]}, processed=done("12", "11"))
+    found = planned(request)
+    assert found.finished == [request]
+    assert found.to_make == found.deferred == [] and found.refused == {}
+
+
+def test_force_makes_them_again() -> None:
+    request = asked({"batchFilter": ["11", "12"]}, processed=done("12", "11"))
+    found = planned(request, force=True)
+    assert made(found) == [("R1", "11"), ("R1", "12")] and found.finished == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "to_make", "deferred"),
+    [
+        (Limits(3, 30, 4), ["11", "12", "21", "11"], ["12"]),
+        (Limits(3, 30, 2), ["11", "12"], ["21", "11", "12"]),
+        (Limits(3, 2, 99), ["11", "12", "11", "12"], ["21"]),
+        (Limits(3, 1, 99), ["11", "11"], ["12", "21", "12"]),
+        (Limits(3, 30, 5), ["11", "12", "21", "11", "12"], []),
+    ],
+)
+def test_what_is_over_a_limit_waits_for_the_next_run(limits: Limits, to_make: list[str], deferred: list[str]) -> None:
+    found = planned(
+        asked({"batchFilter": ["11", "12", "21"]}),
+        asked({"batchFilter": ["11", "12"]}, "R2", OTHER_ORG),
+        limits=limits,
+    )
+    assert [batch.batch_id for batch, _ in found.to_make] == to_make
+    assert [batch.batch_id for batch, _ in found.deferred] == deferred
+
+
+def test_an_orgs_limit_holds_over_its_requests_and_does_not_count_what_is_done() -> None:
+    found = planned(
+        asked({"batchFilter": ["11", "12"]}, processed=done("11")),
+        asked({"batchFilter": ["12", "11"]}, "R2"),
+        limits=Limits(3, 2, 99),
+    )
+    assert made(found) == [("R1", "12"), ("R2", "12")]
+    assert [(batch.request_id, batch.batch_id) for batch, _ in found.deferred] == [("R2", "11")]
+
+
+def test_a_twin_is_found_for_the_first_of_its_kind() -> None:
+    first, other_org = asked({"batchId": "11"}), asked({"batchId": "11"}, "R2", OTHER_ORG)
+    second, third = asked({"batchId": "11"}, "R3"), asked({"batchId": "11"}, "R4")
+    assert twins([first, other_org, second, third]) == {second.key: "R1", third.key: "R1"}

@@ -1,0 +1,166 @@
+"""On random worlds, in any page size, the product's csv is that of the naive per-user reading of the specification."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dev.world import Row, World, batch_world, sample_world
+from progress_exhaust.report.csv_file import write_csv
+from progress_exhaust.report.hierarchy import AssessmentKinds, Hierarchy, parse_tree, reduce_tree
+from progress_exhaust.report.layout import columns
+from progress_exhaust.report.learners import (
+    ATTEMPTS,
+    NESTED_PROGRESS,
+    Enrolment,
+    Rules,
+    Sources,
+    completed_count,
+    enrolled_page,
+    make_part,
+    pages,
+    table_of,
+    to_parquet,
+)
+from progress_exhaust.report.pivot import CellRules, Learners
+from progress_exhaust.report.plan import Catalogue, Limits, plan
+from progress_exhaust.report.request import Batch, BatchFacts, JobRequest
+from tests.oracle import Options, expected_counts, expected_csv
+from tests.strategies import worlds
+
+DAY = date(2022, 9, 27)
+options = st.builds(
+    Options,
+    bom=st.booleans(),
+    defuse=st.booleans(),
+    attempt=st.sampled_from(["best", "latest"]),
+    named_labels=st.booleans(),
+    failed_certstatus=st.sampled_from([(2,), (), (0, 3)]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(world=worlds(), options=options, page_size=st.sampled_from([1, 2, 5, 100]), standalone=st.booleans())
+def test_the_csv_is_that_of_the_naive_reading(world: World, options: Options, page_size: int, standalone: bool) -> None:
+    assert_alike(world, None if standalone else world.requests[0], world.batches[0]["batchid"], options, page_size)
+
+
+@pytest.mark.parametrize("options", [Options(), Options(bom=True, defuse=False, attempt="latest", named_labels=True)])
+def test_so_it_is_for_each_batch_of_the_sample(options: Options) -> None:
+    world = sample_world()
+    live = {content["identifier"] for content in world.contents if content["status"] == "Live"}
+    batches = [row["batchid"] for row in world.batches if row["courseid"] in live]
+    assert len(batches) == 6
+    for batch_id in batches:
+        for request in (None, *world.requests[:4]):
+            assert_alike(world, request, batch_id, options, page_size=37)
+
+
+def test_the_page_size_does_not_show() -> None:
+    world = batch_world(60, 40)
+    request, batch_id = world.requests[0], world.batches[0]["batchid"]
+    whole, _ = make(world, request, batch_id, Options(), 1000)
+    assert {make(world, request, batch_id, Options(), size)[0] for size in (1, 7, 60)} == {whole}
+    assert whole.count(b"\r\n") > 50
+
+
+def assert_alike(world: World, request: Row | None, batch_id: str, options: Options, page_size: int) -> None:
+    made, counts = make(world, request, batch_id, options, page_size)
+    assert made.decode() == expected_csv(world, request, batch_id, DAY, options=options).decode()
+    expected = expected_counts(world, request, batch_id, options=options)
+    left_out = {f"left_out.{reason}": number for reason, number in (expected.left_out | expected.not_enrolled).items()}
+    assert counts == Counter(
+        enrolled=expected.enrolled, reported=expected.reported, missing=expected.missing,
+        assessments=expected.assessments, nested=expected.nested, **left_out,
+    )  # fmt: skip
+
+
+def find_batch(world: World, request: Row | None, batch_id: str) -> tuple[Batch, BatchFacts]:
+    """Plan one batch for a request, or for a standalone run."""
+    data = json.dumps({"batchId": batch_id})
+    row = request or {"tag": "", "request_id": "", "requested_by": "", "requested_channel": ""}
+    asked = JobRequest(
+        row["tag"], row["request_id"], data, row["requested_by"], row["requested_channel"], None, None, ()
+    )  # fmt: skip
+    batches = [(row["courseid"], row["batchid"], row.get("name") or "") for row in world.batches]
+    catalogue = Catalogue(
+        batches=lambda ids: [row for row in batches if row[1] in ids],
+        batches_of=lambda _: [],
+        collections=lambda ids: [content for content in world.contents if content["identifier"] in ids],
+        search=lambda *_: [],
+    )
+    [planned] = plan([asked], catalogue, Limits(1, 1, 1)).to_make
+    return planned
+
+
+def make(world: World, request: Row | None, batch_id: str, options: Options, page_size: int) -> tuple[bytes, Counter[str]]:
+    """Run the product's core over a world's rows, as the hooks would hand them over."""
+    batch, facts = find_batch(world, request, batch_id)
+    kinds = AssessmentKinds(options.content_types, options.object_types, options.primary_categories)
+    optional = frozenset(world.optional_nodes.get(batch.collection_id, ()))
+    tree = parse_tree(world.hierarchies[batch.collection_id], batch.collection_id)
+    hierarchy = Hierarchy.from_dict(json.loads(json.dumps(reduce_tree(tree, batch.collection_id, kinds, optional).to_dict())))
+    rules = CellRules(options.attempt, options.failed_certstatus)
+    users = dict(world.users)
+    sources = Sources(
+        users=lambda ids: {user_id: users[user_id] for user_id in ids if users.get(user_id)},
+        # As a scan does, with other learners' rows: what a page takes of them is its own.
+        nested=lambda _ids: table_of(_nested_rows(world, hierarchy.nested_ids, batch), NESTED_PROGRESS),
+        attempts=lambda _ids: table_of(_attempt_rows(world, batch), ATTEMPTS),
+    )
+    enrolments = sorted(
+        _enrolment(row) for row in world.enrolments if (row["batchid"], row["courseid"]) == (batch.batch_id, batch.collection_id)
+    )
+    counts: Counter[str] = Counter(assessments=len(hierarchy.assessment_ids), nested=len(hierarchy.nested_ids))
+    parts = []
+    for page in pages(enrolments, page_size):
+        enrolled, counts_of_page = enrolled_page(page, optional)
+        part, counts_of_part = make_part(enrolled, Rules(facts.owned, batch.channel), sources)
+        stored = pq.read_table(io.BytesIO(to_parquet(part, counts_of_part)))
+        parts.append(Learners(stored, batch, facts, hierarchy, rules))
+        counts.update(counts_of_page)
+        counts.update(counts_of_part)
+    target = io.BytesIO()
+    shown = columns(hierarchy, named=options.named_labels)
+    written = write_csv(target, shown, parts, bom=options.bom, defuse_formulas=options.defuse)
+    assert written.rows == counts["reported"]
+    return target.getvalue(), counts
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+def _enrolment(row: Row) -> Enrolment:
+    return Enrolment(
+        user_id=row["userid"],
+        active=row.get("active"),
+        enrolled_at=_milliseconds(row.get("enrolled_date")),
+        enrolled_text=row.get("enrolleddate"),
+        completed_at=_milliseconds(row.get("completedon")),
+        completed_ids=tuple(content for content, status in (row.get("contentstatus") or {}).items() if status == 2),
+        has_certificate=bool(row.get("certificates") or row.get("issued_certificates")),
+        certificate_status=row.get("certstatus"),
+    )
+
+
+def _nested_rows(world: World, nested_ids: list[str], batch: Batch) -> Iterator[tuple[Any, ...]]:
+    for row in world.aggregates:
+        completed = completed_count(row.get("aggregates"), row.get("agg"))
+        of_batch = row["activity_type"] == "Course" and row["context_id"] == f"cb:{batch.batch_id}"
+        if of_batch and row["activity_id"] in nested_ids and completed is not None:
+            yield row["user_id"], row["activity_id"], completed
+
+
+def _attempt_rows(world: World, batch: Batch) -> Iterator[tuple[Any, ...]]:
+    for row in world.attempts:
+        if (row["course_id"], row["batch_id"]) == (batch.collection_id, batch.batch_id):
+            score, grand, at = row.get("total_score"), row.get("grand_total"), _milliseconds(row.get("last_attempted_on"))
+            yield row["user_id"], row["content_id"], row["attempt_id"], score, grand, at
