@@ -43,7 +43,7 @@ class RunResult:
     run_id: str
     state: str
     tasks: list[Row]  # task_id, map_index, state, tries, label
-    reads: list[Row]  # query and values of each statement sent to Cassandra, where they were recorded
+    reads: list[Row]  # query, and values as (column, value), of each statement sent to Cassandra, if recorded
     log: str  # all that was printed
 
     def states(self, task_id: str) -> list[str | None]:

@@ -40,6 +40,7 @@ def main() -> None:
             except BaseException:
                 result = {"error": traceback.format_exc()}
         print(json.dumps(result), file=results, flush=True)
+    os._exit(0)  # without Airflow's goodbyes, which take seconds
 
 
 @contextmanager
@@ -102,13 +103,13 @@ def recorded(reads: list[dict[str, Any]]) -> Iterator[None]:
     def execute_async(session: Session, query: Any, *arguments: Any, **more: Any) -> Any:
         prepared = getattr(query, "prepared_statement", None)
         if prepared is None:
-            reads.append({"query": str(query), "values": {}})
+            reads.append({"query": str(query), "values": []})
         else:
             version = session.cluster.protocol_version
-            values = {
-                column.name: as_json(column.type.from_binary(value, version))
-                for column, value in zip(prepared.column_metadata, query.values, strict=False)
-            }
+            values = [
+                (column.name, as_json(column.type.from_binary(value, version)))
+                for column, value in zip(prepared.column_metadata, query.values, strict=True)
+            ]
             reads.append({"query": prepared.query_string, "values": values})
         return send(session, query, *arguments, **more)
 
