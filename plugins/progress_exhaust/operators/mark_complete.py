@@ -9,8 +9,6 @@ from progress_exhaust.operators.stage import PACKAGE_FILE, StageOperator, Work
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from progress_exhaust.hooks.job_requests import BatchRun
-
 
 class MarkCompleteOperator(StageOperator):
     """Enters the batch in its request's processed_batches; the last one turns the request SUCCESS.
@@ -30,11 +28,14 @@ class MarkCompleteOperator(StageOperator):
         return {}
 
     def work(self, context: "Context", site: Site, params: RunParams) -> dict[str, Any]:
-        batch = self._in_ledger(site)
+        from progress_exhaust.report.request import Batch
+
+        requests, key = site.requests(), Batch.from_dict(self.batch)
+        batch = requests.batch_run(key)
         # One that was killed after it marked has nothing left to do: taking the request again would show it as PROCESSING.
         if batch is None or batch.state != "done":
             super().work(context, site, params)
-            batch = self._in_ledger(site)
+            batch = requests.batch_run(key)
         if batch is None:
             return {}
         self.log.info("%s: %s", batch.batch, in_words(batch.counts))
@@ -47,7 +48,3 @@ class MarkCompleteOperator(StageOperator):
         }
         self.log.info("summary %s", json.dumps(summary))
         return summary
-
-    def _in_ledger(self, site: Site) -> "BatchRun | None":
-        key = (self.batch["request_id"], self.batch["batch_id"])
-        return next((run for run in site.requests().run_batches() if (run.request_id, run.batch_id) == key), None)
