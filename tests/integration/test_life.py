@@ -486,8 +486,9 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "twins share the end": ("FAIL", "OR c.twin_of = %(request_id)s", "", [SUBMIT, SUBMIT, CLAIM_1, LIST, FAIL_1]),
     "other reports are not ours": ("LOCK_PENDING", "job_id = 'progress-exhaust'", "true", [SUBMIT, CLAIM_1]),
     "a dead run's claim ends": ("RELEASE_DEAD", "run_id = ANY(%(dead_runs)s)", "false", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
-    "what a run brought to success stays": (
-        "UNFINISHED_CLAIMS", "AND outcome <> 'SUCCESS'", "", [SUBMIT, CLAIM_1, LIST, STAGE, RETAKE_1]
+    "what another run brought to success stays": (
+        "UNFINISHED_CLAIMS", "j.status = 'SUCCESS'", "false",
+        [SUBMIT, CLAIM_1, FAIL_1, CLAIM_2, ("list_batches", "run-2", 0, False, False), STAGE, RETAKE_1],
     ),
 }  # fmt: skip
 
