@@ -292,10 +292,12 @@ WHERE run_id = %(run_id)s AND (tag = %(tag)s AND request_id = %(request_id)s OR 
 ORDER BY tag, request_id
 """
 
-# What this run held and left unfinished: cleared tasks take it again.
+# What this run held and left unfinished: cleared tasks take it again, unless another run has made it since.
 UNFINISHED_CLAIMS = """
-SELECT tag, request_id FROM {ledger}.claim
+SELECT tag, request_id FROM {ledger}.claim c
 WHERE run_id = %(run_id)s AND released_at IS NOT NULL AND outcome <> 'SUCCESS'
+  AND NOT EXISTS (
+    SELECT FROM {job_request} j WHERE j.tag = c.tag AND j.request_id = c.request_id AND j.status = 'SUCCESS')
 ORDER BY tag, request_id
 """
 
