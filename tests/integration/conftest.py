@@ -1,5 +1,6 @@
 """Installs for the integration tests: real servers, and the real DAG in a process of its own."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 from dev import services
 from dev.servers import all_services
 from tests.integration.install import Airflow, Install, new_install
+
+# The loader's big batches, which the server warns of one by one, would fill the report of a test that fails.
+logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
 
 
 @pytest.fixture(scope="session")

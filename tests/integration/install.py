@@ -43,7 +43,7 @@ class RunResult:
     run_id: str
     state: str
     tasks: list[Row]  # task_id, map_index, state, tries, label
-    reads: list[Row]  # query and values of each statement sent to Cassandra, where they were recorded
+    reads: list[Row]  # query, and values as (column, value), of each statement sent to Cassandra, if recorded
     log: str  # all that was printed
 
     def states(self, task_id: str) -> list[str | None]:
@@ -64,8 +64,8 @@ class Airflow:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.metadata = home / "airflow.db"
         self._runs = 0
+        self.metadata = home / "airflow.db"
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PROGRESS_"))}
         environment |= {
             "AIRFLOW_HOME": str(home),
@@ -89,9 +89,12 @@ class Airflow:
 
     def run(self, order: Row) -> RunResult:
         """Run the DAG once."""
-        log = self.home / f"run-{secrets.token_hex(4)}.log"
+        self._runs += 1
+        log = self.home / f"run-{self._runs}.log"
+        # Airflow names a run by the time that it was due.
+        order = order | {"log": str(log), "run_after": (RUN_AFTER + timedelta(seconds=self._runs)).isoformat()}
         assert self._process.stdin
-        self._process.stdin.write(json.dumps(order | {"log": str(log)}) + "\n")
+        self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         try:
             answer = json.loads(self._answers.get(timeout=RUN_TIMEOUT_SECONDS) or '{"error": "the process ended"}')
@@ -100,13 +103,9 @@ class Airflow:
         text = log.read_text(errors="replace") if log.exists() else ""
         if "error" in answer:
             raise AssertionError(f"{answer['error']}\n{text}\n{(self.home / 'runner.log').read_text()[-3000:]}")
-        print(text)  # for the report of a test that fails
+        # For the report of a test that fails.
+        print("\n".join(line for line in text.splitlines() if "[error " in line or "operators.progress_exhaust" in line))
         return RunResult(log=text, **answer)
-
-    def next_run_after(self) -> str:
-        """Return when the next run was due: all on one day, each at a time, and so with an id, of its own."""
-        self._runs += 1
-        return (RUN_AFTER + timedelta(seconds=self._runs)).isoformat()
 
     def all_that_is_kept(self) -> str:
         """Return every row of the metadata's every table as one text, as it stands and with JSON's escapes undone."""
@@ -203,13 +202,7 @@ class Install:
             "PROGRESS_EXHAUST_RETRIES": str(retries),
             "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",
         }
-        order = {
-            "environment": environment,
-            "conf": conf,
-            "run_after": self.airflow.next_run_after(),
-            "record_reads": record_reads,
-        }
-        result = self.airflow.run(order)
+        result = self.airflow.run({"environment": environment, "conf": conf, "record_reads": record_reads})
         password = urlsplit(self.postgres).password
         assert password and password not in result.log
         return result

@@ -7,6 +7,7 @@ log file. A process of its own, so that Airflow's settings and logging touch no 
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 DAG_ID = "progress_exhaust"
+SLEEP_SECONDS = 0.05
 OURS = "AIRFLOW_CONN_PROGRESS_EXHAUST_", "AIRFLOW_VAR_PROGRESS_EXHAUST", "PROGRESS_EXHAUST_RETR"
 
 
@@ -26,6 +28,9 @@ def main() -> None:
     from airflow.utils.db import initdb
 
     initdb()
+    # dag.test() looks once a second whether a task may run by now.
+    wait = time.sleep
+    time.sleep = lambda seconds: wait(min(seconds, SLEEP_SECONDS))
     Pool.create_or_update_pool(DAG_ID, 4, "", include_deferred=False)
     for line in sys.stdin:
         order = json.loads(line)
@@ -35,6 +40,7 @@ def main() -> None:
             except BaseException:
                 result = {"error": traceback.format_exc()}
         print(json.dumps(result), file=results, flush=True)
+    os._exit(0)  # without Airflow's goodbyes, which take seconds
 
 
 @contextmanager
@@ -58,7 +64,6 @@ def printing_to(log: Path) -> Iterator[None]:
 def run(order: dict[str, Any]) -> dict[str, Any]:
     """Run the DAG once, in the order's environment."""
     from airflow.dag_processing.dagbag import DagBag
-    from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
 
     for name in [name for name in os.environ if name.startswith(OURS)]:
@@ -70,7 +75,11 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
     with recorded(reads) if order["record_reads"] else nullcontext():
         done = bag.dags[DAG_ID].test(run_conf=order["conf"], run_after=datetime.fromisoformat(order["run_after"]))
     with create_session() as session:
-        tasks = [
+        tasks = done.get_task_instances(session=session)
+    return {
+        "run_id": done.run_id,
+        "state": str(done.state),
+        "tasks": [
             {
                 "task_id": ti.task_id,
                 "map_index": ti.map_index,
@@ -78,9 +87,10 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
                 "tries": ti.try_number,
                 "label": ti.rendered_map_index,
             }
-            for ti in DagRun.fetch_task_instances(DAG_ID, done.run_id, session=session)
-        ]
-    return {"run_id": done.run_id, "state": str(done.state), "tasks": tasks, "reads": reads}
+            for ti in tasks
+        ],
+        "reads": reads,
+    }
 
 
 @contextmanager
@@ -93,13 +103,13 @@ def recorded(reads: list[dict[str, Any]]) -> Iterator[None]:
     def execute_async(session: Session, query: Any, *arguments: Any, **more: Any) -> Any:
         prepared = getattr(query, "prepared_statement", None)
         if prepared is None:
-            reads.append({"query": str(query), "values": {}})
+            reads.append({"query": str(query), "values": []})
         else:
             version = session.cluster.protocol_version
-            values = {
-                column.name: as_json(column.type.from_binary(value, version))
-                for column, value in zip(prepared.column_metadata, query.values, strict=False)
-            }
+            values = [
+                (column.name, as_json(column.type.from_binary(value, version)))
+                for column, value in zip(prepared.column_metadata, query.values, strict=True)
+            ]
             reads.append({"query": prepared.query_string, "values": values})
         return send(session, query, *arguments, **more)
 

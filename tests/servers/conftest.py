@@ -33,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "PROGRESS_EXHAUST_DEV_DATA": str(data),
         "PROGRESS_EXHAUST_SCHEDULE": f"0 {hour} * * *",
         "PROGRESS_EXHAUST_RETRIES": "3",
-        "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "1",
+        "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",  # makes one to two seconds, each time
         # A dead scheduler and a dead worker are found out in seconds, not in minutes.
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",

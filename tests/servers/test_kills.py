@@ -56,9 +56,12 @@ def test_a_stage_that_is_killed(site: Site, gate: Gate, undisturbed: Undisturbed
         for closed, opener in gates:
             closed.wait()
             kill(site.airflow.tasks(run)[stage, 0])
+            row = site.row(request)
             opener.close()
         assert site.airflow.end_of(run) == "success"
     check(site, request, run, {site.key(request, batch): expected})
+    if stage == "mark_complete":
+        assert site.row(request) == row  # SUCCESS since before the last kill, and not marked again
     tries = {task.task_id: task.tries for task in site.airflow.tasks(run).values()}
     assert tries.pop(stage) == 1 + len(MOMENTS[stage])
     assert set(tries.values()) == {1}

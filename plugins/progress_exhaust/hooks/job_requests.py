@@ -301,6 +301,13 @@ class RequestsHook(PostgresHook):
             self._lock(cursor, tag, request_id)
             self._end(cursor, sql.GIVE_BACK, "SUBMITTED", tag, request_id)
 
+    def batch_run(self, batch: Batch) -> BatchRun | None:
+        """Return what the ledger says of one batch of this run; None where it is not in it, as in a dry run."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.BATCH_RUN, self._of(batch))
+            row = cursor.fetchone()
+            return BatchRun(*row) if row else None
+
     def run_batches(self) -> list[BatchRun]:
         """Return what the ledger says of this run's batches."""
         with self._transaction() as cursor:

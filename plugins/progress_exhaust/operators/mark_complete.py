@@ -28,17 +28,23 @@ class MarkCompleteOperator(StageOperator):
         return {}
 
     def work(self, context: "Context", site: Site, params: RunParams) -> dict[str, Any]:
-        super().work(context, site, params)
-        for run in site.requests().run_batches():
-            if (run.request_id, run.batch_id) == (self.batch["request_id"], self.batch["batch_id"]):
-                self.log.info("%s: %s", run.batch, in_words(run.counts))
-                summary = {
-                    "request_id": run.request_id,
-                    "batch_id": run.batch_id,
-                    "counts": run.counts,
-                    "bytes": run.size_bytes,
-                    "seconds": run.seconds,
-                }
-                self.log.info("summary %s", json.dumps(summary))
-                return summary
-        return {}
+        from progress_exhaust.report.request import Batch
+
+        requests, key = site.requests(), Batch.from_dict(self.batch)
+        batch = requests.batch_run(key)
+        # One that was killed after it marked has nothing left to do: taking the request again would show it as PROCESSING.
+        if batch is None or batch.state != "done":
+            super().work(context, site, params)
+            batch = requests.batch_run(key)
+        if batch is None:
+            return {}
+        self.log.info("%s: %s", batch.batch, in_words(batch.counts))
+        summary = {
+            "request_id": batch.request_id,
+            "batch_id": batch.batch_id,
+            "counts": batch.counts,
+            "bytes": batch.size_bytes,
+            "seconds": batch.seconds,
+        }
+        self.log.info("summary %s", json.dumps(summary))
+        return summary

@@ -223,6 +223,12 @@ UPDATE {ledger}.batch_run SET
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s AND run_id = %(run_id)s
 """
 
+BATCH_RUN = """
+SELECT tag, request_id, batch_id, collection_id, channel, stage, state, counts, seconds, size_bytes, object_key, error
+FROM {ledger}.batch_run
+WHERE run_id = %(run_id)s AND tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s
+"""
+
 RUN_BATCHES = """
 SELECT tag, request_id, batch_id, collection_id, channel, stage, state, counts, seconds, size_bytes, object_key, error
 FROM {ledger}.batch_run

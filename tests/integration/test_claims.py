@@ -1,0 +1,129 @@
+"""Claims, seen from a DAG run: what it takes over by Airflow's word, and what it does once it is not the holder any more."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from dev.world import ORG, REQUESTED_AT, Row, World, batch_world, request_row
+from tests.integration.install import REPORT_DAY, Install
+from tests.oracle import expected_csv
+
+OTHER_RUN = "scheduled__of_another_scheduler"
+STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
+
+# Another run takes the request over at the very moment at which this one says in the ledger that a stage begins.
+TAKEOVER = """
+CREATE FUNCTION take_over() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE progress_exhaust.claim SET released_at = now(), outcome = 'died' WHERE released_at IS NULL;
+  INSERT INTO progress_exhaust.claim (tag, request_id, run_id) VALUES (NEW.tag, NEW.request_id, TG_ARGV[0]);
+  RETURN NEW;
+END $$;
+CREATE TRIGGER take_over AFTER UPDATE ON progress_exhaust.batch_run FOR EACH ROW
+WHEN (NEW.stage = '{stage}' AND NEW.state = 'running' AND NOT NEW.seconds ? '{stage}')
+EXECUTE FUNCTION take_over('{run_id}')
+"""
+
+
+@pytest.fixture(scope="module")
+def world(install: Install) -> World:
+    """Load one small batch."""
+    made = batch_world(12, nested=1, assessments=2, leaves=5)
+    asked, made.requests = made.requests, []
+    install.load(made)
+    made.requests = asked
+    return made
+
+
+def ask(world: World, number: int, **changes: Any) -> Row:
+    """Make a request for the batch; each of somebody else, so that none is another's duplicate."""
+    at = REQUESTED_AT + timedelta(seconds=number)
+    data = {"batchId": world.batches[0]["batchid"]}
+    return request_row(data, label=f"label{number}", channel=ORG, by=f"requester {number}", at=at) | changes
+
+
+def let_hold(install: Install, request: Row, run_id: str) -> None:
+    install.sql(
+        "INSERT INTO progress_exhaust.claim (tag, request_id, run_id) VALUES (%s, %s, %s)",
+        [request["tag"], request["request_id"], run_id],
+    )
+
+
+def claims(install: Install, request: Row) -> list[Row]:
+    return install.sql(
+        "SELECT run_id, outcome, released_at IS NULL AS held FROM progress_exhaust.claim"
+        " WHERE request_id = %s ORDER BY claimed_at",
+        [request["request_id"]],
+    )
+
+
+def whole_row(install: Install, request: Row) -> str:
+    [row] = install.sql("SELECT (xmin, j)::text AS all FROM job_request j WHERE request_id = %s", [request["request_id"]])
+    return str(row["all"])
+
+
+def test_a_claim_is_dead_by_airflows_word_alone(queue: Install, world: World) -> None:
+    succeeded, failed, running = (queue.run_dag().run_id for _ in range(3))
+    airflow = queue.airflow
+    airflow.set_state(failed, "failed")
+    airflow.set_state(running, "running")
+    # The oldest is the one that lives: age says nothing.
+    holders = {"lives": running, "succeeded": succeeded, "failed": failed, "unknown": "manual__that_airflow_never_heard_of"}
+    held = {name: ask(world, number, status="PROCESSING") for number, name in enumerate(holders)}
+    held["queued"] = ask(world, 10, status="PROCESSING")
+    pending = ask(world, 11)
+    queue.submit([*held.values(), pending])
+    queued = queue.run_dag({"batch_ids": ["0199unknown"]}).run_id
+    airflow.set_state(queued, "queued")
+    holders["queued"] = queued
+    for name, run_id in holders.items():
+        let_hold(queue, held[name], run_id)
+    alive = {name: whole_row(queue, held[name]) for name in ("lives", "queued")}
+    try:
+        result = queue.run_dag()
+    finally:
+        airflow.set_state(running, "failed")
+        airflow.set_state(queued, "failed")
+    assert result.state == "success", result.failed()
+    for name, before in alive.items():
+        assert whole_row(queue, held[name]) == before
+        assert claims(queue, held[name]) == [{"run_id": holders[name], "outcome": None, "held": True}]
+    for name in ("succeeded", "failed", "unknown"):
+        row = queue.row(held[name])
+        assert (row["status"], row["iteration"]) == ("SUCCESS", 1)  # the attempt that died counts
+        assert claims(queue, held[name]) == [
+            {"run_id": holders[name], "outcome": "died", "held": False},
+            {"run_id": result.run_id, "outcome": "SUCCESS", "held": False},
+        ]
+        assert result.says("Taking over", holders[name])
+    assert not result.says("Taking over", running) and not result.says("Taking over", queued)
+    assert (queue.row(pending)["status"], queue.row(pending)["iteration"]) == ("SUCCESS", 0)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_that_lost_its_claim_publishes_nothing_and_says_who_holds_it(queue: Install, world: World, stage: str) -> None:
+    request = ask(world, 1)
+    queue.submit([request])
+    queue.run_dag({"dry_run": True})  # makes the ledger
+    queue.sql(f"DROP FUNCTION IF EXISTS take_over CASCADE; {TAKEOVER.format(stage=stage, run_id=OTHER_RUN)}")
+    result = queue.run_dag(retries=2)
+    assert result.state == "failed"
+    # A stage that only reads may end; the next one sees the loss. What writes outside sees it before it writes.
+    found_by = stage if stage in ("package", "mark_complete") else STAGES[STAGES.index(stage) + 1]
+    assert result.failed() == [f"batch.{found_by}"]
+    assert [task["tries"] for task in result.tasks if task["task_id"] == f"batch.{found_by}"] == [1]  # no retry wins it back
+    assert result.says(f"request {request['request_id']} is held by run {OTHER_RUN}")
+    # What was published while this run was the holder is the same object that the new holder replaces.
+    assert len(queue.published()) == (1 if stage == "mark_complete" else 0)
+    row = queue.row(request)
+    assert (row["status"], row["iteration"], row["err_message"]) == ("PROCESSING", 0, None)
+    assert (row["download_urls"], row["processed_batches"], row["dt_job_completed"]) == (None, None, None)
+    assert claims(queue, request)[-1] == {"run_id": OTHER_RUN, "outcome": None, "held": True}
+
+    # The other run is none that Airflow knows: the next run takes over what it left, and makes the report.
+    queue.sql("DROP FUNCTION take_over CASCADE")
+    assert queue.run_dag().state == "success"
+    [key] = queue.row(request)["download_urls"]
+    assert queue.csv(key) == expected_csv(world, request, world.batches[0]["batchid"], REPORT_DAY)
+    assert {path.split("/")[0] for path in queue.staged()} <= {result.run_id}
