@@ -5,6 +5,7 @@ write to job_request names this run's claim; where that is lost, ClaimLostError 
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -239,7 +240,7 @@ class RequestsHook(PostgresHook):
             "counts": json.dumps(counts or {}),
             "seconds": json.dumps({} if seconds is None else {stage: round(seconds, 3)}),
             "size_bytes": size_bytes,
-            "error": error,
+            "error": error and _storable(error),
         }
         with self._transaction() as cursor:
             self._run(cursor, sql.RECORD, values)
@@ -348,7 +349,7 @@ class RequestsHook(PostgresHook):
 
     def _fitting(self, cursor: Any, message: str) -> str:
         """Shorten a message to what the site's err_message takes: a long one must not fail the update."""
-        longest = self._columns(cursor).get("err_message")
+        message, longest = _storable(message), self._columns(cursor).get("err_message")
         return message if longest is None or len(message) <= longest else message[: longest - 1] + "…"
 
     def _succeed(self, cursor: Any, tag: str, request_id: str, processed: list[Mapping[str, Any]]) -> None:
@@ -419,6 +420,11 @@ def _keys(rows: Iterable[Key]) -> dict[str, list[str]]:
 
 def _naive_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _storable(text: str) -> str:
+    """Replace what Postgres does not take: an error may quote anything."""
+    return re.sub("[\x00\ud800-\udfff]", "\ufffd", text)
 
 
 def _first_line(error: Exception) -> str:

@@ -254,11 +254,12 @@ WHERE j.tag = %(tag)s AND j.request_id = %(request_id)s
   AND c.tag = j.tag AND c.request_id = j.request_id AND c.run_id = %(run_id)s AND c.released_at IS NULL
 """
 
-# The three ends of a run's work on a request. Each takes its twins along and changes no row whose claim was lost.
+# The three ends of a run's work on a request. Each takes its twins along and changes no row whose claim was lost. Where
+# execution_time is an integer, it holds 24 days.
 SUCCEED = """
 UPDATE {job_request} j SET status = 'SUCCESS', download_urls = %(urls)s, processed_batches = %(processed)s,
   err_message = NULL, dt_file_created = now() AT TIME ZONE 'utc', dt_job_completed = now() AT TIME ZONE 'utc',
-  execution_time = extract(epoch FROM clock_timestamp() - c.claimed_at) * 1000
+  execution_time = least(extract(epoch FROM clock_timestamp() - c.claimed_at) * 1000, 2147483647)
 FROM {ledger}.claim c
 WHERE c.tag = j.tag AND c.request_id = j.request_id AND c.run_id = %(run_id)s AND c.released_at IS NULL
   AND (c.tag = %(tag)s AND c.request_id = %(request_id)s OR c.twin_of = %(request_id)s)
@@ -268,7 +269,7 @@ RETURNING j.tag, j.request_id
 FAIL = """
 UPDATE {job_request} j SET status = 'FAILED', err_message = %(message)s, processed_batches = %(processed)s,
   dt_job_completed = now() AT TIME ZONE 'utc',
-  execution_time = extract(epoch FROM clock_timestamp() - c.claimed_at) * 1000,
+  execution_time = least(extract(epoch FROM clock_timestamp() - c.claimed_at) * 1000, 2147483647),
   iteration = coalesce(iteration, 0) + CASE WHEN c.failure_counted THEN 0 ELSE 1 END
 FROM {ledger}.claim c
 WHERE c.tag = j.tag AND c.request_id = j.request_id AND c.run_id = %(run_id)s AND c.released_at IS NULL
