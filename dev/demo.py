@@ -75,7 +75,8 @@ def show(requests: list[Any], container: Path) -> None:
             files.append(container / url)
             print(f"    {files[-1]}")
     if files:
-        with zipfile.ZipFile(files[0]) as package, package.open(package.namelist()[0]) as csv:
+        largest = max(files, key=lambda file: file.stat().st_size)
+        with zipfile.ZipFile(largest) as package, package.open(package.namelist()[0]) as csv:
             print(f"\n{package.namelist()[0]} begins:")
             for line in csv.read().decode().splitlines()[:LINES_SHOWN]:
                 print(f"    {line}")
