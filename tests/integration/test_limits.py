@@ -1,0 +1,28 @@
+"""A run's limits for one org: what is over them waits for the next run, and what was made is kept."""
+
+import pytest
+
+from dev.world import World, sample_world
+from tests.integration.install import Install
+
+
+@pytest.mark.parametrize("limit", ["batches_per_channel", "bytes_per_channel"])
+def test_what_is_over_a_limit_waits_and_the_next_run_makes_the_rest(install: Install, queue: Install, limit: str) -> None:
+    world = sample_world()
+    request = world.requests[1]  # two batches
+    install.load(World(**(world.__dict__ | {"requests": [request]})))
+
+    done = install.run_dag(settings={limit: 1})
+    assert (done.state, done.failed()) == ("success", [])
+    row = install.row(request)
+    assert (row["status"], row["iteration"], row["err_message"]) == ("SUBMITTED", 0, None)
+    [first] = install.published()
+    assert [entry["filePath"] for entry in row["processed_batches"]] == [first]
+    assert install.staged() == []
+
+    files = install.published()
+    assert install.run_dag(settings={limit: 1}).state == "success"
+    row = install.row(request)
+    assert (row["status"], len(row["download_urls"])) == ("SUCCESS", 2)
+    assert sorted(row["download_urls"]) == sorted(install.published())
+    assert install.published()[first] == files[first]
