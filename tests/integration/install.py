@@ -271,6 +271,7 @@ def new_install(airflow: Airflow, folder: Path) -> Iterator[Install]:
     content_data.mkdir()
     users, relations = (redis.Redis(port=settings.port("redis"), db=number) for number in (USERS_DB, RELATIONS_DB))
     with Cluster(["127.0.0.1"], port=port, protocol_version=5) as cluster, serve(content_data) as content, users, relations:
+        put_below(CONTENT_PATH, content)
         session = cluster.connect()
         session.default_timeout = 60.0
         services.apply_schema(session, keyspaces)
@@ -284,6 +285,21 @@ def new_install(airflow: Airflow, folder: Path) -> Iterator[Install]:
             for keyspace in keyspaces.values():
                 session.execute(f"DROP KEYSPACE {keyspace}")
             drop_database(uri)
+
+
+def put_below(path: str, content: ContentServer) -> None:
+    """Let the content API answer below this path alone, as a gateway does."""
+
+    class BelowPath(content.RequestHandlerClass):  # type: ignore[name-defined, misc]
+        def parse_request(self) -> bool:
+            if not super().parse_request():
+                return False
+            if not self.path.startswith(f"{path}/"):
+                self.send_error(404)
+                return False
+            return True
+
+    content.RequestHandlerClass = BelowPath
 
 
 def drop_database(uri: str) -> None:

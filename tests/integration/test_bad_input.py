@@ -249,7 +249,7 @@ def test_a_missing_column_of_job_request_stops_the_run_before_anything_is_touche
     statement = 'ALTER TABLE "job_request" ADD COLUMN batch_number integer, ADD COLUMN processed_batches jsonb;'
     assert statement in result.log
     assert queue.rows() == before
-    assert queue.sql("SELECT FROM pg_namespace WHERE nspname = 'progress_exhaust'") == []
+    assert queue.sql("SELECT nspname FROM pg_namespace WHERE nspname = 'progress_exhaust'") == []
     # The statement is what mends it.
     queue.sql(statement)
     assert queue.run_dag(conf={"dry_run": True}).state == "success"
