@@ -21,7 +21,10 @@ class ClaimRequestsOperator(SiteOperator):
             return []
         dead = dead_runs(context, site)
         chosen = selection(context, site, params, dead)
-        context["ti"].xcom_push(key=FOUND, value=requests.count_pending(chosen))
+        found = requests.count_pending(chosen)
+        context["ti"].xcom_push(key=FOUND, value=found)
+        if found > chosen.most:
+            self.log.warning("%d requests are pending, and a run takes %d: the rest waits for the next", found, chosen.most)
         if params.dry_run:
             held = requests.pending(chosen)
         else:
