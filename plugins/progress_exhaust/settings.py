@@ -107,6 +107,14 @@ class Settings(BaseModel):
         "LOCAL_QUORUM", description="consistency level of the Cassandra reads"
     )
 
+    processes_per_task: int | None = Field(
+        None, ge=1, le=64, description="processes of extract and of pivot, for a batch of more than one part; none: one a core"
+    )
+
+    @property
+    def cassandra_connections(self) -> tuple[str, ...]:
+        return (self.enrolments_connection, self.courses_connection, self.hierarchy_connection)
+
     @field_validator("report_timezone")
     @classmethod
     def _known_timezone(cls, name: str) -> str:

@@ -1,8 +1,10 @@
-"""Airflow's plugin loader imports what it finds below plugins/ by bare names: it must find nothing, and hide nobody."""
+"""Airflow's plugin loader imports what it finds below plugins/ by bare names: it must find plugin.py alone, and hide nobody."""
 
 import json
 import subprocess
 import sys
+
+import pytest
 
 SCRIPT = """
 import json, sys
@@ -24,5 +26,23 @@ def test_the_drivers_are_still_the_drivers_after_the_loader_ran() -> None:
     assert found.pop("errors") == []
     ours = found.pop("ours")
     assert ours
-    assert all(name.startswith("progress_exhaust") for name in ours)
+    assert [name for name in ours if not name.startswith("progress_exhaust")] == ["plugin"]
     assert all("site-packages" in file for file in found.values()), found
+
+
+PRELOADED = """
+import sys
+sys.argv = ["airflow", *sys.argv[1:]]
+from airflow import plugins_manager
+plugins_manager.ensure_plugins_loaded()
+print([name in sys.modules for name in ("pandas", "pyarrow.parquet", "cassandra.cluster", "psycopg")])
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "there"), [(["scheduler"], True), (["celery", "worker"], True), (["api-server"], False), (["dag-processor"], False)]
+)
+def test_only_what_forks_tasks_imports_their_drivers_ahead(words: list[str], there: bool) -> None:
+    answer = subprocess.run([sys.executable, "-c", PRELOADED, *words], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    assert answer.stdout.splitlines()[-1] == str([there] * 4)

@@ -20,12 +20,13 @@ from progress_exhaust.report.learners import (
     completed_count,
     counts_of,
     enrolled_page,
+    from_parquet,
     make_part,
     pages,
-    read_table,
     table_of,
     to_parquet,
 )
+from tests.cql import cql_map
 
 Row = tuple[Any, ...]
 
@@ -37,8 +38,8 @@ ASHA = {"firstname": "Asha", "lastname": "Rao", "state": "Goa", "district": "Nor
 
 def enrolment(user_id: str = "u", **changes: Any) -> Enrolment:
     values = {
-        "active": True, "enrolled_at": 0, "enrolled_text": None, "completed_at": None, "completed_ids": [],
-        "has_certificate": False, "certificate_status": None,
+        "active": True, "enrolled_at": 0, "enrolled_text": None, "completed_at": None, "content_statuses": None,
+        "certificates": None, "issued_certificates": None, "certificate_status": None,
     }  # fmt: skip
     return Enrolment(user_id, **(values | changes))
 
@@ -147,7 +148,7 @@ def test_email_and_phone_are_never_read() -> None:
 
 
 def test_optional_contents_do_not_count_as_completed() -> None:
-    page, _ = enrolled_page([enrolment(completed_ids=["a", "b", "c"])], frozenset({"b", "x"}))
+    page, _ = enrolled_page([enrolment(content_statuses=cql_map({"a": 2, "b": 2, "c": 2, "d": 1}))], frozenset({"b", "x"}))
     assert page["completed_contents"].to_pylist() == [2]
 
 
@@ -183,7 +184,7 @@ def test_a_page_of_nobody_asks_no_source_and_makes_the_same_kind_of_part() -> No
 def test_a_part_comes_back_from_its_file_with_its_counts(tmp_path: Path) -> None:
     part, counts = made([enrolment("a"), enrolment("b")], OWNER, Asked({"a": ASHA}, [("a", "n", 1.5)]))
     (tmp_path / "part").write_bytes(to_parquet(part, counts))
-    assert read_table(tmp_path / "part").to_pylist() == part.to_pylist()
+    assert from_parquet((tmp_path / "part").read_bytes()).to_pylist() == part.to_pylist()
     assert counts_of(tmp_path / "part") == dict(counts) == {"enrolled": 2, "reported": 2, "missing": 1}
 
 

@@ -32,6 +32,7 @@ from progress_exhaust.report.learners import (
 from progress_exhaust.report.pivot import CellRules, Learners
 from progress_exhaust.report.plan import Catalogue, Limits, plan
 from progress_exhaust.report.request import Batch, BatchFacts, JobRequest
+from tests.cql import cql_list, cql_map
 from tests.oracle import Options, expected_counts, expected_csv
 from tests.strategies import worlds
 
@@ -145,8 +146,9 @@ def _enrolment(row: Row) -> Enrolment:
         enrolled_at=_milliseconds(row.get("enrolled_date")),
         enrolled_text=row.get("enrolleddate"),
         completed_at=_milliseconds(row.get("completedon")),
-        completed_ids=tuple(content for content, status in (row.get("contentstatus") or {}).items() if status == 2),
-        has_certificate=bool(row.get("certificates") or row.get("issued_certificates")),
+        content_statuses=cql_map(row.get("contentstatus")),
+        certificates=cql_list(row.get("certificates")),
+        issued_certificates=cql_list(row.get("issued_certificates")),
         certificate_status=row.get("certstatus"),
     )
 

@@ -1,24 +1,98 @@
-"""Scans of the tables keyed by user: when one is worth it, and how its rows come to their pages."""
+"""Scans of the tables keyed by user: when one is worth it, and how its rows come to their batches, and to their pages."""
 
+import random
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from progress_exhaust.report import learners, scan_buckets
+from progress_exhaust.report import learners
+from progress_exhaust.report.learners import ENROLMENT, BatchKey, Enrolment, table_of
 from progress_exhaust.report.read_strategy import scan_wins
 from progress_exhaust.report.scan_buckets import ScanBuckets
+from progress_exhaust.report.sorted_runs import ROWS_READ_AHEAD, count_rows, merged, read_runs, write_runs
+
+FIRST, SECOND = ("do_1", "01"), ("do_2", "02")
+AWKWARD = ["b", "B", "a", "é", "e\u0301", "\U0001f642", "\uffee", "", " ", "u,1", "-"]
 
 
-@pytest.mark.parametrize("rows_in_memory", [1, 2, 1000])
+def enrolments(*user_ids: str) -> pa.Table:
+    return table_of([Enrolment(user_id, True, 0, None, None, None, None, None, None) for user_id in user_ids], ENROLMENT)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[BatchKey, Path]:
+    found = {key: tmp_path / "-".join(key) for key in (FIRST, SECOND)}
+    for folder in found.values():
+        folder.mkdir()
+    return found
+
+
+def ids(folder: Path) -> list[str]:
+    return [one.user_id for one in merged(folder)]
+
+
+@pytest.mark.parametrize("bytes_in_memory", [1, 200, 10**6])
+def test_user_ids_come_back_in_code_point_order(folders: dict[BatchKey, Path], bytes_in_memory: int) -> None:
+    write_runs(((FIRST, enrolments(one)) for one in AWKWARD), folders, bytes_in_memory=bytes_in_memory)
+    assert ids(folders[FIRST]) == sorted(AWKWARD)
+    assert count_rows(folders[FIRST]) == len(AWKWARD)
+    assert max(map(str.encode, AWKWARD)) == sorted(AWKWARD)[-1].encode()
+
+
+def test_each_batch_has_runs_of_its_own(folders: dict[BatchKey, Path]) -> None:
+    scan = [(FIRST, enrolments("b")), (SECOND, enrolments("c")), (FIRST, enrolments("a"))]
+    write_runs(scan, folders, bytes_in_memory=1)
+    assert (ids(folders[FIRST]), ids(folders[SECOND])) == (["a", "b"], ["c"])
+
+
+def test_a_batch_of_nobody_has_no_runs(folders: dict[BatchKey, Path]) -> None:
+    write_runs([], folders)
+    assert (ids(folders[FIRST]), count_rows(folders[FIRST])) == ([], 0)
+
+
+def test_no_more_is_held_in_memory_than_asked_for(folders: dict[BatchKey, Path]) -> None:
+    each = enrolments("000").nbytes
+    write_runs(((FIRST, enrolments(f"{n:03}")) for n in range(10)), folders, bytes_in_memory=3 * each)
+    assert [path.name for path in sorted(folders[FIRST].iterdir())] == [f"{n:05}.parquet" for n in range(4)]
+
+
+def test_runs_that_are_longer_than_what_is_read_ahead_are_merged_whole(folders: dict[BatchKey, Path]) -> None:
+    everybody = [f"{n:06}" for n in range(3 * ROWS_READ_AHEAD)]
+    mixed = random.Random(1).sample(everybody, len(everybody))
+    halves = [enrolments(*mixed[:700]), enrolments(*mixed[700:])]
+    write_runs(((FIRST, half) for half in halves), folders, bytes_in_memory=1)
+    assert ids(folders[FIRST]) == everybody
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        Enrolment("u", True, 1598363154150, "2019-11-15", -1, b"\0\1", b"", b"x", 2),
+        Enrolment("u", None, None, None, None, None, None, None, None),
+        Enrolment("u", False, -(2**62), "", 2**62, b"x" * 1000, None, None, -1),
+    ],
+)
+def test_every_fact_survives(folders: dict[BatchKey, Path], whole: Enrolment) -> None:
+    write_runs([(FIRST, table_of([whole], ENROLMENT))], folders)
+    assert list(merged(folders[FIRST])) == [whole]
+
+
+def nested(*rows: tuple[Any, ...]) -> pa.Table:
+    return table_of(rows, learners.NESTED_PROGRESS)
+
+
+@pytest.mark.parametrize("bytes_in_memory", [1, 10**6])
 def test_each_row_of_a_scan_comes_to_its_learners_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_in_memory: int
+    tmp_path: Path, folders: dict[BatchKey, Path], bytes_in_memory: int
 ) -> None:
-    monkeypatch.setattr(scan_buckets, "ROWS_IN_MEMORY", rows_in_memory)
-    buckets = ScanBuckets(tmp_path, ["b", "m"], learners.NESTED_PROGRESS)
-    rows = [("b", "n", 1.0), ("z", "n", 2.0), ("a", "n", 3.0), ("l", "n", 4.0), ("m", "n", 5.0)]
-    assert buckets.fill(rows) == 5
-    assert sorted(buckets.page(0)["user_id"].to_pylist()) == ["a", "b", "l"]
-    assert sorted(buckets.page(1)["user_id"].to_pylist()) == ["m", "z"]
+    rows = [("b", "n", 1.0), ("z", "n", 2.0), ("a", "n", 3.0), ("l", "n", 4.0), ("m", "n", 5.0), ("b", "o", 6.0)]
+    write_runs([(FIRST, nested(row)) for row in rows], folders, bytes_in_memory=bytes_in_memory)
+    buckets = ScanBuckets(tmp_path, ["b", "m", "x"], learners.NESTED_PROGRESS)
+    buckets.fill(read_runs(folders[FIRST]))
+    pages = [[tuple(row.values()) for row in buckets.page(number).to_pylist()] for number in range(3)]
+    assert [sorted(page) for page in pages] == [sorted([rows[0], rows[2], rows[3], rows[5]]), [rows[4]], [rows[1]]]
 
 
 def test_a_page_without_rows_is_an_empty_table(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """Cassandra: enrolments, nested progress, attempts, course batches and collection trees.
 
 No query asks for one partition alone, and none brings a learner of another batch here: `IN` over partitions that the
-same nodes own, a few queries in flight.
+same nodes own, or ranges of the ring that the server filters; a few queries in flight, and fewer bytes decoded than sent.
 """
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,24 +12,39 @@ from types import TracebackType
 from typing import Any, Self
 
 from airflow.providers.apache.cassandra.hooks.cassandra import CassandraHook
-from cassandra import ConsistencyLevel, DriverException, InvalidRequest, Unauthorized, UnresolvableContactPoints
-from cassandra.cluster import NoHostAvailable, Session
-from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra import (
+    ConsistencyLevel,
+    DriverException,
+    InvalidRequest,
+    OperationTimedOut,
+    ReadTimeout,
+    Unauthorized,
+    Unavailable,
+    UnresolvableContactPoints,
+)
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResponseFuture, Session
+from cassandra.cqltypes import BytesType
+from cassandra.policies import ConstantSpeculativeExecutionPolicy, DCAwareRoundRobinPolicy, RetryPolicy, TokenAwarePolicy
+from cassandra.protocol import OverloadedErrorMessage, ProtocolHandler, ResultMessage
 from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
 
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.report.learners import Enrolment, completed_count
+from progress_exhaust.report.learners import BatchKey, Enrolment, completed_count
 from progress_exhaust.sql import learner_tables as cql
 
-AGGREGATES, ATTEMPTS = "user_activity_agg", "assessment_aggregator"
+# The tables that are read for the learners of a batch.
+ENROLMENTS, AGGREGATES, ATTEMPTS = "enrolments", "user_activity_agg", "assessment_aggregator"
 Row = tuple[Any, ...]
+TokenRange = tuple[int, int]  # start excluded, end included
 
-COMPLETED = 2  # status of a content in contentstatus
-KEYS_PER_FILTER = 100  # values of an IN that the server filters by
+KEYS_PER_FILTER = 1000  # values of an IN that the server filters by: a run's batches, in one scan
 ROWS_PER_PAGE = 1000
 PARTITIONS_PER_RANGE = 50_000  # of a scan: few enough for the server to answer within its timeout
 RANGES_WITHOUT_ESTIMATE = 64
 FIRST_TOKEN, LAST_TOKEN = -(2**63), 2**63 - 1
+COORDINATORS_TRIED = 3
+BUSY = (OperationTimedOut, ReadTimeout, Unavailable, OverloadedErrorMessage, NoHostAvailable)
+PAUSES_SECONDS = (0.1, 1, 5)  # before a read is sent once more to a cluster that was too busy to answer it
 
 
 class LearnerTablesHook:
@@ -57,7 +73,7 @@ class LearnerTablesHook:
         self._enrolments_connection, self._enrolments = enrolments
         self._courses_connection, self._courses = courses
         self._hierarchies_connection, self._hierarchies = hierarchies
-        self._consistency = ConsistencyLevel.name_to_value[consistency]
+        self._consistency = consistency
         self._keys_per_read = keys_per_read
         self._in_flight = reads_in_flight
         self._timeout_seconds = timeout_seconds
@@ -67,8 +83,13 @@ class LearnerTablesHook:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections; a later read makes new ones. No process may be forked before."""
         for cluster in self._clusters.values():
             cluster.shutdown_cluster()
+        self._clusters.clear()
 
     # Enrolments
 
@@ -91,20 +112,14 @@ class LearnerTablesHook:
         cluster = self._cluster(self._enrolments_connection)
         statement = self._prepare(cluster, cql.ENROLMENTS_OF_BATCH)
         for row in cluster.rows([statement.bind((batch_id, collection_id))], in_flight=1):
-            yield _enrolment(row)
+            yield Enrolment(*row)
 
-    def scan_enrolments(self, batch_ids: Sequence[str]) -> Iterator[tuple[str, str, Enrolment]]:
-        """Yield the enrolments of all these batches, in no order, from one scan of a table keyed by user.
-
-        Each comes with its collection id and its batch id.
-        """
+    def count_enrolments(self, keys: Iterable[BatchKey]) -> int:
+        """Return how many enrolments these batches have, active or not, in a table keyed by batch."""
         cluster = self._cluster(self._enrolments_connection)
-        statement = self._prepare(cluster, cql.ENROLMENTS_IN_RANGE)
-        partitions = cluster.partitions(self._enrolments, self._consistency)
-        for ids in _chunks(batch_ids, KEYS_PER_FILTER):
-            queries = (statement.bind((start, end, ids)) for start, end in cluster.token_ranges(partitions))
-            for *row, collection_id, batch_id in cluster.rows(queries, self._in_flight):
-                yield collection_id, batch_id, _enrolment(row)
+        statement = self._prepare(cluster, cql.COUNT_ENROLMENTS)
+        queries = (statement.bind((batch_id, collection_id)) for collection_id, batch_id in keys)
+        return sum(count for (count,) in cluster.rows(queries, self._in_flight))
 
     # What belongs to a page of learners
 
@@ -131,27 +146,38 @@ class LearnerTablesHook:
         )
         return cluster.rows(queries, self._in_flight)
 
-    def scan_nested_progress(self, collection_ids: Sequence[str], batch_id: str) -> Iterator[Row]:
-        """Yield the same as nested_progress for all learners of the batch, from one scan of the table."""
-        cluster = self._cluster(self._courses_connection)
-        statement = self._prepare(cluster, cql.NESTED_PROGRESS_IN_RANGE)
-        ranges = cluster.token_ranges(self.partitions(AGGREGATES))
-        queries = (statement.bind((start, end, f"cb:{batch_id}")) for start, end in ranges)
-        rows = cluster.rows(queries, self._in_flight)
-        wanted = frozenset(collection_ids)
-        return _nested_progress(row for row in rows if row[1] in wanted)
+    # One scan for all batches of a run
 
-    def scan_attempts(self, collection_id: str, batch_id: str) -> Iterator[Row]:
-        """Yield the same as attempts for all learners of the batch, from one scan of the table."""
-        cluster = self._cluster(self._courses_connection)
-        statement = self._prepare(cluster, cql.ATTEMPTS_IN_RANGE)
-        ranges = cluster.token_ranges(self.partitions(ATTEMPTS))
-        queries = (statement.bind((start, end, collection_id, batch_id)) for start, end in ranges)
-        return cluster.rows(queries, self._in_flight)
+    def token_ranges(self, table: str) -> list[TokenRange]:
+        """Cut the ring into ranges, of which the server scans each within its timeout."""
+        ranges = -(-self.partitions(table) // PARTITIONS_PER_RANGE) or RANGES_WITHOUT_ESTIMATE
+        width = (LAST_TOKEN - FIRST_TOKEN) // ranges + 1
+        return [(start, min(start + width, LAST_TOKEN)) for start in range(FIRST_TOKEN, LAST_TOKEN, width)]
+
+    def scan(self, table: str, ranges: Iterable[TokenRange], keys: Sequence[BatchKey]) -> Iterator[tuple[BatchKey, Row]]:
+        """Yield the rows of these batches in these ranges, in no order: Enrolments, or what nested_progress or attempts yields.
+
+        Nested progress is that of every collection that the batch's learners have any in, but the batch's own.
+        """
+        cluster = self._cluster(self._enrolments_connection if table == ENROLMENTS else self._courses_connection)
+        statement = self._prepare(cluster, cql.IN_RANGE[table])
+        ranges, context = list(ranges), "cb:" if table == AGGREGATES else ""
+        of_batch: dict[str, list[BatchKey]] = defaultdict(list)
+        for key in keys:
+            of_batch[context + key[1]].append(key)
+        for ids in _chunks(list(of_batch), KEYS_PER_FILTER):
+            rows = cluster.rows((statement.bind((*tokens, ids)) for tokens in ranges), self._in_flight)
+            for *row, batch_id, collection_id in _nested_progress(rows) if table == AGGREGATES else rows:
+                for key in of_batch[batch_id]:
+                    # An aggregate says which collection it is of: any but the batch's own may be nested in that.
+                    if (key[0] == collection_id) != (table == AGGREGATES):
+                        yield key, row
 
     def partitions(self, table: str) -> int:
-        """Return how many partitions a table of the courses keyspace has, by the cluster's estimate; 0: not known."""
-        return self._cluster(self._courses_connection).partitions(f"{self._courses}.{table}", self._consistency)
+        """Return how many partitions a table has, by the cluster's estimate; 0: not known."""
+        if table == ENROLMENTS:
+            return self._cluster(self._enrolments_connection).partitions(self._enrolments)
+        return self._cluster(self._courses_connection).partitions(f"{self._courses}.{table}")
 
     def check_courses(self) -> None:
         """Raise SetupError where a table or column of the courses keyspace is missing."""
@@ -199,14 +225,11 @@ class LearnerTablesHook:
 
     def _cluster(self, connection_id: str) -> "_Cluster":
         if connection_id not in self._clusters:
-            self._clusters[connection_id] = _Cluster(connection_id, self._timeout_seconds)
+            self._clusters[connection_id] = _Cluster(connection_id, self._consistency, self._timeout_seconds)
         return self._clusters[connection_id]
 
     def _prepare(self, cluster: "_Cluster", query: str) -> PreparedStatement:
-        return cluster.prepare(
-            query.format(enrolments=self._enrolments, courses=self._courses, hierarchies=self._hierarchies),
-            self._consistency,
-        )
+        return cluster.prepare(query.format(enrolments=self._enrolments, courses=self._courses, hierarchies=self._hierarchies))
 
 
 class _OwnedRead(BoundStatement):  # type: ignore[misc]  # the driver has no types
@@ -225,23 +248,77 @@ class _OwnedRead(BoundStatement):  # type: ignore[misc]  # the driver has no typ
         return read
 
 
+_Result = ProtocolHandler.message_types_by_opcode[ResultMessage.opcode]
+
+
+class _CountedResult(_Result):  # type: ignore[misc, valid-type]
+    """Leaves an enrolment's map and lists as bytes: they are only counted, and objects of them cost four times as much."""
+
+    def recv_results_metadata(self, *args: Any) -> None:
+        super().recv_results_metadata(*args)
+        self.column_metadata = [
+            (*column, name, BytesType if name in cql.LEFT_AS_BYTES else kind)
+            for *column, name, kind in self.column_metadata or ()
+        ]
+
+
+class _Decoding(ProtocolHandler):  # type: ignore[misc]
+    message_types_by_opcode = ProtocolHandler.message_types_by_opcode | {ResultMessage.opcode: _CountedResult}
+
+
+class _NextCoordinator(RetryPolicy):  # type: ignore[misc]
+    """Asks other coordinators where one gets no answer from the replicas in time: every read of ours is idempotent."""
+
+    def on_read_timeout(self, *_args: Any, retry_num: int, **_kwargs: Any) -> Any:
+        return self._next(retry_num)
+
+    def on_unavailable(self, *_args: Any, retry_num: int, **_kwargs: Any) -> Any:
+        return self._next(retry_num)
+
+    def _next(self, retry_num: int) -> Any:
+        return (self.RETRY_NEXT_HOST if retry_num < COORDINATORS_TRIED - 1 else self.RETHROW), None
+
+
 class _Cluster(CassandraHook):
     """One cluster's session."""
 
-    def __init__(self, connection_id: str, timeout_seconds: float) -> None:
+    def __init__(self, connection_id: str, consistency: str, timeout_seconds: float) -> None:
         connection = self.get_connection(connection_id)
         self._where = f"Cassandra at {connection.host}:{connection.port or 9042} (connection {connection_id})"
         self._prepared: dict[str, PreparedStatement] = {}
         with self._errors():
             super().__init__(connection_id)
+            self.cluster = self._with_profile(self.cluster, connection.extra_dejson, consistency, timeout_seconds)
             try:
                 self._session: Session = self.get_conn()
             except BaseException:
                 self.shutdown_cluster()
                 raise
-        self._session.row_factory = tuple_factory
-        self._session.default_timeout = timeout_seconds
         self._session.default_fetch_size = ROWS_PER_PAGE
+        self._session.client_protocol_handler = _Decoding
+
+    @staticmethod
+    def _with_profile(made: Cluster, extra: Mapping[str, Any], consistency: str, timeout_seconds: float) -> Cluster:
+        """Return the hook's cluster again, with an execution profile: only that can read speculatively."""
+        made.shutdown()
+        reads = ExecutionProfile(
+            load_balancing_policy=made.load_balancing_policy,
+            retry_policy=_NextCoordinator(),
+            consistency_level=ConsistencyLevel.name_to_value[consistency],
+            request_timeout=timeout_seconds,
+            row_factory=tuple_factory,
+            speculative_execution_policy=ConstantSpeculativeExecutionPolicy(timeout_seconds / 4, 1),
+        )
+        version = {"protocol_version": extra["protocol_version"]} if "protocol_version" in extra else {}
+        return Cluster(
+            made.contact_points,
+            port=made.port,
+            auth_provider=made.auth_provider,
+            ssl_options=made.ssl_options,
+            cql_version=made.cql_version,
+            execution_profiles={EXEC_PROFILE_DEFAULT: reads},
+            **version,
+        )
 
     @staticmethod
     def get_lb_policy(policy_name: str, policy_args: Mapping[str, Any]) -> Any:
@@ -275,38 +352,56 @@ class _Cluster(CassandraHook):
             return ()
         return tuple(sorted(host.address for host in metadata.get_replicas(keyspace, routing_key)))
 
-    def partitions(self, table: str, consistency: int) -> int:
+    def partitions(self, table: str) -> int:
         """Return a table's partitions by the estimate of the node that answers, which knows its own ranges."""
-        size = self.prepare(cql.TABLE_SIZE, consistency)
+        size = self.prepare(cql.TABLE_SIZE)
         own = sum(count for (count,) in self.rows([size.bind(table.split("."))], in_flight=1))
         return own * len(self.cluster.metadata.all_hosts())
 
-    def token_ranges(self, partitions: int) -> Iterator[tuple[int, int]]:
-        """Cut the ring into ranges (start excluded, end included) that the server scans within its timeout."""
-        ranges = -(-partitions // PARTITIONS_PER_RANGE) or RANGES_WITHOUT_ESTIMATE
-        width = (LAST_TOKEN - FIRST_TOKEN) // ranges + 1
-        for start in range(FIRST_TOKEN, LAST_TOKEN, width):
-            yield start, min(start + width, LAST_TOKEN)
-
-    def prepare(self, query: str, consistency: int) -> PreparedStatement:
+    def prepare(self, query: str) -> PreparedStatement:
         if query not in self._prepared:
             with self._errors():
                 statement = self._session.prepare(query)
-            statement.consistency_level = consistency
             statement.is_idempotent = True
             self._prepared[query] = statement
         return self._prepared[query]
 
-    def rows(self, statements: Iterable[BoundStatement], in_flight: int) -> Iterator[tuple[Any, ...]]:
+    def rows(self, statements: Iterable[BoundStatement], in_flight: int) -> Iterator[Row]:
         """Yield the rows of all the reads, in their order, with some of them under way at a time."""
         waiting: deque[Any] = deque()
         with self._errors():
             for statement in statements:
-                waiting.append(self._session.execute_async(statement))
+                waiting.append((statement, self._session.execute_async(statement)))
                 if len(waiting) >= in_flight:
-                    yield from waiting.popleft().result()
+                    yield from self._pages(*waiting.popleft())
             while waiting:
-                yield from waiting.popleft().result()
+                yield from self._pages(*waiting.popleft())
+
+    def _pages(self, statement: BoundStatement, future: ResponseFuture) -> Iterator[Row]:
+        """Yield the rows of one read, with its next page under way while the last one is used."""
+        for pause in (*PAUSES_SECONDS, None):
+            try:
+                rows = future.result().current_rows
+                break
+            except BUSY:
+                if pause is None:
+                    raise
+                time.sleep(pause)
+                future = self._session.execute_async(statement)
+        while future.has_more_pages:
+            future.start_fetching_next_page()
+            yield from rows
+            rows = self._next_page(future)
+        yield from rows
+
+    def _next_page(self, future: ResponseFuture) -> Sequence[Row]:
+        for pause in PAUSES_SECONDS:
+            try:
+                return future.result().current_rows
+            except BUSY:
+                time.sleep(pause)
+                future.start_fetching_next_page()
+        return future.result().current_rows
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -327,24 +422,10 @@ def _reason(error: Exception) -> str:
 
 
 def _nested_progress(rows: Iterable[Row]) -> Iterator[Row]:
-    for user_id, collection_id, aggregates, agg in rows:
+    for user_id, collection_id, aggregates, agg, *more in rows:
         completed = completed_count(aggregates, agg)
         if completed is not None:
-            yield user_id, collection_id, completed
-
-
-def _enrolment(row: Sequence[Any]) -> Enrolment:
-    user_id, active, enrolled_at, enrolled_text, completed_at, statuses, certificates, issued, certificate_status = row
-    return Enrolment(
-        user_id=user_id,
-        active=active,
-        enrolled_at=enrolled_at,
-        enrolled_text=enrolled_text,
-        completed_at=completed_at,
-        completed_ids=[content_id for content_id, status in (statuses or {}).items() if status == COMPLETED],
-        has_certificate=bool(certificates or issued),
-        certificate_status=certificate_status,
-    )
+            yield user_id, collection_id, completed, *more
 
 
 def _routing_key(partition: tuple[str, ...]) -> bytes:

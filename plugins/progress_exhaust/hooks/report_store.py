@@ -36,9 +36,9 @@ class ReportStoreHook(BaseHook):
         """Return where the stages of one batch hand their work on."""
         return _below(self.run_folder(run_id), batch.request_id or STANDALONE, batch.batch_id)
 
-    def scan_folder(self, run_id: str, collection_id: str, batch_id: str) -> ObjectStoragePath:
-        """Return where a batch's enrolments lie, of a scan that all batches of the run share."""
-        return _below(self.run_folder(run_id) / "_enrolments", collection_id, batch_id)
+    def scan_folder(self, run_id: str, table: str, collection_id: str, batch_id: str) -> ObjectStoragePath:
+        """Return where a batch's rows of a table lie, of a scan that all batches of the run share."""
+        return _below(self.run_folder(run_id) / "_scans", table, collection_id, batch_id)
 
     def run_folder(self, run_id: str) -> ObjectStoragePath:
         """Return where all of a run's staging lies."""

@@ -2,26 +2,28 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from progress_exhaust.errors import SourceError
-from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, StageOperator, Work
+from progress_exhaust.operators.processes import in_processes
+from progress_exhaust.operators.shared_scan import forget_scans, scan_folder, shared_scan
+from progress_exhaust.operators.site_operator import Site
+from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, LEARNERS, Progress, StageOperator, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from progress_exhaust.hooks.learner_tables import LearnerTablesHook
-    from progress_exhaust.report.learners import Enrolment, Sources
+    from progress_exhaust.report.learners import BatchKey, Enrolment, Rules, Sources
+    from progress_exhaust.report.request import Batch
+    from progress_exhaust.report.scan_buckets import ScanBuckets
 
 PAGES_FILE = "pages.json"
-SCAN_FILE = "scan.json"
-SECONDS_BETWEEN_NEWS = 5
 
 Pages = Mapping[str, Any]  # as_of, hierarchy, first_ids: of each page; counts
 
@@ -29,176 +31,193 @@ Pages = Mapping[str, Any]  # as_of, hierarchy, first_ids: of each page; counts
 class ExtractOperator(StageOperator):
     """Reads enrolments, user cache, aggregates and attempts; leaves Parquet parts, then `extract.json`.
 
-    The enrolments are read first, as pages of learners; then each page becomes a part. A retry goes on after the last part
-    that is there, if the pages are of the same day.
+    The enrolments are read first, as pages of learners; then each page becomes a part, in several processes. A retry goes on
+    after the parts that are there, if the pages are of the same day.
     """
 
     needs = (FACTS_FILE, HIERARCHY_FILE)
 
     def make(self, work: Work) -> dict[str, Any]:
         from progress_exhaust.hooks.report_store import remove_folder, write_whole
-        from progress_exhaust.report.learners import Rules, cache_was_flushed, counts_of, make_part, read_table, to_parquet
+        from progress_exhaust.report.learners import cache_was_flushed, counts_of
 
-        rules = Rules(owned=work.facts().owned, channel=work.batch.channel)
+        settings = work.site.settings
         with ExitStack() as stack:
             tables = stack.enter_context(work.site.learner_tables())
             pages = self._pages(work, tables)
-            sources = self._sources(work, tables, pages, stack)
+            numbers = range(len(pages["first_ids"]))
+            missing = [number for number in numbers if not work.part(number).exists()]
+            made = self._parts(work, tables, pages, missing, stack) if missing else iter(())
+            progress = Progress(work, LEARNERS, pages["counts"]["enrolled"])
             counts = Counter(pages["counts"])
-            progress = Progress(self.log.info, work, counts["enrolled"])
-            for number in range(len(pages["first_ids"])):
-                if not work.part(number).exists():
-                    page = read_table(work.page(number))
-                    part, part_counts = make_part(page, rules, sources(number))
-                    write_whole(work.part(number), to_parquet(part, part_counts))
-                part_counts = counts_of(work.part(number))
-                counts.update(part_counts)
-                progress.add(part_counts)
-        if cache_was_flushed(counts, work.site.settings.missing_users_percent):
+            for number in numbers:
+                if number in missing:
+                    write_whole(work.part(number), next(made))
+                of_part = counts_of(work.part(number))
+                counts.update(of_part)
+                progress.add(of_part.total() - of_part["missing"])
+        if cache_was_flushed(counts, settings.missing_users_percent):
             remove_folder(work.folder / "parts")
             raise SourceError(
                 f"{work.batch}: {counts['missing']:,} of {counts['enrolled']:,} learners are missing from the user cache, more "
-                f"than missing_users_percent ({work.site.settings.missing_users_percent:g}) allows: is the cache being filled?"
+                f"than missing_users_percent ({settings.missing_users_percent:g}) allows: is the cache being filled?"
             )
-        work.leave(EXTRACT_FILE, {"as_of": pages["as_of"], "parts": len(pages["first_ids"]), "counts": counts})
+        work.leave(EXTRACT_FILE, {"as_of": pages["as_of"], "parts": len(numbers), "counts": counts})
         return dict(counts)
 
     def _pages(self, work: Work, tables: "LearnerTablesHook") -> Pages:
         """Return the batch's pages of learners in user id order: those of an attempt that broke off today, else new ones."""
+        from progress_exhaust.hooks.learner_tables import AGGREGATES, ATTEMPTS, ENROLMENTS
         from progress_exhaust.hooks.report_store import remove_folder, write_whole
         from progress_exhaust.report.learners import enrolled_page, pages, to_parquet
 
-        now, hierarchy = datetime.now(UTC), work.hierarchy()
-        begun = None if (work.folder / EXTRACT_FILE).exists() else work.find(PAGES_FILE)
-        if begun and self._same_day(work, begun["as_of"], now) and begun["hierarchy"] == work.read(HIERARCHY_FILE):
+        done = (work.folder / EXTRACT_FILE).exists()
+        begun = None if done else work.find(PAGES_FILE)
+        if begun and work.is_of_today(begun["as_of"]) and begun["hierarchy"] == work.read(HIERARCHY_FILE):
             parts = sum(work.part(number).exists() for number in range(len(begun["first_ids"])))
             self.log.info("%s: goes on after %d of %d finished parts", work.batch, parts, len(begun["first_ids"]))
             (work.folder / "parts").mkdir(exist_ok=True)
             return begun
-        (work.folder / EXTRACT_FILE).unlink(missing_ok=True)
+        if done:
+            forget_scans(work, (ENROLMENTS, AGGREGATES, ATTEMPTS))
+            (work.folder / EXTRACT_FILE).unlink()
         for name in ("pages", "parts"):
             remove_folder(work.folder / name)
             (work.folder / name).mkdir(parents=True)
+        as_of, optional = datetime.now(UTC).isoformat(), work.hierarchy().optional
         counts: Counter[str] = Counter(enrolled=0)
         first_ids: list[str] = []
+        progress = Progress(work, "enrolments read")
         for page in pages(self._enrolments(work, tables), work.site.settings.learners_per_part):
-            table, page_counts = enrolled_page(page, hierarchy.optional)
+            table, page_counts = enrolled_page(page, optional)
             write_whole(work.page(len(first_ids)), to_parquet(table, page_counts))
             first_ids.append(page[0].user_id)
             counts.update(page_counts)
-        found = {"as_of": now.isoformat(), "hierarchy": work.read(HIERARCHY_FILE), "first_ids": first_ids, "counts": counts}
+            progress.add(len(page))
+        found = {"as_of": as_of, "hierarchy": work.read(HIERARCHY_FILE), "first_ids": first_ids, "counts": counts}
         work.leave(PAGES_FILE, found)
         return found
 
-    def _same_day(self, work: Work, as_of: str, now: datetime) -> bool:
-        zone = ZoneInfo(work.site.settings.report_timezone)
-        return datetime.fromisoformat(as_of).astimezone(zone).date() == now.astimezone(zone).date()
-
-    def _sources(self, work: Work, tables: "LearnerTablesHook", pages: Pages, stack: ExitStack) -> "Callable[[int], Sources]":
-        """Return how each page's facts are read."""
-        from progress_exhaust.hooks.learner_tables import AGGREGATES, ATTEMPTS
-        from progress_exhaust.report import learners
-        from progress_exhaust.report.read_strategy import scan_wins
-        from progress_exhaust.report.scan_buckets import ScanBuckets
-
-        batch, nested_ids, enrolled = work.batch, work.hierarchy().nested_ids, pages["counts"]["enrolled"]
-        cache = stack.enter_context(work.site.user_cache())
-        tables.check_courses()
-
-        def scanned(table: str, wanted: int, schema: "pa.Schema", scan: Callable[[], Any]) -> "ScanBuckets | None":
-            setting = work.site.settings.read_strategy
-            wins, reason = scan_wins(table, wanted=wanted, partitions=tables.partitions(table), setting=setting)
-            self.log.info("%s: %s", batch, reason)
-            if not wins:
-                return None
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="progress-exhaust-"))
-            buckets = ScanBuckets(Path(folder), pages["first_ids"], schema)
-            buckets.fill(scan())
-            return buckets
-
-        nested = attempts = None
-        if nested_ids and enrolled:
-            wanted = enrolled * len(nested_ids)
-            nested = scanned(
-                AGGREGATES,
-                wanted,
-                learners.NESTED_PROGRESS,
-                lambda: tables.scan_nested_progress(nested_ids, batch.batch_id),
-            )
-        if enrolled:
-            attempts = scanned(
-                ATTEMPTS, enrolled, learners.ATTEMPTS, lambda: tables.scan_attempts(batch.collection_id, batch.batch_id)
-            )
-
-        def nested_of(ids: list[str]) -> "pa.Table":
-            return learners.table_of(tables.nested_progress(ids, nested_ids, batch.batch_id), learners.NESTED_PROGRESS)
-
-        def attempts_of(ids: list[str]) -> "pa.Table":
-            return learners.table_of(tables.attempts(ids, batch.collection_id, batch.batch_id), learners.ATTEMPTS)
-
-        return lambda number: learners.Sources(
-            users=lambda ids: cache.users(ids, learners.USER_FIELDS),
-            nested=nested_of if nested is None else lambda _ids: nested.page(number),
-            attempts=attempts_of if attempts is None else lambda _ids: attempts.page(number),
-        )
-
     def _enrolments(self, work: Work, tables: "LearnerTablesHook") -> "Iterator[Enrolment]":
         """Return the batch's enrolments in user id order, whichever way the site's table is keyed."""
-        from progress_exhaust.report.enrolment_runs import merged
+        from progress_exhaust.hooks.learner_tables import ENROLMENTS
+        from progress_exhaust.report.sorted_runs import merged
 
-        batch_key = (work.batch.collection_id, work.batch.batch_id)
         if tables.enrolments_keyed_by_batch():
-            return tables.enrolments_of_batch(*batch_key)
-        folder = work.site.store().scan_folder(work.site.run_id, *batch_key)
-        with work.requests.alone("scan of the enrolments"):
-            if not (folder / SCAN_FILE).exists():
-                self._scan(work, tables)
-        return merged(folder)
+            return tables.enrolments_of_batch(work.batch.collection_id, work.batch.batch_id)
+        shared_scan(work, tables, ENROLMENTS, lambda _: (True, "The enrolments are keyed by user: one scan"))
+        return merged(scan_folder(work, ENROLMENTS))
 
-    def _scan(self, work: Work, tables: "LearnerTablesHook") -> None:
-        """Read the enrolments of every batch of the run at once, for their own extracts to find."""
-        from progress_exhaust.hooks.report_store import remove_folder, write_whole
-        from progress_exhaust.report.enrolment_runs import write_runs
+    def _parts(
+        self, work: Work, tables: "LearnerTablesHook", pages: Pages, missing: Sequence[int], stack: ExitStack
+    ) -> Iterator[bytes]:
+        """Return the missing parts, as Parquet."""
+        from progress_exhaust.hooks.user_cache import UserCacheHook
+        from progress_exhaust.report.learners import Rules
 
-        store, run_id = work.site.store(), work.site.run_id
-        unread = [(run.collection_id, run.batch_id) for run in work.requests.run_batches() if run.state != "done"]
-        folders = {key: store.scan_folder(run_id, *key) for key in {(work.batch.collection_id, work.batch.batch_id), *unread}}
-        folders = {key: folder for key, folder in folders.items() if not (folder / SCAN_FILE).exists()}
-        for folder in folders.values():
-            remove_folder(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-        self.log.info("The enrolments are keyed by user: one scan for %d batches", len(folders))
-        write_runs(
-            tables.scan_enrolments(sorted({batch_id for _, batch_id in folders})),
-            folders,
-            rows_in_memory=work.site.settings.learners_per_part,
+        settings = work.site.settings
+        tables.check_courses()
+        nested_ids = work.hierarchy().nested_ids
+        buckets = self._scans(work, tables, pages, len(nested_ids), stack)
+        processes = min(work.site.processes, len(missing))
+        if processes > 1:
+            tables.close()
+        return in_processes(
+            part_of_page,
+            ((number, work.page(number).read_bytes()) for number in missing),
+            opened=partial(
+                part_maker,
+                work.site,
+                work.batch,
+                Rules(owned=work.facts().owned, channel=work.batch.channel),
+                nested_ids,
+                buckets,
+                tables=tables if processes == 1 else None,
+            ),
+            processes=processes,
+            connection_ids=(*settings.cassandra_connections, UserCacheHook.connection_id),
         )
-        for folder in folders.values():
-            write_whole(folder / SCAN_FILE, b"{}")
+
+    def _scans(
+        self, work: Work, tables: "LearnerTablesHook", pages: Pages, nested: int, stack: ExitStack
+    ) -> "Mapping[str, ScanBuckets]":
+        """Return the rows, by page, of the tables that are scanned rather than read by partitions."""
+        from progress_exhaust.hooks.learner_tables import AGGREGATES, ATTEMPTS
+        from progress_exhaust.report.learners import ROWS_OF
+        from progress_exhaust.report.read_strategy import scan_wins
+        from progress_exhaust.report.scan_buckets import ScanBuckets
+        from progress_exhaust.report.sorted_runs import read_runs
+
+        own, enrolled = (work.batch.collection_id, work.batch.batch_id), pages["counts"]["enrolled"]
+
+        def decide(table: str, of_learner: int, keys: "Sequence[BatchKey]") -> tuple[bool, str]:
+            others = self._count(work, tables, [key for key in keys if key != own])
+            wanted, setting = of_learner * (enrolled + others), work.site.settings.read_strategy
+            return scan_wins(table, wanted=wanted, partitions=tables.partitions(table), setting=setting)
+
+        found = {}
+        for table, of_learner in ((AGGREGATES, nested), (ATTEMPTS, 1)):
+            if enrolled and of_learner and shared_scan(work, tables, table, partial(decide, table, of_learner)):
+                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="progress-exhaust-"))
+                found[table] = ScanBuckets(Path(scratch), pages["first_ids"], ROWS_OF[table])
+                found[table].fill(read_runs(scan_folder(work, table)))
+        return found
+
+    def _count(self, work: Work, tables: "LearnerTablesHook", keys: "Sequence[BatchKey]") -> int:
+        """Return how many learners other batches of the run have, about."""
+        from progress_exhaust.hooks.learner_tables import ENROLMENTS
+        from progress_exhaust.report.sorted_runs import count_rows
+
+        if tables.enrolments_keyed_by_batch():
+            return tables.count_enrolments(keys)
+        return sum(count_rows(scan_folder(work, ENROLMENTS, key)) for key in keys)
 
 
-class Progress:
-    """Tells a person how far the learners of a batch are, every few seconds, in the log and in the ledger."""
+# In a process
 
-    def __init__(self, say: "Callable[..., None]", work: Work, enrolled: int) -> None:
-        self._say = say
-        self._work = work
-        self._enrolled = enrolled
-        self._done = 0
-        self._begun = self._told = monotonic()
 
-    def add(self, counts: Mapping[str, int]) -> None:
-        self._done += sum(number for name, number in counts.items() if name == "reported" or name.startswith("left_out"))
-        now = monotonic()
-        if now - self._told < SECONDS_BETWEEN_NEWS:
-            return
-        self._told = now
-        rate = self._done / (now - self._begun)
-        left = (self._enrolled - self._done) / rate if rate else 0
-        self._say(
-            "%s: %s of %s learners, %s a second, %.0f s left",
-            *(self._work.batch, f"{self._done:,}", f"{self._enrolled:,}", f"{rate:,.0f}", left),
-        )
-        self._work.requests.record(
-            self._work.batch, stage="extract", state="running", counts={"enrolled": self._enrolled, "learners_done": self._done}
-        )
+@contextmanager
+def part_maker(
+    site: Site,
+    batch: "Batch",
+    rules: "Rules",
+    nested_ids: list[str],
+    buckets: "Mapping[str, ScanBuckets]",
+    *,
+    tables: "LearnerTablesHook | None",
+) -> "Iterator[Callable[[int, pa.Table], tuple[pa.Table, Counter[str]]]]":
+    """Yield what makes a part of a page, with its number and the enrolled learners.
+
+    tables: those that are open already, where this is no process of its own
+    """
+    from progress_exhaust.hooks.learner_tables import AGGREGATES, ATTEMPTS
+    from progress_exhaust.report import learners
+
+    with nullcontext(tables) if tables else site.learner_tables() as tables, site.user_cache() as cache:
+        readers = {
+            AGGREGATES: lambda ids: tables.nested_progress(ids, nested_ids, batch.batch_id),
+            ATTEMPTS: lambda ids: tables.attempts(ids, batch.collection_id, batch.batch_id),
+        }
+
+        def rows(table: str, number: int, ids: Sequence[str]) -> "pa.Table":
+            if table in buckets:
+                return buckets[table].page(number)
+            return learners.table_of(readers[table](ids), learners.ROWS_OF[table])
+
+        def make(number: int, enrolled: "pa.Table") -> "tuple[pa.Table, Counter[str]]":
+            sources: Sources = learners.Sources(
+                users=lambda ids: cache.users(ids, learners.USER_FIELDS),
+                nested=partial(rows, AGGREGATES, number),
+                attempts=partial(rows, ATTEMPTS, number),
+            )
+            return learners.make_part(enrolled, rules, sources)
+
+        yield make
+
+
+def part_of_page(make: "Callable[[int, pa.Table], tuple[pa.Table, Counter[str]]]", page: tuple[int, bytes]) -> bytes:
+    """Return a page's part, both as Parquet."""
+    from progress_exhaust.report.learners import from_parquet, to_parquet
+
+    number, enrolled = page
+    return to_parquet(*make(number, from_parquet(enrolled)))

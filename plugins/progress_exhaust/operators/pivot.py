@@ -27,10 +27,10 @@ class PivotOperator(StageOperator):
         return {"rows": written.rows, "columns": len(shown), "csv_bytes": written.size_bytes}
 
     def _pages(self, work: Work) -> "Iterator[Learners]":
-        from progress_exhaust.report.learners import read_table
+        from progress_exhaust.report.learners import from_parquet
         from progress_exhaust.report.pivot import CellRules, Learners
 
         settings, hierarchy, facts = work.site.settings, work.hierarchy(), work.facts()
         rules = CellRules(settings.chosen_attempt, settings.failed_certificate_statuses)
         for number in range(work.read(EXTRACT_FILE)["parts"]):
-            yield Learners(read_table(work.part(number)), work.batch, facts, hierarchy, rules)
+            yield Learners(from_parquet(work.part(number).read_bytes()), work.batch, facts, hierarchy, rules)

@@ -1,5 +1,6 @@
 """What every task shares: the site's settings, the run's Params, and which errors a retry can mend."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -59,6 +60,11 @@ class Site:
 
     settings: Settings
     run_id: str
+
+    @property
+    def processes(self) -> int:
+        """Return how many processes a task may use: the setting's, else one for each core that it may run on."""
+        return self.settings.processes_per_task or len(os.sched_getaffinity(0))
 
     def requests(self) -> "RequestsHook":
         from progress_exhaust.hooks.job_requests import RequestsHook

@@ -1,11 +1,12 @@
 """What the five stages of one batch share: the claim, the ledger, and the folder that they hand their work on in."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -13,6 +14,8 @@ from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExha
 from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator, in_words, report_day
 
 if TYPE_CHECKING:
+    from logging import Logger
+
     from airflow.sdk import Context, ObjectStoragePath
 
     from progress_exhaust.hooks.job_requests import RequestsHook
@@ -26,6 +29,11 @@ EXTRACT_FILE = "extract.json"
 PIVOT_FILE = "pivot.json"
 PACKAGE_FILE = "package.json"
 
+SECONDS_BETWEEN_NEWS = 5
+LEARNERS = "learners"
+
+Item = TypeVar("Item")
+
 
 @dataclass(frozen=True)
 class Work:
@@ -37,6 +45,12 @@ class Work:
     day: date  # of the report's file name
     folder: "ObjectStoragePath"
     requests: "RequestsHook"
+    log: "Logger"
+
+    def is_of_today(self, instant: str) -> bool:
+        """Tell whether an instant (ISO, with zone) is of this day of the reports' time zone: older facts are not mixed in."""
+        zone = ZoneInfo(self.site.settings.report_timezone)
+        return datetime.fromisoformat(instant).astimezone(zone).date() == datetime.now(UTC).astimezone(zone).date()
 
     def facts(self) -> "BatchFacts":
         from progress_exhaust.report.request import BatchFacts
@@ -76,6 +90,39 @@ class Work:
         write_whole(self.folder / name, json.dumps(values).encode())
 
 
+class Progress:
+    """Tells a person how far long work is, every few seconds: in the log, and of learners in the ledger too."""
+
+    def __init__(self, work: Work, what: str, total: int | None = None) -> None:
+        self._work = work
+        self._what = what
+        self._total = total
+        self._done = 0
+        self._begun = self._told = monotonic()
+
+    def of(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Pass the items on, each a step."""
+        for item in items:
+            yield item
+            self.add(1)
+
+    def add(self, done: int) -> None:
+        self._done += done
+        now = monotonic()
+        if now - self._told < SECONDS_BETWEEN_NEWS:
+            return
+        self._told = now
+        rate = self._done / (now - self._begun)
+        words = f"{self._done:,} {self._what}, {rate:,.0f} a second"
+        if self._total is not None:
+            left = (self._total - self._done) / rate if rate else 0
+            words = f"{self._done:,} of {self._total:,} {self._what}, {rate:,.0f} a second, {left:.0f} s left"
+        self._work.log.info("%s: %s", self._work.batch, words)
+        if self._what == LEARNERS:
+            counts = {"enrolled": self._total or 0, "learners_done": self._done}
+            self._work.requests.record(self._work.batch, stage="extract", state="running", counts=counts)
+
+
 class StageOperator(SiteOperator):
     """One stage of one batch.
 
@@ -101,7 +148,7 @@ class StageOperator(SiteOperator):
         requests = site.requests()
         stage = self.task_id.rpartition(".")[2]
         folder = site.store().batch_folder(site.run_id, batch)
-        work = Work(site, params, batch, report_day(context, site.settings), folder, requests)
+        work = Work(site, params, batch, report_day(context, site.settings), folder, requests, self.log)
         for name in self.needs:
             work.read(name)
         if not params.dry_run:

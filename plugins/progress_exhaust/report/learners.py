@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from progress_exhaust.report import cql_values
+
 COUNTS = b"counts"  # key of a Parquet file's metadata
 
 # Fields of the user cache that the report reads; email and phone are never among them.
@@ -26,6 +28,20 @@ CELL_FIELDS = ("firstname", "lastname", "state", "district")
 USER_FIELDS = (*CELL_FIELDS, "rootorgid", "status")
 DELETED = "2"
 
+# An Enrolment.
+ENROLMENT = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("active", pa.bool_()),
+        ("enrolled_at", pa.int64()),
+        ("enrolled_text", pa.string()),
+        ("completed_at", pa.int64()),
+        ("content_statuses", pa.binary()),
+        ("certificates", pa.binary()),
+        ("issued_certificates", pa.binary()),
+        ("certificate_status", pa.int32()),
+    ]
+)
 # What an enrolled learner's enrolment says; instants in milliseconds since 1970.
 ENROLLED = pa.schema(
     [
@@ -51,23 +67,32 @@ ATTEMPTS = pa.schema(
     ]
 )
 
+ROWS_OF = {"enrolments": ENROLMENT, "user_activity_agg": NESTED_PROGRESS, "assessment_aggregator": ATTEMPTS}
+
+BatchKey = tuple[str, str]  # collection id, batch id
+
 
 class Enrolment(NamedTuple):
-    """A learner's enrolment in the batch; times in milliseconds since 1970."""
+    """A learner's enrolment in the batch; times in milliseconds since 1970, map and lists as Cassandra sends them."""
 
     user_id: str
     active: bool | None
     enrolled_at: int | None
     enrolled_text: str | None
     completed_at: int | None
-    completed_ids: Sequence[str]  # contents with status 2
-    has_certificate: bool
+    content_statuses: bytes | None  # map<text, int>
+    certificates: bytes | None  # list
+    issued_certificates: bytes | None  # list
     certificate_status: int | None
 
     @property
     def counts(self) -> bool:
         """Whether this is an enrolment at all: an active one with a date."""
         return bool(self.active) and (self.enrolled_at is not None or bool((self.enrolled_text or "").strip()))
+
+    @property
+    def has_certificate(self) -> bool:
+        return bool(cql_values.size(self.certificates) or cql_values.size(self.issued_certificates))
 
 
 def completed_count(aggregates: Mapping[str, float] | None, agg: Mapping[str, int] | None) -> float | None:
@@ -122,7 +147,8 @@ def enrolled_page(page: Sequence[Enrolment], optional: frozenset[str]) -> tuple[
         else:
             counts["left_out.no_date" if enrolment.active else "left_out.inactive"] += 1
     counts["enrolled"] = len(enrolled)
-    completed = [sum(content_id not in optional for content_id in enrolment.completed_ids) for enrolment in enrolled]
+    not_counted = [cql_values.completed_entry(content_id) for content_id in optional]
+    completed = [cql_values.completed_contents(enrolment.content_statuses, not_counted) for enrolment in enrolled]
     table = pa.table(
         {
             "user_id": [enrolment.user_id for enrolment in enrolled],
@@ -179,16 +205,14 @@ def to_parquet(table: pa.Table, counts: Mapping[str, int]) -> bytes:
     return target.getvalue()
 
 
-def read_table(path: Path) -> pa.Table:
-    with path.open("rb") as source:
-        return pq.read_table(source)
+def from_parquet(file: bytes) -> pa.Table:
+    return pq.read_table(pa.BufferReader(file))
 
 
-def counts_of(path: Path) -> dict[str, int]:
+def counts_of(path: Path) -> Counter[str]:
     """Return the counts of a page or part."""
     with path.open("rb") as source:
-        counts: dict[str, int] = json.loads(pq.read_schema(source).metadata[COUNTS])
-    return counts
+        return Counter(json.loads(pq.read_schema(source).metadata[COUNTS]))
 
 
 def _by_learner(rows: pa.Table, user_ids: pa.ChunkedArray) -> pa.ListArray:

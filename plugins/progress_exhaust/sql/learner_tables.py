@@ -39,6 +39,9 @@ ATTEMPT_COLUMNS = {
 BATCH_COLUMNS = {"courseid": "text", "batchid": "text", "name": "text"}
 HIERARCHY_COLUMNS = {"identifier": "text", "hierarchy": "text"}
 
+# Only counted: they come as bytes.
+LEFT_AS_BYTES = frozenset({"contentstatus", "certificates", "issued_certificates"})
+
 _ENROLMENT = """
 SELECT userid, active, toUnixTimestamp(enrolled_date), enrolleddate, toUnixTimestamp(completedon), contentstatus,
   certificates, issued_certificates, certstatus"""
@@ -46,12 +49,7 @@ SELECT userid, active, toUnixTimestamp(enrolled_date), enrolleddate, toUnixTimes
 # The batch's partition, in the order of its user ids.
 ENROLMENTS_OF_BATCH = _ENROLMENT + " FROM {enrolments} WHERE batchid = ? AND courseid = ?"
 
-# One range of a table keyed by user, filtered by the server.
-ENROLMENTS_IN_RANGE = (
-    _ENROLMENT
-    + ", courseid, batchid FROM {enrolments} WHERE token(userid) > ? AND token(userid) <= ?"
-    + " AND batchid IN ? ALLOW FILTERING"
-)
+COUNT_ENROLMENTS = "SELECT count(userid) FROM {enrolments} WHERE batchid = ? AND courseid = ?"
 
 NESTED_PROGRESS = """
 SELECT user_id, activity_id, aggregates, agg FROM {courses}.user_activity_agg
@@ -63,18 +61,23 @@ SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestam
 FROM {courses}.assessment_aggregator WHERE user_id IN ? AND course_id = ? AND batch_id = ?
 """
 
-# The same two for a whole batch, from one range of the ring at a time, filtered by the server.
-NESTED_PROGRESS_IN_RANGE = """
-SELECT user_id, activity_id, aggregates, agg FROM {courses}.user_activity_agg
+# One range of the ring, filtered by the server to some batches; each row ends with its batch and its collection.
+IN_RANGE = {
+    "enrolments": _ENROLMENT
+    + """, batchid, courseid
+FROM {enrolments} WHERE token(userid) > ? AND token(userid) <= ? AND batchid IN ? ALLOW FILTERING
+""",
+    "user_activity_agg": """
+SELECT user_id, activity_id, aggregates, agg, context_id, activity_id FROM {courses}.user_activity_agg
 WHERE token(activity_type, activity_id, user_id) > ? AND token(activity_type, activity_id, user_id) <= ?
-  AND context_id = ? ALLOW FILTERING
-"""
-
-ATTEMPTS_IN_RANGE = """
-SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on)
+  AND context_id IN ? ALLOW FILTERING
+""",
+    "assessment_aggregator": """
+SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), batch_id, course_id
 FROM {courses}.assessment_aggregator WHERE token(user_id, course_id) > ? AND token(user_id, course_id) <= ?
-  AND course_id = ? AND batch_id = ? ALLOW FILTERING
-"""
+  AND batch_id IN ? ALLOW FILTERING
+""",
+}
 
 # course_batch is keyed by course and small: a batch that is known by its own id alone is found by the server's filter.
 BATCHES_BY_ID = "SELECT courseid, batchid, name FROM {courses}.course_batch WHERE batchid IN ? ALLOW FILTERING"

@@ -1,0 +1,43 @@
+"""Maps and lists are counted from their bytes as they would be from objects."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from progress_exhaust.report.cql_values import completed_contents, completed_entry, size
+from tests.cql import cql_list, cql_map
+
+# Ids that look like the bytes around them are the hard ones.
+CONTENT_IDS = st.one_of(
+    st.text(max_size=30),
+    st.text("\0\1\2\4a", max_size=12),
+    st.text("a", min_size=250, max_size=260),
+    st.sampled_from(["", "\2\0", "\0\0\0\4\0\0\0\2", "do_1", "do_1\0\0\0\4\0\0\0\2"]),
+)
+STATUSES = st.one_of(st.integers(0, 2), st.sampled_from([3, 4, 5, -1, 2**31 - 1, 0x04000000, 0x0200]))
+
+
+@given(st.dictionaries(CONTENT_IDS, STATUSES, max_size=8), st.sets(CONTENT_IDS, max_size=3))
+def test_completed_contents_are_counted_as_from_a_dict(statuses: dict[str, int], optional: set[str]) -> None:
+    completed = sum(status == 2 for content_id, status in statuses.items() if content_id not in optional)
+    assert completed_contents(cql_map(statuses), [completed_entry(one) for one in optional]) == completed
+
+
+@pytest.mark.parametrize("statuses", [None, b"", cql_map({})])
+def test_nothing_begun_is_nothing_completed(statuses: bytes | None) -> None:
+    assert completed_contents(statuses, []) == 0
+
+
+def test_a_status_of_four_before_a_short_id_is_none_of_two() -> None:
+    assert completed_contents(cql_map({"do_1": 4, "ab": 1}), []) == 0
+
+
+def test_a_map_of_many_contents_is_counted() -> None:
+    many = {f"do_{n}": n % 3 for n in range(300_000)}
+    assert completed_contents(cql_map(many), [completed_entry("do_2"), completed_entry("do_1")]) == 99_999
+    assert completed_contents(cql_map(many | {"do_odd": 7}), [completed_entry("do_2")]) == 99_999
+
+
+@pytest.mark.parametrize(("certificates", "number"), [(None, 0), ([], 0), ([{"id": "1"}], 1), ([{}, {}], 2)])
+def test_a_list_knows_its_size(certificates: list[dict[str, str]] | None, number: int) -> None:
+    assert size(cql_list(certificates)) == number
