@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, PIVOT_FILE, StageOperator, Work
 
 if TYPE_CHECKING:
-    from progress_exhaust.report.pivot import Learners
+    from progress_exhaust.report.pivot import Report
 
 
 class PivotOperator(StageOperator):
@@ -19,18 +19,28 @@ class PivotOperator(StageOperator):
         from progress_exhaust.report.csv_file import write_csv
         from progress_exhaust.report.layout import columns
 
-        settings, hierarchy = work.site.settings, work.hierarchy()
-        shown = columns(hierarchy, named=settings.column_labels == "name")
+        report = self._report(work)
         with (work.folder / work.batch.file_name(work.day)).open("wb") as target:
-            written = write_csv(target, shown, self._pages(work), bom=settings.csv_bom, defuse_formulas=settings.defuse_formulas)
+            written = write_csv(target, report, self._pages(work, report), bom=work.site.settings.csv_bom)
         work.leave(PIVOT_FILE, asdict(written))
-        return {"rows": written.rows, "columns": len(shown), "csv_bytes": written.size_bytes}
+        return {"rows": written.rows, "columns": len(columns(report)), "csv_bytes": written.size_bytes}
 
-    def _pages(self, work: Work) -> "Iterator[Learners]":
+    def _report(self, work: Work) -> "Report":
+        from progress_exhaust.report.pivot import CellRules, Report
+
+        settings = work.site.settings
+        return Report(
+            work.batch,
+            work.facts(),
+            work.hierarchy(),
+            CellRules(settings.chosen_attempt, settings.failed_certificate_statuses),
+            named_columns=settings.column_labels == "name",
+            defuse_formulas=settings.defuse_formulas,
+        )
+
+    def _pages(self, work: Work, report: "Report") -> Iterator[bytes]:
+        from progress_exhaust.report.csv_file import page_csv
         from progress_exhaust.report.learners import read_table
-        from progress_exhaust.report.pivot import CellRules, Learners
 
-        settings, hierarchy, facts = work.site.settings, work.hierarchy(), work.facts()
-        rules = CellRules(settings.chosen_attempt, settings.failed_certificate_statuses)
         for number in range(work.read(EXTRACT_FILE)["parts"]):
-            yield Learners(read_table(work.part(number)), work.batch, facts, hierarchy, rules)
+            yield page_csv(read_table(work.part(number)), report)
