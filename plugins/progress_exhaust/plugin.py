@@ -13,7 +13,6 @@ MODULES = (
     "airflow.providers.http.hooks.http",
     "airflow.providers.postgres.hooks.postgres",
     "airflow.providers.redis.hooks.redis",
-    "pandas",
     "pyarrow.compute",
     "pyarrow.parquet",
 )

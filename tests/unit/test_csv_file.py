@@ -3,55 +3,57 @@
 import csv
 import hashlib
 import io
+import pickle
+from collections.abc import Iterator
 
-import pandas as pd
 import pytest
 
-from progress_exhaust.report.csv_file import write_csv
-from progress_exhaust.report.hierarchy import Hierarchy
-from progress_exhaust.report.layout import Column
-from progress_exhaust.report.pivot import CellRules, Learners
+from progress_exhaust.report.csv_file import header, page_csv, write_csv
+from progress_exhaust.report.hierarchy import Hierarchy, Part
+from progress_exhaust.report.pivot import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from tests.parts import part_of
 
-BATCH = Batch("tag", "R1", "org", "01", "do_1")
-FACTS = BatchFacts("Batch", "Collection", owned=True)
-LABELS = ["User UUID", "State"]
+BEFORE, AFTER = "do_1,Collection,01,Batch,u0,,", ",,1970-01-01 00:00:00:000+0000,,,,\r\n"  # the state
 
 
-def page(*states: str) -> Learners:
-    part = part_of(*({"state": state} for state in states))
-    return Learners(part, BATCH, FACTS, Hierarchy("do_1", 0, (), frozenset()), CellRules("best", ()))
+def report(*, collection: str = "Collection", parts: tuple[Part, ...] = (), named: bool = False, defuse: bool = True) -> Report:
+    batch, facts = Batch("tag", "R1", "org", "01", "do_1"), BatchFacts("Batch", collection, owned=True)
+    hierarchy = Hierarchy("do_1", 0, parts, frozenset())
+    return Report(batch, facts, hierarchy, CellRules("best", ()), named_columns=named, defuse_formulas=defuse)
 
 
-def columns(*labels: str) -> list[Column]:
-    fields = ("user_id", "state")
-    return [
-        Column(label, lambda learners, field=field: learners.text(field)) for label, field in zip(labels, fields, strict=True)
-    ]
+def page(*states: str, of: Report = report()) -> bytes:  # noqa: B008
+    return page_csv(part_of(*({"state": state} for state in states)), of)
 
 
-def written(*pages: Learners, labels: list[str] = LABELS, bom: bool = False, defuse: bool = True) -> bytes:
+def written(*pages: bytes, bom: bool = False) -> bytes:
     target = io.BytesIO()
-    write_csv(target, columns(*labels), pages, bom=bom, defuse_formulas=defuse)
+    write_csv(target, report(), pages, bom=bom)
     return target.getvalue()
 
 
-def line(state: str, **more: bool) -> str:
-    """Return how a state stands in the csv, without the learner's id before it."""
-    return written(page(state), **more).decode().removeprefix("User UUID,State\r\nu0,").removesuffix("\r\n")
+def line(state: str, *, defuse: bool = True) -> str:
+    """Return how a state stands in the csv, without what stands before and after it."""
+    made = page(state, of=report(defuse=defuse)).decode()
+    assert made.startswith(BEFORE) and made.endswith(AFTER)
+    return made[len(BEFORE) : -len(AFTER)]
 
 
 def test_a_batch_of_nobody_is_a_header() -> None:
-    assert written() == written(page()) == b"User UUID,State\r\n"
+    assert written() == written(page()) == header(report())
+    assert header(report()).startswith(b"Collection Id,") and header(report()).endswith(b",Total Score\r\n")
 
 
 def test_lines_end_with_crlf_across_pages() -> None:
-    assert written(page("Goa", "Kerala"), page("Punjab")) == b"User UUID,State\r\nu0,Goa\r\nu1,Kerala\r\nu0,Punjab\r\n"
+    made = written(page("Goa", "Kerala"), page("Punjab")).removeprefix(header(report())).decode()
+    assert made == "".join(
+        f"{BEFORE.replace('u0', user)}{state}{AFTER}" for user, state in [("u0", "Goa"), ("u1", "Kerala"), ("u0", "Punjab")]
+    )
 
 
 def test_text_is_utf_8() -> None:
-    assert written(page("தமிழ் 🙂")).endswith("u0,தமிழ் 🙂\r\n".encode())
+    assert page("தமிழ் 🙂") == f"{BEFORE}தமிழ் 🙂{AFTER}".encode()
 
 
 @pytest.mark.parametrize(
@@ -76,8 +78,8 @@ def test_quotes_stand_only_where_they_are_needed(state: str, quoted: str) -> Non
 
 @pytest.mark.parametrize("state", ["a,b", 'say "x"', '",\n"', "a\r\n b", '""', ",", "'"])
 def test_a_reader_gets_each_cell_back(state: str) -> None:
-    _, row = csv.reader(io.StringIO(written(page(state)).decode(), newline=""), strict=True)
-    assert row == ["u0", state.replace("\r", " ").replace("\n", " ")]
+    [row] = csv.reader(io.StringIO(page(state).decode(), newline=""), strict=True)
+    assert row[6] == state.replace("\r", " ").replace("\n", " ")
 
 
 @pytest.mark.parametrize(
@@ -99,15 +101,16 @@ def test_text_is_cleaned_even_where_nothing_is_defused() -> None:
 
 
 def test_labels_follow_the_rules_of_cells() -> None:
-    header = written(labels=['=quiz "1",\n - Score', "\ud800 - Progress"]).decode()
-    assert header == '"\'=quiz ""1"",  - Score",\ufffd - Progress\r\n'
+    parts = (Part("assessment", "do_2", '=quiz "1",\n'), Part("nested", "do_3", "\ud800"))
+    made = header(report(parts=parts, named=True)).decode()
+    assert made.endswith(',Total Score,"\'=quiz ""1"",  (do_2) - Score",\ufffd (do_3) - Progress\r\n')
+    made = header(report(parts=parts, named=True, defuse=False)).decode()
+    assert made.endswith(',Total Score,"=quiz ""1"",  (do_2) - Score",\ufffd (do_3) - Progress\r\n')
 
 
 def test_one_text_for_all_rows_follows_them_too() -> None:
-    target = io.BytesIO()
-    column = Column("Collection Name", lambda _: "=\ud800\n")
-    write_csv(target, [column], [page("a", "b")], bom=False, defuse_formulas=True)
-    assert target.getvalue().decode() == "Collection Name\r\n" + "'=\ufffd \r\n" * 2
+    made = page("a", "b", of=report(collection="=\ud800\n,"))
+    assert [line.split(",u")[0] for line in made.decode().splitlines()] == ['do_1,"\'=\ufffd ,",01,Batch'] * 2
 
 
 def test_the_byte_order_mark_is_a_setting() -> None:
@@ -116,15 +119,28 @@ def test_the_byte_order_mark_is_a_setting() -> None:
 
 def test_what_was_written_is_told() -> None:
     target = io.BytesIO()
-    told = write_csv(target, columns(*LABELS), [page("Goa", "é"), page("x")], bom=True, defuse_formulas=True)
+    told = write_csv(target, report(), [page("Goa", "é"), page(), page("x")], bom=True)
     data = target.getvalue()
     assert (told.rows, told.size_bytes, told.sha256) == (3, len(data), hashlib.sha256(data).hexdigest())
 
 
+def test_each_page_is_written_before_the_next_is_made() -> None:
+    target, sizes = io.BytesIO(), []
+
+    def pages() -> Iterator[bytes]:
+        for state in ("Goa", "Kerala"):
+            sizes.append(len(target.getvalue()))
+            yield page(state)
+
+    write_csv(target, report(), pages(), bom=False)
+    assert sizes == [len(header(report())), len(header(report())) + len(page("Goa"))]
+
+
+def test_another_process_can_make_a_page() -> None:
+    """What page_csv is given, and what it gives, can be pickled."""
+    given = pickle.loads(pickle.dumps((part_of({"state": "Goa"}), report())))  # noqa: S301
+    assert page_csv(*given) == page("Goa")
+
+
 def test_the_same_rows_are_the_same_bytes() -> None:
     assert written(page("a", "=b"), page("c,")) == written(page("a", "=b"), page("c,"))
-
-
-def test_pandas_options_of_a_site_do_not_show() -> None:
-    with pd.option_context("display.precision", 2, "display.width", 10, "display.max_colwidth", 5):
-        assert line("a long state's name") == "a long state's name"

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dev.world import Row, World, batch_world, sample_world
-from progress_exhaust.report.csv_file import write_csv
+from progress_exhaust.report.csv_file import page_csv, write_csv
 from progress_exhaust.report.hierarchy import AssessmentKinds, Hierarchy, parse_tree, reduce_tree
-from progress_exhaust.report.layout import columns
 from progress_exhaust.report.learners import (
     ATTEMPTS,
     NESTED_PROGRESS,
@@ -29,7 +28,7 @@ from progress_exhaust.report.learners import (
     table_of,
     to_parquet,
 )
-from progress_exhaust.report.pivot import CellRules, Learners
+from progress_exhaust.report.pivot import CellRules, Report
 from progress_exhaust.report.plan import Catalogue, Limits, plan
 from progress_exhaust.report.request import Batch, BatchFacts, JobRequest
 from tests.cql import cql_list, cql_map
@@ -109,6 +108,7 @@ def make(world: World, request: Row | None, batch_id: str, options: Options, pag
     tree = parse_tree(world.hierarchies[batch.collection_id], batch.collection_id)
     hierarchy = Hierarchy.from_dict(json.loads(json.dumps(reduce_tree(tree, batch.collection_id, kinds, optional).to_dict())))
     rules = CellRules(options.attempt, options.failed_certstatus)
+    report = Report(batch, facts, hierarchy, rules, named_columns=options.named_labels, defuse_formulas=options.defuse)
     users = dict(world.users)
     sources = Sources(
         users=lambda ids: {user_id: users[user_id] for user_id in ids if users.get(user_id)},
@@ -120,17 +120,16 @@ def make(world: World, request: Row | None, batch_id: str, options: Options, pag
         _enrolment(row) for row in world.enrolments if (row["batchid"], row["courseid"]) == (batch.batch_id, batch.collection_id)
     )
     counts: Counter[str] = Counter(assessments=len(hierarchy.assessment_ids), nested=len(hierarchy.nested_ids))
-    parts = []
+    made_pages = []
     for page in pages(enrolments, page_size):
         enrolled, counts_of_page = enrolled_page(page, optional)
         part, counts_of_part = make_part(enrolled, Rules(facts.owned, batch.channel), sources)
         stored = pq.read_table(io.BytesIO(to_parquet(part, counts_of_part)))
-        parts.append(Learners(stored, batch, facts, hierarchy, rules))
+        made_pages.append(page_csv(stored, report))
         counts.update(counts_of_page)
         counts.update(counts_of_part)
     target = io.BytesIO()
-    shown = columns(hierarchy, named=options.named_labels)
-    written = write_csv(target, shown, parts, bom=options.bom, defuse_formulas=options.defuse)
+    written = write_csv(target, report, made_pages, bom=options.bom)
     assert written.rows == counts["reported"]
     return target.getvalue(), counts
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from progress_exhaust.report.text import SUSPECT, clean, defuse, number, text_date, timestamp
+from progress_exhaust.report.text import SUSPECT, clean, defuse, instants, number, text_dates, timestamps
 
 LONGEST = 1.7976931348623157e308
 
@@ -97,7 +97,7 @@ def test_the_greatest_number_is_written_out() -> None:
     ],
 )
 def test_an_instant_is_written_in_utc_with_milliseconds(milliseconds: int, shown: str) -> None:
-    assert timestamp(milliseconds) == shown
+    assert timestamps(pa.array([milliseconds, None])).to_pylist() == [shown, None]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_an_instant_is_written_in_utc_with_milliseconds(milliseconds: int, shown
     ],
 )
 def test_a_text_date_is_written_in_utc(value: str, shown: str) -> None:
-    assert text_date(value) == shown
+    assert text_dates(pa.array([value, None])).to_pylist() == [shown, None]
 
 
 @pytest.mark.parametrize(
@@ -127,4 +127,18 @@ def test_a_text_date_is_written_in_utc(value: str, shown: str) -> None:
     ],
 )  # fmt: skip
 def test_a_text_date_that_does_not_parse_stays_as_it_stands(value: str) -> None:
-    assert text_date(value) == value
+    assert text_dates(pa.array(["", value])).to_pylist() == ["", value]
+
+
+def test_a_usual_date_is_read_as_any_other_is() -> None:
+    """The quick way takes only what the exact one would read the same; the day may be any of 1 to 31."""
+    days = [f"{year}-{month:02}-{day:02}" for year in (1899, 2019, 2020, 2100) for month in range(14) for day in range(33)]
+    usual, unusual = (pa.array([f"{day} 23:59:59{mark}007+0000" for day in days]) for mark in ":.")
+    assert instants(usual).to_pylist() == instants(unusual).to_pylist()
+    assert instants(usual).null_count == len(days) - (365 * 3 + 366)
+
+
+def test_arrow_trims_what_python_strips() -> None:
+    characters = [clean(chr(code)) for code in range(0x110000)]
+    around = pa.array([f"{character}a{character}" for character in characters])
+    assert pc.utf8_trim_whitespace(around).to_pylist() == [text.strip() for text in around.to_pylist()]

@@ -1,17 +1,27 @@
 """Third stage: the csv."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, PIVOT_FILE, StageOperator, Work
+from progress_exhaust.operators.processes import in_processes
+from progress_exhaust.operators.stage import (
+    EXTRACT_FILE,
+    FACTS_FILE,
+    HIERARCHY_FILE,
+    PIVOT_FILE,
+    Progress,
+    StageOperator,
+    Work,
+)
 
 if TYPE_CHECKING:
-    from progress_exhaust.report.pivot import Learners
+    from progress_exhaust.report.pivot import Report
 
 
 class PivotOperator(StageOperator):
-    """Turns the parts, one at a time, into the rows of the csv; leaves it, then `pivot.json`."""
+    """Turns the parts into the rows of the csv, in several processes; leaves it, then `pivot.json`."""
 
     needs = (FACTS_FILE, HIERARCHY_FILE, EXTRACT_FILE)
 
@@ -19,18 +29,40 @@ class PivotOperator(StageOperator):
         from progress_exhaust.report.csv_file import write_csv
         from progress_exhaust.report.layout import columns
 
-        settings, hierarchy = work.site.settings, work.hierarchy()
-        shown = columns(hierarchy, named=settings.column_labels == "name")
+        report = self._report(work)
         with (work.folder / work.batch.file_name(work.day)).open("wb") as target:
-            written = write_csv(target, shown, self._pages(work), bom=settings.csv_bom, defuse_formulas=settings.defuse_formulas)
+            written = write_csv(target, report, self._pages(work, report), bom=work.site.settings.csv_bom)
         work.leave(PIVOT_FILE, asdict(written))
-        return {"rows": written.rows, "columns": len(shown), "csv_bytes": written.size_bytes}
+        return {"rows": written.rows, "columns": len(columns(report)), "csv_bytes": written.size_bytes}
 
-    def _pages(self, work: Work) -> "Iterator[Learners]":
-        from progress_exhaust.report.learners import from_parquet
-        from progress_exhaust.report.pivot import CellRules, Learners
+    def _report(self, work: Work) -> "Report":
+        from progress_exhaust.report.pivot import CellRules, Report
 
-        settings, hierarchy, facts = work.site.settings, work.hierarchy(), work.facts()
-        rules = CellRules(settings.chosen_attempt, settings.failed_certificate_statuses)
-        for number in range(work.read(EXTRACT_FILE)["parts"]):
-            yield Learners(from_parquet(work.part(number).read_bytes()), work.batch, facts, hierarchy, rules)
+        settings = work.site.settings
+        return Report(
+            work.batch,
+            work.facts(),
+            work.hierarchy(),
+            CellRules(settings.chosen_attempt, settings.failed_certificate_statuses),
+            named_columns=settings.column_labels == "name",
+            defuse_formulas=settings.defuse_formulas,
+        )
+
+    def _pages(self, work: Work, report: "Report") -> Iterator[bytes]:
+        parts = work.read(EXTRACT_FILE)["parts"]
+        files = (work.part(number).read_bytes() for number in range(parts))
+        pages = in_processes(
+            lines_of_part, files, opened=lambda: nullcontext(report), processes=min(work.site.processes, max(parts, 1))
+        )
+        return Progress(work, "parts written", parts).of(pages)
+
+
+# In a process
+
+
+def lines_of_part(report: "Report", part: bytes) -> bytes:
+    """Return the csv's lines of a part's learners."""
+    from progress_exhaust.report.csv_file import page_csv
+    from progress_exhaust.report.learners import from_parquet
+
+    return page_csv(from_parquet(part), report)

@@ -1,14 +1,21 @@
-"""Cells as text: how text, numbers and dates are written (specification, "File" and "Columns")."""
+"""Cells as text: how text, numbers and dates are written (specification, "File" and "Columns").
+
+What is done to a column is done by Arrow to all of it; what only Python can do exactly, to each different odd value once.
+"""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal, localcontext
+from decimal import ROUND_HALF_UP, Context, Decimal
 from math import isfinite
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 # Text that `clean` or `defuse` may change, as RE2 reads it: a quick filter, so that most cells are not looked at twice.
 SUSPECT = r"[\x{00}-\x{1f}\x{7f}-\x{9f}]|^[^\p{L}\p{N}]"
 
-DIGITS = 400  # decimal digits that hold any float to its last one
+EXACT = Context(prec=400)  # decimal digits: they hold any score to its last one
 
 _CONTROLS = {**dict.fromkeys((*range(32), *range(127, 160))), 0x09: " ", 0x0A: " ", 0x0D: " "}
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -17,8 +24,27 @@ _PLAIN_NUMBER = re.compile(r"[\s\ufeff\u200b]*[+-]?[0-9]+(\.[0-9]+)?")
 _TEXT_DATE = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d)(?::(\d\d)(?::(\d{3})|[.,](\d{1,9}))?)?)?(Z|[+-]\d\d:?[0-5]\d)?", re.ASCII
 )
+# The text date that almost all are, as RE2 reads it, where it is certain to be a date.
+_USUAL_DATE = (
+    r"^[1-9][0-9]{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30))"
+    r" (?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]:[0-9]{3}\+0000$"
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_INSTANT, _LAST_INSTANT = (
+    (datetime.fromisoformat(f"{day}T{time}+00:00") - _EPOCH) // timedelta(milliseconds=1)
+    for day, time in (("0001-01-01", "00:00"), ("9999-12-31", "23:59:59.999"))
+)
 _FOUR_DECIMALS = Decimal("0.0001")
+
+
+def changed(cells: pa.Array, odd: str, change: Callable[[str], str]) -> pa.Array:
+    """Apply a function to the cells that a regular expression finds: it must leave all others as they are."""
+    found = pc.match_substring_regex(cells, odd)
+    if not pc.any(found).as_py():
+        return cells
+    values = cells.filter(found).dictionary_encode()
+    results = pa.array([change(value) for value in values.dictionary.to_pylist()], pa.string())
+    return pc.replace_with_mask(cells, found, results.take(values.indices))
 
 
 def clean(text: str) -> str:
@@ -38,31 +64,44 @@ def number(value: float | Decimal | None) -> str:
     if value is None or not isfinite(value):
         return ""
     exact = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
-    with localcontext(prec=DIGITS):
-        rounded = format(exact.quantize(_FOUR_DECIMALS, ROUND_HALF_UP), "f").rstrip("0").rstrip(".")
+    rounded = format(exact.quantize(_FOUR_DECIMALS, ROUND_HALF_UP, EXACT), "f").rstrip("0").rstrip(".")
     return "0" if rounded in ("-0", "") else rounded
 
 
-def timestamp(milliseconds: int) -> str:
-    """Write an instant, in milliseconds since 1970, as `2020-08-25 13:45:54:150+0000`."""
-    try:
-        moment = _EPOCH + timedelta(milliseconds=milliseconds)
-    except OverflowError:  # before the year 1 or after 9999: no date that a person entered
-        return ""
-    iso = moment.isoformat(sep=" ", timespec="milliseconds")
-    return f"{iso[:19]}:{iso[20:23]}+0000"
+def timestamps(milliseconds: pa.Array) -> pa.Array:
+    """Write instants, in milliseconds since 1970, as `2020-08-25 13:45:54:150+0000`; blank before the year 1 and after 9999."""
+    in_range = pc.and_(pc.greater_equal(milliseconds, _FIRST_INSTANT), pc.less_equal(milliseconds, _LAST_INSTANT))
+    iso = pc.if_else(in_range, milliseconds, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms")).cast(pa.string())
+    seconds, thousandths = pc.utf8_slice_codeunits(iso, 0, 19), pc.utf8_slice_codeunits(iso, 20, 23)
+    return pc.if_else(in_range, pc.binary_join_element_wise(seconds, ":", thousandths, "+0000", ""), "")
 
 
-def text_date(text: str) -> str:
-    """Write a text date in the report's format, in UTC; one that does not parse stays as it stands."""
+def instants(texts: pa.Array) -> pa.Array:
+    """Read text dates as milliseconds since 1970; null for what is no date."""
+    usual = pc.match_substring_regex(texts, _USUAL_DATE).fill_null(True)
+    iso = pc.binary_join_element_wise(pc.utf8_slice_codeunits(texts, 0, 19), pc.utf8_slice_codeunits(texts, 20, 23), ".")
+    read = pc.if_else(usual, iso, pa.scalar(None, pa.string())).cast(pa.timestamp("ms")).cast(pa.int64())
+    unusual = pc.invert(usual)
+    values = texts.filter(unusual).dictionary_encode()
+    results = pa.array([instant(value) for value in values.dictionary.to_pylist()], pa.int64())
+    return pc.replace_with_mask(read, unusual, results.take(values.indices))
+
+
+def text_dates(texts: pa.Array) -> pa.Array:
+    """Write text dates in the report's format, in UTC; one that does not parse stays as it stands."""
+    return pc.coalesce(timestamps(instants(texts)), texts)
+
+
+def instant(text: str) -> int | None:
+    """Read a text date as milliseconds since 1970; None for what is no date between the years 1 and 9999 in UTC."""
     match = _TEXT_DATE.fullmatch(text)
     if not match:
-        return text
+        return None
     day, minute, second, milliseconds, fraction, zone = match.groups()
     iso = f"{day}T{minute or '00:00'}:{second or '00'}.{(milliseconds or fraction or '0').ljust(6, '0')[:6]}"
     iso += "+00:00" if zone in (None, "Z") else zone
     try:
-        since = datetime.fromisoformat(iso) - _EPOCH
+        since = (datetime.fromisoformat(iso) - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError):
-        return text
-    return timestamp(since // timedelta(milliseconds=1)) or text
+        return None
+    return since if _FIRST_INSTANT <= since <= _LAST_INSTANT else None
