@@ -14,7 +14,13 @@ import socket
 import subprocess
 from pathlib import Path
 
-COMMAND_PACKAGES = {"redis-server": "redis-server", "postgres": "postgresql", "mvn": "maven"}
+COMMAND_PACKAGES = {
+    "redis-server": "redis-server",
+    "postgres": "postgresql",
+    "mvn": "maven",
+    "unzip": "unzip",
+    "7z": "p7zip-full",
+}
 
 
 class ServiceError(Exception):

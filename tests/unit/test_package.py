@@ -1,19 +1,66 @@
 """The package: the csv under its own name, and the same bytes for the same csv."""
 
 import io
+import subprocess
+import time
 import zipfile
 from datetime import date
 from pathlib import Path
 
-from progress_exhaust.report.package import write_zip
+import pytest
+
+from dev import machine
+from progress_exhaust.report.package import MOST_ZIP32_BYTES, chunks_of, write_zip
 
 NAME, DAY = "013307481768378368112_progress_20220927.csv", date(2022, 9, 27)
-CSV = "User UUID,State\r\nu1,தமிழ்நாடு\r\n".encode() * 1000
+CSV = "User UUID,State\r\nu1,தமிழ்நாடு\r\n".encode() * 100_000  # more than a chunk
+OLD_TOOLS, ZIP64 = 20, 45  # version needed to extract
 
 
-def packed(path: Path, data: bytes = CSV, day: date = DAY) -> Path:
-    write_zip(io.BytesIO(data), path, NAME, day)
+@pytest.fixture(autouse=True, scope="module")
+def tools() -> None:
+    """Have what a requester opens the package with."""
+    machine.install_packages()
+
+
+def packed(path: Path, data: bytes = CSV, day: date = DAY, size_bytes: int | None = None) -> Path:
+    size_bytes = len(data) if size_bytes is None else size_bytes
+    write_zip(chunks_of(io.BytesIO(data)), path, NAME, day, size_bytes=size_bytes)
     return path
+
+
+def printed(*command: str | Path) -> bytes:
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+SIZES = [pytest.param(None, id="small"), pytest.param(MOST_ZIP32_BYTES + 1, id="as a csv over 4 GB")]
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+def test_unzip_and_7z_open_it(tmp_path: Path, size_bytes: int | None) -> None:
+    package = packed(tmp_path / "x.zip", size_bytes=size_bytes)
+    assert b"No errors detected" in printed("unzip", "-t", package)
+    assert printed("unzip", "-p", package) == CSV
+    assert b"Everything is Ok" in printed("7z", "t", package)
+    assert printed("7z", "e", "-so", package) == CSV
+
+
+@pytest.mark.parametrize(("size_bytes", "version"), [(MOST_ZIP32_BYTES, OLD_TOOLS), (MOST_ZIP32_BYTES + 1, ZIP64)])
+def test_only_a_csv_over_4_gb_asks_for_a_tool_that_knows_zip64(tmp_path: Path, size_bytes: int, version: int) -> None:
+    with zipfile.ZipFile(packed(tmp_path / "x.zip", size_bytes=size_bytes)) as package:
+        assert package.infolist()[0].extract_version == version
+        assert package.read(NAME) == CSV
+
+
+def test_the_machines_time_zone_is_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = packed(tmp_path / "a.zip").read_bytes()
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        assert packed(tmp_path / "b.zip").read_bytes() == first
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_zip_holds_the_csv_alone_under_its_own_name(tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ class PackageOperator(StageOperator):
     needs = (PIVOT_FILE,)
 
     def make(self, work: Work) -> dict[str, Any]:
-        from progress_exhaust.report.package import write_zip
+        from progress_exhaust.report.package import chunks_of, write_zip
 
         file_name, key = work.batch.file_name(work.day), work.batch.object_key(work.day)
+        csv_bytes = work.read(PIVOT_FILE)["size_bytes"]
         with tempfile.TemporaryDirectory(prefix="progress-exhaust-") as scratch:
             package = Path(scratch) / Path(key).name
             with (work.folder / file_name).open("rb") as source:
-                write_zip(source, package, file_name, work.day)
+                write_zip(chunks_of(source), package, file_name, work.day, size_bytes=csv_bytes)
             size_bytes = package.stat().st_size
             if work.params.dry_run:
                 self.log.info("Dry run: %s is made, %s bytes, and not published", key, f"{size_bytes:,}")
