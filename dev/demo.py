@@ -48,8 +48,8 @@ def main(arguments: list[str]) -> int:
         known = fetch(pg, "SELECT request_id FROM job_request WHERE request_id = %s", [world.requests[0]["request_id"]])
         load_part(places, replace(world, requests=[] if known else as_of_the_third_night(world.requests)), 0, 1)
         print("One run of the DAG:", flush=True)
-        state = run_once.run({})
-        print(f"The run ended: {state}\n")
+        state, seconds = run_once.run({})
+        print(f"The run ended: {state} after {seconds:.1f} s\n")
         show(fetch(pg, REQUESTS), settings.data / "reports")
     print("\nThe services go on: `make demo-data` submits new requests, `make up` starts Airflow, `make down` stops it all.")
     return 0 if state == "success" else 1

@@ -6,13 +6,15 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
 import redis
 
-from dev.world import Row, World, batch_world
-from tests.integration.install import USERS_DB, Install, RunResult
+from dev.world import Row, World, batch_world, request_row
+from tests.integration.install import REPORT_DAY, USERS_DB, Install, RunResult
+from tests.oracle import expected_csv
 
 LEARNERS, OTHERS, KEYS_PER_READ, LEARNERS_PER_PART = 60, 80, 7, 25
 FIELDS = {"firstname", "lastname", "state", "district", "rootorgid", "status"}  # never email and phone
@@ -162,3 +164,43 @@ def test_a_table_is_scanned_once_for_all_batches_of_the_run(install: Install, wo
         assert not any(users_in(read) for read in reads)
         for read in reads:
             assert [sorted(value) for _, value in read["values"] if isinstance(value, list)] == [sorted(wanted)]
+
+
+@pytest.mark.parametrize("table", ["enrolments_by_batch", "enrolments_by_user"])
+@pytest.mark.parametrize("read_strategy", ["partitions", "scan"])
+@pytest.mark.parametrize(("processes", "learners_per_part"), [(1, 5000), (2, 7)])
+def test_the_csv_is_the_same_however_it_is_read(
+    install: Install, world: World, table: str, read_strategy: str, processes: int, learners_per_part: int
+) -> None:
+    """By one process or several, in pages of any size, from tables of either key, by partitions or by a scan."""
+    [request], batch = world.requests, world.batches[0]["batchid"]
+    install.submit([request])
+    result = install.run_dag(
+        settings={
+            "enrolments_table": getattr(install.names, table),
+            "read_strategy": read_strategy,
+            "processes_per_task": processes,
+            "learners_per_part": learners_per_part,
+        }
+    )
+    assert result.state == "success", result.failed()
+    [key] = install.row(request)["download_urls"]
+    assert install.csv(key) == expected_csv(world, request, batch, REPORT_DAY)
+
+
+def test_batches_of_a_run_share_the_tree_and_two_requests_the_facts_of_one_batch(install: Install, world: World) -> None:
+    [request] = world.requests
+    now = datetime.now(UTC)
+    twice = [
+        request_row(request["request_data"], label="twice", channel=request["requested_channel"], by=by, at=now)
+        for by in ("first", "second")
+    ]
+    install.submit(twice)
+    result = install.run_dag(settings={"read_strategy": "partitions", "processes_per_task": 1}, record_reads=True)
+    assert result.state == "success", result.failed()
+    for table in ("content_hierarchy", "report_user_enrolments"):
+        assert len(reads_of(result, table)) == 1
+    asked = [user for read in reads_of(result, "assessment_aggregator") for user in users_in(read)]
+    assert sorted(asked) == sorted(active(world))
+    first, second = (install.csv(install.row(request)["download_urls"][0]) for request in twice)
+    assert first == second == expected_csv(world, twice[0], world.batches[0]["batchid"], REPORT_DAY)

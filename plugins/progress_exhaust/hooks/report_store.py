@@ -40,6 +40,10 @@ class ReportStoreHook(BaseHook):
         """Return where a batch's rows of a table lie, of a scan that all batches of the run share."""
         return _below(self.run_folder(run_id) / "_scans", table, collection_id, batch_id)
 
+    def shared_hierarchy(self, run_id: str, collection_id: str) -> ObjectStoragePath:
+        """Return the file of a collection's hierarchy that all batches of the run share."""
+        return _below(self.run_folder(run_id) / "_hierarchies", f"{collection_id}.json")
+
     def run_folder(self, run_id: str) -> ObjectStoragePath:
         """Return where all of a run's staging lies."""
         if run_id in (".", "..") or "/" in run_id:

@@ -4,6 +4,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,37 @@ class ExtractOperator(StageOperator):
     needs = (FACTS_FILE, HIERARCHY_FILE)
 
     def make(self, work: Work) -> dict[str, Any]:
+        """Extract the batch; where other requests of the run ask for the same batch for the same org, once for all of them."""
+        batch = work.batch
+        alike = [
+            run.batch
+            for run in work.requests.run_batches()
+            if (run.batch.key, run.channel) == (batch.key, batch.channel) and run.batch != batch
+        ]
+        if not alike:
+            return self._extract(work)
+        with work.requests.alone(f"extract of {batch.collection_id} {batch.batch_id} {batch.channel}"):
+            return self._copied(work, alike) or self._extract(work)
+
+    def _copied(self, work: Work, alike: "Sequence[Batch]") -> dict[str, Any] | None:
+        """Take over what another request's extract made today; None where there is none, or this one's is done anew."""
+        from progress_exhaust.hooks.report_store import write_whole
+
+        if (work.folder / EXTRACT_FILE).exists():
+            return None
+        for batch in alike:
+            other = replace(work, batch=batch, folder=work.site.store().batch_folder(work.site.run_id, batch))
+            made = other.find(EXTRACT_FILE)
+            if made and work.is_of_today(made["as_of"]) and other.find(HIERARCHY_FILE) == work.read(HIERARCHY_FILE):
+                self.log.info("%s: what was extracted for request %s serves this one too", work.batch, batch.request_id)
+                (work.folder / "parts").mkdir(parents=True, exist_ok=True)
+                for number in range(made["parts"]):
+                    write_whole(work.part(number), other.part(number).read_bytes())
+                work.leave(EXTRACT_FILE, made)
+                return dict(made["counts"])
+        return None
+
+    def _extract(self, work: Work) -> dict[str, Any]:
         from progress_exhaust.hooks.report_store import remove_folder, write_whole
         from progress_exhaust.report.learners import cache_was_flushed, counts_of
 
@@ -104,7 +136,7 @@ class ExtractOperator(StageOperator):
         from progress_exhaust.report.sorted_runs import merged
 
         if tables.enrolments_keyed_by_batch():
-            return tables.enrolments_of_batch(work.batch.collection_id, work.batch.batch_id)
+            return tables.enrolments_of_batch(*work.batch.key)
         shared_scan(work, tables, ENROLMENTS, lambda _: (True, "The enrolments are keyed by user: one scan"))
         return merged(scan_folder(work, ENROLMENTS))
 
@@ -148,10 +180,10 @@ class ExtractOperator(StageOperator):
         from progress_exhaust.report.scan_buckets import ScanBuckets
         from progress_exhaust.report.sorted_runs import read_runs
 
-        own, enrolled = (work.batch.collection_id, work.batch.batch_id), pages["counts"]["enrolled"]
+        enrolled = pages["counts"]["enrolled"]
 
         def decide(table: str, of_learner: int, keys: "Sequence[BatchKey]") -> tuple[bool, str]:
-            others = self._count(work, tables, [key for key in keys if key != own])
+            others = self._count(work, tables, [key for key in keys if key != work.batch.key])
             wanted, setting = of_learner * (enrolled + others), work.site.settings.read_strategy
             return scan_wins(table, wanted=wanted, partitions=tables.partitions(table), setting=setting)
 

@@ -23,8 +23,7 @@ Decide = Callable[[Sequence["BatchKey"]], tuple[bool, str]]
 
 def scan_folder(work: Work, table: str, key: "BatchKey | None" = None) -> "ObjectStoragePath":
     """Return where the rows of a scan lie, of the work's batch or of another one."""
-    key = key or (work.batch.collection_id, work.batch.batch_id)
-    return work.site.store().scan_folder(work.site.run_id, table, *key)
+    return work.site.store().scan_folder(work.site.run_id, table, *(key or work.batch.key))
 
 
 def shared_scan(work: Work, tables: "LearnerTablesHook", table: str, decide: Decide) -> bool:
@@ -36,9 +35,8 @@ def shared_scan(work: Work, tables: "LearnerTablesHook", table: str, decide: Dec
     with work.requests.alone(f"scan of {table}"):
         decided = _decided(work, scan_folder(work, table))
         if decided is None:
-            own = (work.batch.collection_id, work.batch.batch_id)
-            others = {(run.collection_id, run.batch_id) for run in work.requests.run_batches() if run.state != "done"}
-            folders = {key: scan_folder(work, table, key) for key in sorted({own, *others})}
+            others = {run.batch.key for run in work.requests.run_batches() if run.state != "done"}
+            folders = {key: scan_folder(work, table, key) for key in sorted({work.batch.key, *others})}
             folders = {key: folder for key, folder in folders.items() if _decided(work, folder) is None}
             decided, reason = decide(list(folders))
             work.log.info("%s, for %d batches of this run", reason, len(folders))

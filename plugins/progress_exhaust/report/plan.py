@@ -1,5 +1,6 @@
 """Which batches a request's files are made of, and why a request can never be met (data model, section 1)."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,13 +54,17 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
     planned = Plan()
     wanted: dict[Key, Wanted] = {}
     found: dict[Key, dict[str, Collection]] = {}  # by the search of the request
+    answers: dict[str, dict[str, Collection]] = {}  # the same search is asked for once
     for request in requests:
         try:
             check_request_id(request)
             wanted[request.key] = parse_request_data(request.request_data)
-            filters = wanted[request.key].search_filters
+            filters, limit = wanted[request.key].search_filters, wanted[request.key].search_limit
             if filters is not None:
-                found[request.key] = _by_id(catalogue.search(filters, wanted[request.key].search_limit))
+                search = json.dumps([filters, limit], sort_keys=True)
+                if search not in answers:
+                    answers[search] = _by_id(catalogue.search(filters, limit))
+                found[request.key] = answers[search]
         except RequestError as error:
             planned.refused[request.key] = str(error)
     named = list(catalogue.batches(_each_once(one for want in wanted.values() for one in want.batch_ids)))

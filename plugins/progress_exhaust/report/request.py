@@ -94,6 +94,11 @@ class Batch:
         return f"progress-exhaust/{folder}{self.batch_id}{object_key_ending(day)}"
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Return what its learners' rows are found by: collection id, batch id."""
+        return self.collection_id, self.batch_id
+
+    @property
     def request_key(self) -> tuple[str, str]:
         return self.tag, self.request_id
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from progress_exhaust.report.learners import BatchKey, Enrolment
 
-BYTES_IN_MEMORY = 64 * 2**20
+BYTES_IN_MEMORY = 32 * 2**20
 ROWS_READ_AHEAD = 500  # of each run, when they are merged
 
 
