@@ -23,7 +23,7 @@ PAGES_FILE = "pages.json"
 SCAN_FILE = "scan.json"
 SECONDS_BETWEEN_NEWS = 5
 
-Pages = Mapping[str, Any]  # as_of, hierarchy, first_ids: of each page; counts
+Pages = Mapping[str, Any]  # as_of, hierarchy, users: whom and which of their fields, first_ids: of each page; counts
 
 
 class ExtractOperator(StageOperator):
@@ -39,7 +39,8 @@ class ExtractOperator(StageOperator):
         from progress_exhaust.hooks.report_store import remove_folder, write_whole
         from progress_exhaust.report.learners import Rules, cache_was_flushed, counts_of, make_part, read_table, to_parquet
 
-        rules = Rules(owned=work.facts().owned, channel=work.batch.channel)
+        layout = work.site.layout(work.params)
+        rules = Rules(work.facts().owned, work.batch.channel, layout.user_fields, cached_only=layout.learners == "cached")
         with ExitStack() as stack:
             tables = stack.enter_context(work.site.learner_tables())
             pages = self._pages(work, tables)
@@ -68,9 +69,11 @@ class ExtractOperator(StageOperator):
         from progress_exhaust.hooks.report_store import remove_folder, write_whole
         from progress_exhaust.report.learners import enrolled_page, pages, to_parquet
 
-        now, hierarchy = datetime.now(UTC), work.hierarchy()
+        now, hierarchy, layout = datetime.now(UTC), work.hierarchy(), work.site.layout(work.params)
+        users = [layout.learners, *layout.user_fields]
         begun = None if (work.folder / EXTRACT_FILE).exists() else work.find(PAGES_FILE)
-        if begun and self._same_day(work, begun["as_of"], now) and begun["hierarchy"] == work.read(HIERARCHY_FILE):
+        alike = begun and (begun["hierarchy"], begun.get("users")) == (work.read(HIERARCHY_FILE), users)
+        if begun and alike and self._same_day(work, begun["as_of"], now):
             parts = sum(work.part(number).exists() for number in range(len(begun["first_ids"])))
             self.log.info("%s: goes on after %d of %d finished parts", work.batch, parts, len(begun["first_ids"]))
             (work.folder / "parts").mkdir(exist_ok=True)
@@ -86,7 +89,8 @@ class ExtractOperator(StageOperator):
             write_whole(work.page(len(first_ids)), to_parquet(table, page_counts))
             first_ids.append(page[0].user_id)
             counts.update(page_counts)
-        found = {"as_of": now.isoformat(), "hierarchy": work.read(HIERARCHY_FILE), "first_ids": first_ids, "counts": counts}
+        sources = {"hierarchy": work.read(HIERARCHY_FILE), "users": users}
+        found = {"as_of": now.isoformat(), **sources, "first_ids": first_ids, "counts": counts}
         work.leave(PAGES_FILE, found)
         return found
 
@@ -137,7 +141,7 @@ class ExtractOperator(StageOperator):
             return learners.table_of(tables.attempts(ids, batch.collection_id, batch.batch_id), learners.ATTEMPTS)
 
         return lambda number: learners.Sources(
-            users=lambda ids: cache.users(ids, learners.USER_FIELDS),
+            users=lambda ids: cache.users(ids, (*work.site.layout(work.params).user_fields, *learners.ORG_FIELDS)),
             nested=nested_of if nested is None else lambda _ids: nested.page(number),
             attempts=attempts_of if attempts is None else lambda _ids: attempts.page(number),
         )
