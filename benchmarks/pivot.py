@@ -8,6 +8,7 @@ import argparse
 import io
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ import pyarrow as pa
 
 sys.path[:1] = [str(Path(__file__).resolve().parents[1] / "plugins")]
 
+from progress_exhaust.report.columns import columns
 from progress_exhaust.report.csv_file import page_csv, write_csv
 from progress_exhaust.report.hierarchy import Hierarchy, Part
-from progress_exhaust.report.layout import columns
+from progress_exhaust.report.layout import BUILT_IN
 from progress_exhaust.report.pivot import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 
-FIRST_NAMES = [
+FIRST_NAMES: list[str | None] = [
     *("Asha", "Ravi", "Harpreet", "Mathew", "முருகன்", "देवेंद्र", "Fátima", "O'Neil", 'Lakshmi "Lucky"', "S. K.", "=Ajay", " Priya "),
     *(
         f"{first}{last}"
@@ -29,19 +31,24 @@ FIRST_NAMES = [
         for last in ("ju", "vna", "nta")
     ),
 ]
-LAST_NAMES = [
+LAST_NAMES: list[str | None] = [
     *("Rao", "Kaur", "Pallan", "செல்வம்", "देशपांडे", "Singh, Jr.", "D'Souza", "", "Das\t"),
     *(f"{first}{last}" for first in ("Iy", "Nai", "Red", "Shar", "Pat", "Gup") for last in ("er", "du", "dy", "ma", "il", "ta")),
 ]
-STATES = ["Punjab", "Kerala", "தமிழ்நாடு", "Andaman & Nicobar Islands", "Dadra, Nagar Haveli and Daman", None]
-DISTRICTS = [*(f"District {number}" for number in range(700)), "மதுரை", "S.A.S. Nagar", "Leh, Ladakh", None]
+USERS: dict[str, list[str | None]] = {
+    "firstname": FIRST_NAMES,
+    "lastname": LAST_NAMES,
+    "state": ["Punjab", "Kerala", "தமிழ்நாடு", "Andaman & Nicobar Islands", "Dadra, Nagar Haveli and Daman", None],
+    "district": [*(f"District {number}" for number in range(700)), "மதுரை", "S.A.S. Nagar", "Leh, Ladakh", None],
+    "framework_board": ['["CBSE"]', "State (Kerala)", "[]", None],
+}
 NOW = 1_660_000_000_000  # milliseconds
 
 
-def part(rows: int, first: int, tree: Hierarchy, random: np.random.Generator) -> pa.Table:
+def part(rows: int, first: int, tree: Hierarchy, fields: Sequence[str], random: np.random.Generator) -> pa.Table:
     """Return one part: a learner in 3 has completed, each has tried some of the assessments, one in five of them twice."""
 
-    def some(values: list[str | None] | list[str], size: int) -> pa.Array:
+    def some(values: list[str | None], size: int) -> pa.Array:
         return pa.array(values, pa.string()).take(pa.array(random.integers(0, len(values), size)))
 
     def lists(counts: "np.ndarray[tuple[int], np.dtype[np.int64]]", items: dict[str, pa.Array]) -> pa.ListArray:
@@ -69,10 +76,7 @@ def part(rows: int, first: int, tree: Hierarchy, random: np.random.Generator) ->
             "completed_contents": pa.array(random.integers(0, tree.leaf_count, rows), pa.int32()),
             "has_certificate": random.random(rows) < 0.25,
             "certificate_status": pa.array(random.integers(0, 4, rows), pa.int32(), mask=random.random(rows) < 0.7),
-            "firstname": some(FIRST_NAMES, rows),
-            "lastname": some(LAST_NAMES, rows),
-            "state": some(STATES, rows),
-            "district": some(DISTRICTS, rows),
+            **{f"user.{field}": some(USERS.get(field, USERS["district"]), rows) for field in fields},
             "nested": lists(
                 nested_counts, {"id": nested_ids, "completed": pa.array(random.integers(0, 20, len(nested_ids)) * 1.0)}
             ),
@@ -84,6 +88,7 @@ def part(rows: int, first: int, tree: Hierarchy, random: np.random.Generator) ->
                     "total_score": pa.array(scores, mask=random.random(attempts) < 0.02),
                     "grand_total": pa.array([f"{score:g}/12" for score in scores]),
                     "attempted_at": pa.array(NOW - random.integers(0, 10**11, attempts)),
+                    "total_max_score": pa.array(np.full(attempts, 12.0)),
                 },
             ),
         }
@@ -96,19 +101,21 @@ def main() -> None:
     arguments.add_argument("--nested", type=int, default=10)
     arguments.add_argument("--assessments", type=int, default=10)
     arguments.add_argument("--learners-per-part", type=int, default=5000)
+    arguments.add_argument("--layout", choices=list(BUILT_IN), default="standard")
     asked = arguments.parse_args()
     nested = [Part("nested", f"do_2190689171448{number:06}", f"Unit {number}", 20) for number in range(asked.nested)]
     assessments = [Part("assessment", f"do_2121589132151{number:06}", f"Quiz {number}") for number in range(asked.assessments)]
     tree = Hierarchy("do_2166005695180054389645", 40, (*nested, *assessments), frozenset())
     random = np.random.default_rng(7)
     parts = [
-        part(min(asked.learners_per_part, asked.rows - first), first, tree, random)
+        part(min(asked.learners_per_part, asked.rows - first), first, tree, BUILT_IN[asked.layout].user_fields, random)
         for first in range(0, asked.rows, asked.learners_per_part)
     ]
     batch = Batch("tag", "R1", "org", "013300978801321105614", tree.collection_id)
     facts = BatchFacts("Batch 1", "Literacy, numeracy", owned=True)
 
-    report = Report(batch, facts, tree, CellRules("best", (2,)), named_columns=False, defuse_formulas=True)
+    attempted = frozenset(tree.assessment_ids)
+    report = Report(batch, facts, tree, BUILT_IN[asked.layout], CellRules("best", (2,), "id", True, "Asia/Kolkata"), attempted)
     target = io.BytesIO()
     wall, cpu = time.perf_counter(), time.process_time()
     written = write_csv(target, report, (page_csv(one, report) for one in parts), bom=False)

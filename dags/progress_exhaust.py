@@ -61,7 +61,7 @@ PARAMS = {
     "batch_ids": Param(None, **IDS, title="Batches", description="Report these batches, without a request's row"),
     "force": Param(False, type="boolean", title="Force", description="Make the named requests again that are SUCCESS"),
     "dry_run": Param(False, type="boolean", title="Dry run", description="Do all but publish and mark"),
-    "layout": Param(None, type=["null", "string"], enum=[None, "standard"], title="Layout", description="Columns"),
+    "layout": Param(None, type=["null", "string"], title="Layout", description="A layout by name, instead of the site's"),
 }
 
 with DAG(

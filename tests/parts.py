@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from progress_exhaust.report.layout import BUILT_IN
 from progress_exhaust.report.learners import (
     ATTEMPTS,
-    CELL_FIELDS,
     ENROLLED,
     NESTED_PROGRESS,
     Rules,
@@ -16,6 +16,7 @@ from progress_exhaust.report.learners import (
     table_of,
 )
 
+USER_FIELDS = tuple(sorted({field for layout in BUILT_IN.values() for field in layout.user_fields}))
 ENROLLED_PLAINLY = {"enrolled_at": 0, "completed_contents": 0, "has_certificate": False}
 
 
@@ -35,10 +36,10 @@ def part_of(*learners: Mapping[str, Any]) -> pa.Table:
     ]
     sources = Sources(
         users=lambda _: {
-            one["user_id"]: {field: one[field] for field in CELL_FIELDS if one.get(field) is not None} for one in everybody
+            one["user_id"]: {field: one[field] for field in USER_FIELDS if one.get(field) is not None} for one in everybody
         },
         nested=lambda _: table_of(nested, NESTED_PROGRESS),
         attempts=lambda _: table_of(attempts, ATTEMPTS),
     )
-    part, _ = make_part(enrolled, Rules(owned=True, channel="org"), sources)
+    part, _ = make_part(enrolled, Rules(owned=True, channel="org", user_fields=USER_FIELDS), sources)
     return part

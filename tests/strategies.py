@@ -100,6 +100,9 @@ trees = st.builds(
     collection_node, st.just(COURSE), json_texts, st.lists(nodes, max_size=5), leafNodesCount=leaf_counts
 )  # fmt: skip
 
+boards = st.sampled_from(
+    ['["CBSE"]', '["State (Kerala)", "CBSE"]', "[]", "CBSE", "[CBSE]", "", ' ["=1"]', '[" a "]', "{}", '"CBSE"', '["\\u0001b"]']
+)
 user_ids = st.uuids(version=4).map(str) | st.sampled_from(["a", "b", "B", "é", "🙂", "\uffee", "-u", "u,1"])
 certificate_lists: st.SearchStrategy[Any] = st.sampled_from([None, [], [{"name": "Completion", "identifier": "c"}], [{}]])
 
@@ -142,6 +145,14 @@ def cached_users() -> st.SearchStrategy[dict[str, str]]:
         lastname=often(texts),
         state=often(texts),
         district=often(texts),
+        orgname=rarely(texts),
+        cluster=rarely(texts),
+        block=rarely(texts),
+        schoolname=rarely(texts),
+        schooludisecode=rarely(st.sampled_from(["0012345", "29290302502"])),
+        usertype=rarely(st.sampled_from(["teacher", "student"])),
+        usersubtype=rarely(st.sampled_from(['["hm"]', "deo"])),
+        framework_board=often(boards),
         rootorgid=st.sampled_from([ORG, ORG, OTHER_ORG, "", None]),
         status=st.sampled_from(["1", "1", "1", "0", "2", None]),
         email=st.just("never-read@example.test"),
@@ -171,7 +182,7 @@ def attempts(user: str) -> st.SearchStrategy[list[Row]]:
         attempt_id=st.sampled_from(["1", "2", "10", "a", "B", "é"]),
         last_attempted_on=often(moments),
         total_score=often(scores),
-        total_max_score=st.just(10.0),
+        total_max_score=often(st.sampled_from([10.0, 12.0, 0.0, 3.3, float("nan")])),
         grand_total=st.none() | grand_totals,
     )
     key = ("course_id", "batch_id", "content_id", "attempt_id")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
 
 from progress_exhaust.errors import SetupError
+from progress_exhaust.report.layout import BUILT_IN, Layout, LayoutColumn
 
 VARIABLE = "progress_exhaust"
 
@@ -21,6 +22,7 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$
 TableName = Annotated[str, StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_]*\.)?[A-Za-z_][A-Za-z0-9_]*$")]
 KeyspaceTable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*$")]
 Url = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+]*://.+")]
+LayoutName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/")]
 
 
@@ -70,7 +72,10 @@ class Settings(BaseModel):
     )
     chosen_attempt: Literal["best", "latest"] = Field("best", description="which attempt at an assessment counts")
     failed_certificate_statuses: tuple[int, ...] = Field((2,), description="certstatus of an issue that failed")
-    layout: Literal["standard"] = Field("standard", description="which columns the report has")
+    layouts: dict[LayoutName, Layout] = Field({}, description="layouts of the site's own, by name: see docs/layouts.md")
+    layout: str = Field(
+        "standard", description="which columns the report has: standard, sunbird-lern-7, or one of the site's own"
+    )
     column_labels: Literal["id", "name"] = Field(
         "id", description="dynamic columns as `<id> - Score` or as `<name> (<id>) - Score`"
     )
@@ -115,6 +120,28 @@ class Settings(BaseModel):
     def cassandra_connections(self) -> tuple[str, ...]:
         return (self.enrolments_connection, self.courses_connection, self.hierarchy_connection)
 
+    def layout_named(self, name: str) -> Layout:
+        """Return a layout; raises SetupError, with the ones that there are, for a name that none has."""
+        try:
+            return _find_layout(name, BUILT_IN | self.layouts)
+        except ValueError as error:
+            raise SetupError(str(error)) from None
+
+    @field_validator("layouts")
+    @classmethod
+    def _new_names(cls, layouts: dict[str, Layout]) -> dict[str, Layout]:
+        for name in layouts:
+            if name in BUILT_IN:
+                raise ValueError(f"{name} is a built-in layout; take another name, and like: {name}")
+        return layouts
+
+    @field_validator("layout")
+    @classmethod
+    def _known_layout(cls, name: str, values: ValidationInfo) -> str:
+        if "layouts" in values.data:  # else these have mistakes of their own
+            _find_layout(name, BUILT_IN | values.data["layouts"])
+        return name
+
     @field_validator("report_timezone")
     @classmethod
     def _known_timezone(cls, name: str) -> str:
@@ -130,6 +157,12 @@ class Settings(BaseModel):
         if "{id}" not in path:
             raise ValueError("must contain {id}, where the collection's id goes")
         return path
+
+
+def _find_layout(name: str, layouts: dict[str, Layout]) -> Layout:
+    if name not in layouts:
+        raise ValueError(f"there is no layout {name!r}; there are {', '.join(layouts)}, and the setting layouts may have more")
+    return layouts[name]
 
 
 def parse_settings(text: str | None) -> Settings:
@@ -160,5 +193,8 @@ def nearest(name: str, right: list[str]) -> str:
 def _in_words(mistake: Any) -> str:
     where = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "extra_forbidden":
-        return f"unknown setting {where}; {nearest(where, list(Settings.model_fields))}"
-    return f"{where}: {mistake['msg'].removeprefix('Value error, ')}"
+        # layouts.<name>.<key>, or layouts.<name>.columns.<place>.<key>
+        models: dict[int, type[BaseModel]] = {1: Settings, 3: Layout, 5: LayoutColumn}
+        return f"unknown setting {where}; {nearest(mistake['loc'][-1], list(models[len(mistake['loc'])].model_fields))}"
+    words = mistake["msg"].removeprefix("Value error, ")
+    return f"{where}: {words}" if where else words

@@ -79,7 +79,7 @@ def test_the_params_are_typed_and_described(dag: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("request_ids", "R1"), ("batch_ids", [1]), ("force", "yes"), ("dry_run", 1), ("layout", "mine")]
+    ("name", "value"), [("request_ids", "R1"), ("batch_ids", [1]), ("force", "yes"), ("dry_run", 1), ("layout", 7)]
 )
 def test_a_param_of_another_type_is_refused(dag: Any, name: str, value: object) -> None:
     with pytest.raises(ParamValidationError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dev.world import Row, World, sample_world
 from tests.integration.install import REPORT_DAY
-from tests.oracle import expected_csv
+from tests.oracle import expected_csv, expected_lern7_csv
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden"
 
@@ -26,12 +26,18 @@ def reports(world: World) -> dict[str, tuple[Row, str]]:
     }
 
 
+IN_LERN7 = ("literacy-batch1", "science-for-another-org")  # of these, for layout sunbird-lern-7
+
+
 def main() -> None:
     world = sample_world()
     for name, (request, batch) in reports(world).items():
-        path = FOLDER / f"{name}.csv"
-        path.write_bytes(expected_csv(world, request, batch, REPORT_DAY))
-        print(f"{path.name}: {path.stat().st_size:,} bytes")
+        made = {f"{name}.csv": expected_csv(world, request, batch, REPORT_DAY)}
+        if name in IN_LERN7:
+            made[f"{name}.sunbird-lern-7.csv"] = expected_lern7_csv(world, request, batch)
+        for file_name, data in made.items():
+            (FOLDER / file_name).write_bytes(data)
+            print(f"{file_name}: {len(data):,} bytes")
 
 
 if __name__ == "__main__":

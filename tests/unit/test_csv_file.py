@@ -5,11 +5,13 @@ import hashlib
 import io
 import pickle
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from progress_exhaust.report.csv_file import header, page_csv, write_csv
 from progress_exhaust.report.hierarchy import Hierarchy, Part
+from progress_exhaust.report.layout import BUILT_IN, Layout
 from progress_exhaust.report.pivot import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from tests.parts import part_of
@@ -17,10 +19,18 @@ from tests.parts import part_of
 BEFORE, AFTER = "do_1,Collection,01,Batch,u0,,", ",,1970-01-01 00:00:00:000+0000,,,,\r\n"  # the state
 
 
-def report(*, collection: str = "Collection", parts: tuple[Part, ...] = (), named: bool = False, defuse: bool = True) -> Report:
+def report(
+    *,
+    collection: str = "Collection",
+    parts: tuple[Part, ...] = (),
+    named: bool = False,
+    defuse: bool = True,
+    layout: Layout = BUILT_IN["standard"],
+) -> Report:
     batch, facts = Batch("tag", "R1", "org", "01", "do_1"), BatchFacts("Batch", collection, owned=True)
     hierarchy = Hierarchy("do_1", 0, parts, frozenset())
-    return Report(batch, facts, hierarchy, CellRules("best", ()), named_columns=named, defuse_formulas=defuse)
+    rules = CellRules("best", (), "name" if named else "id", defuse, "Asia/Kolkata")
+    return Report(batch, facts, hierarchy, layout, rules)
 
 
 def page(*states: str, of: Report = report()) -> bytes:  # noqa: B008
@@ -144,3 +154,37 @@ def test_another_process_can_make_a_page() -> None:
 
 def test_the_same_rows_are_the_same_bytes() -> None:
     assert written(page("a", "=b"), page("c,")) == written(page("a", "=b"), page("c,"))
+
+
+TWO = {"columns": [{"label": "Id", "field": "user_id"}, {"label": "State", "field": "user.state"}], "line_end": "LF"}
+
+
+def lines(state: str, **changes: Any) -> str:
+    of = report(layout=Layout.model_validate(TWO | changes))
+    return (header(of) + page(state, of=of)).decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "written"),
+    [
+        ({}, 'say "x", y', 'Id,State\nu0,"say ""x"", y"\n'),
+        ({"quoting": "spark"}, 'say "x", y', 'Id,State\nu0,"say \\"x\\", y"\n'),
+        ({"quoting": "spark"}, "a\\b", "Id,State\nu0,a\\b\n"),
+        ({"quoting": "spark"}, "", 'Id,State\nu0,""\n'),
+        ({"quoting": "spark"}, "\x00", 'Id,State\nu0,""\n'),
+        ({}, "", "Id,State\nu0,\n"),
+        ({"line_end": "CRLF"}, "Goa", "Id,State\r\nu0,Goa\r\n"),
+        ({"trimmed": True}, " \u00a0Goa\t", "Id,State\nu0,Goa\n"),
+        ({"trimmed": True}, "\t =1", "Id,State\nu0,'=1\n"),
+        ({"trimmed": False}, " Goa ", "Id,State\nu0, Goa \n"),
+        ({"columns": TWO["columns"][1:]}, "", 'State\n""\n'),
+        ({"columns": TWO["columns"][1:]}, "Goa", "State\nGoa\n"),
+    ],
+)
+def test_the_dialect_is_the_layouts(changes: dict[str, Any], state: str, written: str) -> None:
+    assert lines(state, **changes) == written
+
+
+def test_rows_are_counted_in_each_dialect() -> None:
+    of = report(layout=Layout.model_validate(TWO))
+    assert write_csv(io.BytesIO(), of, [page("a", "b", of=of), page("c\r\n", of=of)], bom=True).rows == 3

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from progress_exhaust.report.layout import BUILT_IN
 from progress_exhaust.report.learners import (
     ATTEMPTS,
     NESTED_PROGRESS,
-    USER_FIELDS,
     Enrolment,
     Rules,
     Sources,
@@ -31,8 +31,10 @@ from tests.cql import cql_map
 Row = tuple[Any, ...]
 
 ORG, OTHER_ORG = "org", "other org"
-OWNER = Rules(owned=True, channel=ORG)
-STRANGER = Rules(owned=False, channel=ORG)
+FIELDS = BUILT_IN["standard"].user_fields
+OWNER = Rules(owned=True, channel=ORG, user_fields=FIELDS)
+STRANGER = Rules(owned=False, channel=ORG, user_fields=FIELDS)
+OF_THE_CACHE = Rules(owned=True, channel=ORG, user_fields=FIELDS, cached_only=True)
 ASHA = {"firstname": "Asha", "lastname": "Rao", "state": "Goa", "district": "North Goa", "rootorgid": ORG, "status": "1"}
 
 
@@ -113,10 +115,11 @@ def test_an_active_enrolment_with_a_date_is_one(changes: dict[str, Any], is_one:
 def test_an_owner_gets_all_another_org_its_own(user: User | None, for_owner: str | None, for_another: str | None) -> None:
     assert OWNER.left_out(user) == for_owner
     assert STRANGER.left_out(user) == for_another
+    assert OF_THE_CACHE.left_out(user) == ("missing" if user is None else None)
 
 
 def test_an_org_without_a_name_owns_nobody() -> None:
-    nameless = Rules(owned=False, channel="")
+    nameless = Rules(owned=False, channel="", user_fields=())
     assert nameless.left_out(None) == "missing"
     assert nameless.left_out({"firstname": "Asha"}) == "other_org"
 
@@ -124,7 +127,7 @@ def test_an_org_without_a_name_owns_nobody() -> None:
 @pytest.mark.parametrize("user", [None, ASHA | {"status": "2"}])
 def test_who_is_missing_or_deleted_keeps_the_row_with_the_caches_cells_blank(user: User | None) -> None:
     (row,) = rows(enrolment(), users={} if user is None else {"u": user})
-    assert [row[field] for field in ("firstname", "lastname", "state", "district")] == [None] * 4
+    assert [row[f"user.{field}"] for field in ("firstname", "lastname", "state", "district")] == [None] * 4
     assert row["user_id"] == "u"
 
 
@@ -144,7 +147,11 @@ def test_who_is_in_is_counted_and_who_is_not_by_reason() -> None:
 
 def test_email_and_phone_are_never_read() -> None:
     part, _ = made([enrolment()], OWNER, Asked({"u": ASHA | {"email": "a@example.test", "phone": "98765"}}))
-    assert not {"email", "phone", "maskedemail", "maskedphone"} & {*USER_FIELDS, *part.column_names}
+    read = {field for layout in BUILT_IN.values() for field in layout.user_fields}
+    assert not {"email", "phone", "maskedemail", "maskedphone"} & {
+        *read,
+        *(name.removeprefix("user.") for name in part.column_names),
+    }
 
 
 def test_optional_contents_do_not_count_as_completed() -> None:
@@ -154,7 +161,11 @@ def test_optional_contents_do_not_count_as_completed() -> None:
 
 def test_facts_stand_beside_their_learner_in_the_pages_order_and_strangers_are_passed_over() -> None:
     nested = [("b", "n1", 3.0), ("stranger", "n1", 9.0), ("a", "n2", 1.0), ("b", "n2", 4.0)]
-    attempts = [("b", "q", "1", 7.0, "7/10", 5), ("z", "q", "1", 9.0, None, 5), ("a", "q", "2", None, None, None)]
+    attempts = [
+        ("b", "q", "1", 7.0, "7/10", 5, 10.0),
+        ("z", "q", "1", 9.0, None, 5, 9.0),
+        ("a", "q", "2", None, None, None, None),
+    ]
     page = [enrolment("a"), enrolment("z", active=False), enrolment("b"), enrolment("c")]
     part, _ = made(page, OWNER, Asked({}, nested, attempts))
     assert part["user_id"].to_pylist() == ["a", "b", "c"]

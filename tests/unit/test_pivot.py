@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from progress_exhaust.report.columns import Column, columns
 from progress_exhaust.report.hierarchy import Hierarchy, Part
-from progress_exhaust.report.layout import Column, columns
+from progress_exhaust.report.layout import BUILT_IN, Layout
 from progress_exhaust.report.pivot import CellRules, Learners, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from tests.parts import part_of
@@ -19,10 +20,18 @@ FACTS = BatchFacts("Batch1", "Course", owned=True)
 
 
 def learners(
-    *rows: dict[str, Any], leaf_count: int = 4, chosen: str = "best", failed: tuple[int, ...] = (2,), named: bool = False
+    *rows: dict[str, Any],
+    leaf_count: int = 4,
+    stated: bool = True,
+    chosen: str = "best",
+    failed: tuple[int, ...] = (2,),
+    labels: str = "id",
+    layout: Layout = BUILT_IN["standard"],
+    attempted: Sequence[str] = (),
 ) -> Learners:
-    hierarchy = Hierarchy("do_1", leaf_count, PARTS, frozenset())
-    return Learners(part_of(*rows), Report(BATCH, FACTS, hierarchy, CellRules(chosen, failed), named, defuse_formulas=True))
+    hierarchy = Hierarchy("do_1", leaf_count, PARTS, frozenset(), stated)
+    rules = CellRules(chosen, failed, labels, True, "Asia/Kolkata")
+    return Learners(part_of(*rows), Report(BATCH, FACTS, hierarchy, layout, rules, frozenset(attempted)))
 
 
 def cells(label: str, *rows: dict[str, Any], **more: Any) -> list[str]:
@@ -46,7 +55,7 @@ def test_the_standard_columns_stand_in_this_order_and_the_collections_own_after_
 
 
 def test_labels_may_name_what_has_a_name() -> None:
-    labels = [column.label for column in columns(learners(named=True).report)]
+    labels = [column.label for column in columns(learners(labels="name").report)]
     assert labels[13:] == ["Nested (do_nested) - Progress", "Quiz (do_quiz) - Score", "do_practice - Score"]
 
 

@@ -6,8 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from progress_exhaust.report.text import SUSPECT, clean, defuse, instants, number, text_dates, timestamps
+from progress_exhaust.report.layout import STANDARD_DATE
+from progress_exhaust.report.text import SUSPECT, clean, dates, defuse, instants, number
 
+IST = "Asia/Kolkata"  # five and a half hours before UTC
 LONGEST = 1.7976931348623157e308
 
 
@@ -97,7 +99,7 @@ def test_the_greatest_number_is_written_out() -> None:
     ],
 )
 def test_an_instant_is_written_in_utc_with_milliseconds(milliseconds: int, shown: str) -> None:
-    assert timestamps(pa.array([milliseconds, None])).to_pylist() == [shown, None]
+    assert dates(pa.array([milliseconds, None]), STANDARD_DATE, "UTC").to_pylist() == [shown, None]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_an_instant_is_written_in_utc_with_milliseconds(milliseconds: int, shown
     ],
 )
 def test_a_text_date_is_written_in_utc(value: str, shown: str) -> None:
-    assert text_dates(pa.array([value, None])).to_pylist() == [shown, None]
+    assert dates(instants(pa.array([value, None])), STANDARD_DATE, "UTC").to_pylist() == [shown, None]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +128,31 @@ def test_a_text_date_is_written_in_utc(value: str, shown: str) -> None:
         "9999-12-31 23:59-0530", "2019-11-15T05:41:50.3820000001Z", "0000-01-01",
     ],
 )  # fmt: skip
-def test_a_text_date_that_does_not_parse_stays_as_it_stands(value: str) -> None:
-    assert text_dates(pa.array(["", value])).to_pylist() == ["", value]
+def test_what_is_no_text_date(value: str) -> None:
+    assert instants(pa.array([value, None, "1970-01-01"])).to_pylist() == [None, None, 0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "zone", "shown"),
+    [
+        ("dd/MM/yyyy", "UTC", "25/08/2020"),
+        ("dd/MM/yyyy", IST, "26/08/2020"),
+        ("yyyy-MM-dd HH:mm:ss.SSS", IST, "2020-08-26 00:30:54.150"),
+        ("yyyyMMdd", "America/New_York", "20200825"),
+        ("HHmm, SSS dd-MM", "UTC", "1900, 150 25-08"),
+        ("ssSSSyyyy", "UTC", "541502020"),
+        ("MM/yyyy yyyy", "UTC", "08/2020 2020"),
+        ("தேதி: dd", "UTC", "தேதி: 25"),
+        ("yyyy-MM-ddHH:mm", "UTC", "2020-08-2519:00"),
+    ],
+)
+def test_a_date_is_written_by_the_layouts_pattern_and_zone(pattern: str, zone: str, shown: str) -> None:
+    assert dates(pa.array([1598382054150, None]), pattern, zone).to_pylist() == [shown, None]
+
+
+@pytest.mark.parametrize(("last", "shown"), [(0, ""), (-5 * 3600_000, ""), (-6 * 3600_000, "31/12/9999"), (2**62, "")])
+def test_no_zone_shifts_a_date_beyond_the_years(last: int, shown: str) -> None:
+    assert dates(pa.array([253402300799999 + last]), "dd/MM/yyyy", IST).to_pylist() == [shown]
 
 
 def test_a_usual_date_is_read_as_any_other_is() -> None:

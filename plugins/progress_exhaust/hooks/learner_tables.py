@@ -137,7 +137,7 @@ class LearnerTablesHook:
         return _nested_progress(cluster.rows(queries, self._in_flight))
 
     def attempts(self, user_ids: Sequence[str], collection_id: str, batch_id: str) -> Iterator[Row]:
-        """Yield (user id, content id, attempt id, total score, grand total, milliseconds) of these learners' attempts."""
+        """Yield the rows of learners.ATTEMPTS of these learners' attempts."""
         cluster = self._cluster(self._courses_connection)
         statement = self._prepare(cluster, cql.ATTEMPTS)
         queries = (

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PAGES_FILE = "pages.json"
 
-Pages = Mapping[str, Any]  # as_of, hierarchy, first_ids: of each page; counts
+Pages = Mapping[str, Any]  # as_of, hierarchy, users: whom and which of their fields, first_ids: of each page; counts
 
 
 class ExtractOperator(StageOperator):
@@ -105,7 +105,9 @@ class ExtractOperator(StageOperator):
 
         done = (work.folder / EXTRACT_FILE).exists()
         begun = None if done else work.find(PAGES_FILE)
-        if begun and work.is_of_today(begun["as_of"]) and begun["hierarchy"] == work.read(HIERARCHY_FILE):
+        layout = work.site.layout(work.params)
+        wanted = {"hierarchy": work.read(HIERARCHY_FILE), "users": [layout.learners, *layout.user_fields]}
+        if begun and work.is_of_today(begun["as_of"]) and begun | wanted == begun:
             parts = sum(work.part(number).exists() for number in range(len(begun["first_ids"])))
             self.log.info("%s: goes on after %d of %d finished parts", work.batch, parts, len(begun["first_ids"]))
             (work.folder / "parts").mkdir(exist_ok=True)
@@ -126,7 +128,7 @@ class ExtractOperator(StageOperator):
             first_ids.append(page[0].user_id)
             counts.update(page_counts)
             progress.add(len(page))
-        found = {"as_of": as_of, "hierarchy": work.read(HIERARCHY_FILE), "first_ids": first_ids, "counts": counts}
+        found = {"as_of": as_of, **wanted, "first_ids": first_ids, "counts": counts}
         work.leave(PAGES_FILE, found)
         return found
 
@@ -147,7 +149,8 @@ class ExtractOperator(StageOperator):
         from progress_exhaust.hooks.user_cache import UserCacheHook
         from progress_exhaust.report.learners import Rules
 
-        settings = work.site.settings
+        settings, layout = work.site.settings, work.site.layout(work.params)
+        rules = Rules(work.facts().owned, work.batch.channel, layout.user_fields, cached_only=layout.learners == "cached")
         tables.check_courses()
         nested_ids = work.hierarchy().nested_ids
         buckets = self._scans(work, tables, pages, len(nested_ids), stack)
@@ -161,7 +164,7 @@ class ExtractOperator(StageOperator):
                 part_maker,
                 work.site,
                 work.batch,
-                Rules(owned=work.facts().owned, channel=work.batch.channel),
+                rules,
                 nested_ids,
                 buckets,
                 tables=tables if processes == 1 else None,
@@ -238,7 +241,7 @@ def part_maker(
 
         def make(number: int, enrolled: "pa.Table") -> "tuple[pa.Table, Counter[str]]":
             sources: Sources = learners.Sources(
-                users=lambda ids: cache.users(ids, learners.USER_FIELDS),
+                users=lambda ids: cache.users(ids, (*rules.user_fields, *learners.ORG_FIELDS)),
                 nested=partial(rows, AGGREGATES, number),
                 attempts=partial(rows, ATTEMPTS, number),
             )

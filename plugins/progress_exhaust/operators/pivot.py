@@ -17,6 +17,8 @@ from progress_exhaust.operators.stage import (
 )
 
 if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
     from progress_exhaust.report.pivot import Report
 
 
@@ -26,35 +28,43 @@ class PivotOperator(StageOperator):
     needs = (FACTS_FILE, HIERARCHY_FILE, EXTRACT_FILE)
 
     def make(self, work: Work) -> dict[str, Any]:
+        from progress_exhaust.report.columns import columns
         from progress_exhaust.report.csv_file import write_csv
-        from progress_exhaust.report.layout import columns
 
         report = self._report(work)
+        bom = work.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
         with (work.folder / work.batch.file_name(work.day)).open("wb") as target:
-            written = write_csv(target, report, self._pages(work, report), bom=work.site.settings.csv_bom)
+            written = write_csv(target, report, self._pages(work, report), bom=bom)
         work.leave(PIVOT_FILE, asdict(written))
         return {"rows": written.rows, "columns": len(columns(report)), "csv_bytes": written.size_bytes}
 
     def _report(self, work: Work) -> "Report":
+        from progress_exhaust.report.learners import attempted_contents
         from progress_exhaust.report.pivot import CellRules, Report
 
-        settings = work.site.settings
-        return Report(
-            work.batch,
-            work.facts(),
-            work.hierarchy(),
-            CellRules(settings.chosen_attempt, settings.failed_certificate_statuses),
-            named_columns=settings.column_labels == "name",
-            defuse_formulas=settings.defuse_formulas,
+        settings, layout = work.site.settings, work.site.layout(work.params)
+        rules = CellRules(
+            settings.chosen_attempt,
+            settings.failed_certificate_statuses,
+            settings.column_labels,
+            settings.defuse_formulas,
+            settings.report_timezone,
         )
+        attempted = attempted_contents(self._parts(work)) if layout.scores == "attempted" else frozenset()
+        return Report(work.batch, work.facts(), work.hierarchy(), layout, rules, attempted)
 
     def _pages(self, work: Work, report: "Report") -> Iterator[bytes]:
-        parts = work.read(EXTRACT_FILE)["parts"]
-        files = (work.part(number).read_bytes() for number in range(parts))
-        pages = in_processes(
-            lines_of_part, files, opened=lambda: nullcontext(report), processes=min(work.site.processes, max(parts, 1))
+        parts = self._parts(work)
+        lines = in_processes(
+            lines_of_part,
+            (part.read_bytes() for part in parts),
+            opened=lambda: nullcontext(report),
+            processes=min(work.site.processes, max(len(parts), 1)),
         )
-        return Progress(work, "parts written", parts).of(pages)
+        return Progress(work, "parts written", len(parts)).of(lines)
+
+    def _parts(self, work: Work) -> "list[ObjectStoragePath]":
+        return [work.part(number) for number in range(work.read(EXTRACT_FILE)["parts"])]
 
 
 # In a process

@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator, Variable
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from progress_exhaust.errors import ClaimLostError, SetupError
+from progress_exhaust.report.layout import Layout
 from progress_exhaust.settings import VARIABLE, Settings, nearest, parse_settings
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ class Site:
             hierarchy_path=self.settings.content_hierarchy_path,
             timeout_seconds=self.settings.read_timeout_seconds,
         )
+
+    def layout(self, params: RunParams) -> Layout:
+        """Return the run's layout; raises SetupError, with the ones that there are, for a name that none has."""
+        return self.settings.layout_named(params.layout or self.settings.layout)
 
     def store(self) -> "ReportStoreHook":
         from progress_exhaust.hooks.report_store import ReportStoreHook

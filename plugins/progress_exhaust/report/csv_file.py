@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import BinaryIO
 
@@ -11,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from progress_exhaust.report import text
-from progress_exhaust.report.layout import Column, columns
+from progress_exhaust.report.columns import Column, columns
+from progress_exhaust.report.layout import Layout
 from progress_exhaust.report.pivot import Learners, Report
 
 BOM = b"\xef\xbb\xbf"
-LINE_END = "\r\n"
+LINE_ENDS = {"CRLF": "\r\n", "LF": "\n"}
 
 _ODD = rf'{text.SUSPECT}|[,"]'  # what a cell may have to be changed for
 
@@ -32,35 +32,48 @@ class Written:
 def write_csv(target: BinaryIO, report: Report, pages: Iterable[bytes], *, bom: bool) -> Written:
     """Write the header, then the pages, each as `page_csv` made it, in their order."""
     rows, size_bytes, digest = -1, 0, hashlib.sha256()
+    line_end = LINE_ENDS[report.layout.line_end].encode()
     for data in chain([BOM if bom else b"", header(report)], pages):
         target.write(data)
         digest.update(data)
         size_bytes += len(data)
-        rows += data.count(LINE_END.encode())  # no cell holds one
+        rows += data.count(line_end)  # no cell holds one
     return Written(rows, size_bytes, digest.hexdigest())
 
 
 def header(report: Report) -> bytes:
-    labels = [_written(column.label, defuse_formulas=report.defuse_formulas) for column in columns(report)]
-    return (",".join(labels) + LINE_END).encode()
+    labels = [quoted(text.safe(column.label, report.rules.defuse_formulas), report.layout) for column in columns(report)]
+    return (",".join(labels) + LINE_ENDS[report.layout.line_end]).encode()
 
 
 def page_csv(part: pa.Table, report: Report) -> bytes:
     """Return the lines of one part's learners; all that it takes is in its arguments, so that any process can do it."""
-    learners = Learners(part, report)
-    lines = pc.binary_join_element_wise(*(_cells(column, learners) for column in columns(report)), ",")
-    page = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), LINE_END)[0].as_buffer().to_pybytes()
-    return page + LINE_END.encode() if len(lines) else b""
+    shown, learners, line_end = columns(report), Learners(part, report), LINE_ENDS[report.layout.line_end]
+    # A line of one blank alone would be no line.
+    blank = '""' if report.layout.quoting == "spark" or len(shown) == 1 else ""
+    lines = pc.binary_join_element_wise(*(_cells(column, learners, blank) for column in shown), ",")
+    page = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), line_end)[0].as_buffer().to_pybytes()
+    return page + line_end.encode() if len(lines) else b""
 
 
-def _cells(column: Column, learners: Learners) -> pa.Array:
-    cells, written = column.cells(learners), partial(_written, defuse_formulas=learners.report.defuse_formulas)
+def quoted(cell: str, layout: Layout) -> str:
+    """Quote a cell where it is needed, in the layout's way; it holds no line end."""
+    if "," not in cell and '"' not in cell:
+        return cell
+    return '"' + cell.replace('"', '\\"' if layout.quoting == "spark" else '""') + '"'
+
+
+def _cells(column: Column, learners: Learners, blank: str) -> pa.Array:
+    layout, defuse_formulas = learners.report.layout, learners.report.rules.defuse_formulas
+
+    def written(cell: str) -> str:
+        return quoted(text.safe(cell, defuse_formulas), layout)
+
+    cells = column.cells(learners)
     if isinstance(cells, str):
-        return pa.repeat(written(cells), len(learners))
-    return cells if column.is_number else text.changed(cells, _ODD, written)
-
-
-def _written(cell: str, *, defuse_formulas: bool) -> str:
-    cell = text.clean(cell)
-    cell = text.defuse(cell) if defuse_formulas else cell
-    return '"' + cell.replace('"', '""') + '"' if "," in cell or '"' in cell else cell
+        cells = pa.repeat(written(text.clean(cells).strip() if layout.trimmed else cells), len(learners))
+    elif column.kind != "number":
+        if layout.trimmed:
+            cells = pc.utf8_trim_whitespace(text.changed(cells, text.SUSPECT, text.clean))
+        cells = text.changed(cells, _ODD, written)
+    return pc.if_else(pc.equal(cells, ""), blank, cells) if blank else cells

@@ -49,6 +49,7 @@ class Hierarchy:
     leaf_count: int
     parts: tuple[Part, ...]  # depth first, each once
     optional: frozenset[str]  # content ids that do not count towards completion
+    states_leaf_count: bool = True  # False: it was counted from the tree
 
     @property
     def nested_ids(self) -> list[str]:
@@ -68,6 +69,7 @@ class Hierarchy:
             leaf_count=values["leaf_count"],
             parts=tuple(Part(**part) for part in values["parts"]),
             optional=frozenset(values["optional"]),
+            states_leaf_count=values.get("states_leaf_count", True),
         )
 
 
@@ -94,7 +96,8 @@ def reduce_tree(root: Node, collection_id: str, kinds: AssessmentKinds, optional
             parts.setdefault(("nested", identifier), Part("nested", identifier, name, leaf_count(node)))
         if kinds.include(node):
             parts.setdefault(("assessment", identifier), Part("assessment", identifier, name))
-    return Hierarchy(collection_id, leaf_count(root), tuple(parts.values()), optional)
+    stated = stated_leaf_count(root) is not None
+    return Hierarchy(collection_id, leaf_count(root), tuple(parts.values()), optional, stated)
 
 
 def is_nested_collection(node: Node) -> bool:
@@ -109,15 +112,20 @@ def is_nested_collection(node: Node) -> bool:
 
 def leaf_count(node: Node) -> int:
     """Return the node's leafNodesCount, else the number of different leaves in its tree."""
+    stated = stated_leaf_count(node)
+    if stated is not None:
+        return stated
+    leaves = (leaf.get("identifier") for leaf in walk(node, below_leaves=False) if leaf is not node and is_leaf(leaf))
+    return len({identifier for identifier in leaves if isinstance(identifier, str) and identifier})
+
+
+def stated_leaf_count(node: Node) -> int | None:
     stated = node.get("leafNodesCount")
     if isinstance(stated, str) and re.fullmatch("[0-9]{1,9}", stated):
         stated = int(stated)
     if isinstance(stated, float) and stated.is_integer():
         stated = int(stated)
-    if isinstance(stated, int) and not isinstance(stated, bool) and stated >= 0:
-        return stated
-    leaves = (leaf.get("identifier") for leaf in walk(node, below_leaves=False) if leaf is not node and is_leaf(leaf))
-    return len({identifier for identifier in leaves if isinstance(identifier, str) and identifier})
+    return stated if isinstance(stated, int) and not isinstance(stated, bool) and stated >= 0 else None
 
 
 def is_leaf(node: Node) -> bool:

@@ -1,49 +1,183 @@
-"""The report's columns: each one object that holds its label and how its cells are made."""
+"""A layout: which columns a report has and how they are written, as data that a site may add to (specification, "Columns").
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+Light on purpose: the settings hold layouts, and they are read where no frame is loaded. `columns.py` makes the cells.
+"""
 
-import pyarrow as pa
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
-from progress_exhaust.report.pivot import Learners, Report
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the report."""
-
-    label: str
-    cells: Callable[[Learners], pa.Array | str]  # one text for all rows, where it is the same in each
-    is_number: bool = False  # blank, or a number as this package writes it: never to be cleaned or quoted
-
-
-STANDARD = (
-    Column("Collection Id", lambda learners: learners.report.batch.collection_id),
-    Column("Collection Name", lambda learners: learners.report.facts.collection_name),
-    Column("Batch Id", lambda learners: learners.report.batch.batch_id),
-    Column("Batch Name", lambda learners: learners.report.facts.batch_name),
-    Column("User UUID", lambda learners: learners.text("user_id")),
-    Column("User Name", Learners.user_names),
-    Column("State", lambda learners: learners.text("state")),
-    Column("District", lambda learners: learners.text("district")),
-    Column("Enrolment Date", Learners.enrolment_dates),
-    Column("Completion Date", Learners.completion_dates),
-    Column("Progress", Learners.progress, is_number=True),
-    Column("Certificate Status", Learners.certificate_statuses),
-    Column("Total Score", Learners.total_scores, is_number=True),
+USER = "user."  # before the name of a field of the user cache
+CONTACT = re.compile(r"e-?mail|phone|mobile|contact|recovery", re.IGNORECASE)  # never read, whatever the cache calls it
+DATES = ("enrolment_date", "completion_date")
+POINTS, PERCENT, FIRST = "points", "percent", "first"
+STANDARD_DATE = "yyyy-MM-dd HH:mm:ss:SSS+0000"
+DATE = re.compile(r"(yyyy|MM|dd|HH|mm|ss|SSS|[^A-Za-z])+")
+# The fields that are not the user cache's; what each means stands in docs/layouts.md.
+FIELDS = (
+    *("collection_id", "collection_name", "batch_id", "batch_name", "user_id", "user_name", *DATES),
+    *("progress", "certificate_status", "certificate_issued", "total_score"),
 )
 
-
-def columns(report: Report) -> list[Column]:
-    """Return the columns of layout `standard`: the fixed ones, then the collection's own in tree order."""
-    return [*STANDARD, *_own_columns(report)]
+Text = Annotated[str, StringConstraints(min_length=1)]
 
 
-def _own_columns(report: Report) -> Iterator[Column]:
-    for part in report.hierarchy.parts:
-        title = f"{part.name} ({part.id})" if report.named_columns and part.name else part.id
-        if part.kind == "nested":
-            yield Column(f"{title} - Progress", partial(Learners.nested_progress, nested=part), is_number=True)
-        else:
-            yield Column(f"{title} - Score", partial(Learners.scores, content_id=part.id), is_number=True)
+class LayoutColumn(BaseModel):
+    """One column."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: Text
+    field: Text
+    format: str | None = None  # of a date, a score, or a field of the user cache that holds a list
+    prefix: str = ""  # before each cell that is not blank
+
+    @property
+    def user_field(self) -> str | None:
+        """The field of the user cache that this column shows, if it does."""
+        return self.field.removeprefix(USER) if self.field.startswith(USER) else None
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        user_field = self.user_field
+        if user_field is None and self.field not in FIELDS:
+            raise ValueError(
+                f"column {self.label!r}: there is no field {self.field!r}; there are {', '.join(FIELDS)}, and {USER}<name> "
+                "for each field of the user cache but contact fields"
+            )
+        if user_field is not None and (not re.fullmatch(r"[A-Za-z0-9_]+", user_field) or CONTACT.search(user_field)):
+            raise ValueError(f"column {self.label!r}: {user_field!r} is a contact field, or no name of a field: it is never read")
+        if self.format is not None and not self._format_fits(self.format):
+            raise ValueError(f"column {self.label!r}: format {self.format!r} does not fit {self.field}; {self._formats()}")
+        return self
+
+    def _format_fits(self, chosen: str) -> bool:
+        if self.field in DATES:
+            return DATE.fullmatch(chosen) is not None
+        return chosen in ((FIRST,) if self.user_field else (POINTS, PERCENT) if self.field == "total_score" else ())
+
+    def _formats(self) -> str:
+        if self.field in DATES:
+            return "a date is made of yyyy, MM, dd, HH, mm, ss, SSS and signs, such as dd/MM/yyyy"
+        if self.user_field:
+            return f"it may have {FIRST}: of a list in JSON, the first entry"
+        return f"it may have {POINTS} or {PERCENT}" if self.field == "total_score" else "it has none"
+
+
+class Layout(BaseModel):
+    """All columns of a report, and how its file is written.
+
+    `like` names a built-in layout whose values count where none are given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    columns: tuple[LayoutColumn, ...] = Field(min_length=1)
+    # The collection's own columns, after the others.
+    nested_progress: bool = True  # one for each nested collection
+    scores: Literal["every", "attempted", "none"] = "every"  # one for each assessment, or for those that a reported learner tried
+    score_format: Literal["points", "percent"] = "points"
+    order: Literal["tree", "id"] = "tree"
+    own_labels: Literal["id", "name"] | None = None  # None: as the setting column_labels says
+    learners: Literal["all", "cached"] = "all"  # cached: without those whom the user cache lacks
+    trimmed: bool = False  # text without the blanks around it
+    no_leaf_count: Literal["counted", "100"] = "counted"  # progress where the tree's root states no leaf count
+    time_zone: str = "UTC"  # of timestamps; report: the setting report_timezone
+    text_dates: Literal["parsed", "day"] = "parsed"  # day: by its first ten characters, in no zone, blank if that is no date
+    line_end: Literal["CRLF", "LF"] = "CRLF"
+    quoting: Literal["rfc4180", "spark"] = "rfc4180"  # spark: `\"` inside quotes, `""` for a blank
+    bom: bool | None = None  # None: as the setting csv_bom says
+
+    @property
+    def user_fields(self) -> tuple[str, ...]:
+        """The fields of the user cache that the columns show."""
+        fields: dict[str, None] = {}
+        for column in self.columns:
+            if column.field == "user_name":
+                fields |= dict.fromkeys(("firstname", "lastname"))
+            elif column.user_field:
+                fields[column.user_field] = None
+        return tuple(fields)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _like(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "like" not in values:
+            return values
+        base = BUILT_IN_VALUES.get(values["like"]) if isinstance(values["like"], str) else None
+        if base is None:
+            raise ValueError(f"like: there is no built-in layout {values['like']!r}; there are {', '.join(BUILT_IN_VALUES)}")
+        return base | {key: value for key, value in values.items() if key != "like"}
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        labels = [column.label for column in self.columns]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"two columns have the label {label!r}")
+        try:
+            ZoneInfo("UTC" if self.time_zone == "report" else self.time_zone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"time_zone {self.time_zone!r} is no IANA time zone, such as Asia/Kolkata, and not report") from None
+        return self
+
+
+BUILT_IN_VALUES: dict[str, dict[str, Any]] = {
+    "standard": {
+        "columns": [
+            {"label": "Collection Id", "field": "collection_id"},
+            {"label": "Collection Name", "field": "collection_name"},
+            {"label": "Batch Id", "field": "batch_id"},
+            {"label": "Batch Name", "field": "batch_name"},
+            {"label": "User UUID", "field": "user_id"},
+            {"label": "User Name", "field": "user_name"},
+            {"label": "State", "field": "user.state"},
+            {"label": "District", "field": "user.district"},
+            {"label": "Enrolment Date", "field": "enrolment_date"},
+            {"label": "Completion Date", "field": "completion_date"},
+            {"label": "Progress", "field": "progress"},
+            {"label": "Certificate Status", "field": "certificate_status"},
+            {"label": "Total Score", "field": "total_score"},
+        ],
+    },
+    # What Sunbird Lern's own job writes since release 7, cell by cell.
+    "sunbird-lern-7": {
+        "columns": [
+            {"label": "Declared Board", "field": "user.framework_board", "format": "first"},
+            {"label": "Batch Id", "field": "batch_id", "prefix": "BatchId_"},
+            {"label": "State", "field": "user.state"},
+            {"label": "User UUID", "field": "user_id"},
+            {"label": "Progress", "field": "progress"},
+            {"label": "Org Name", "field": "user.orgname"},
+            {"label": "Cluster Name", "field": "user.cluster"},
+            {"label": "User Type", "field": "user.usertype"},
+            {"label": "Block Name", "field": "user.block"},
+            {"label": "School Name", "field": "user.schoolname"},
+            {"label": "User Sub Type", "field": "user.usersubtype"},
+            {"label": "Collection Name", "field": "collection_name"},
+            {"label": "Collection Id", "field": "collection_id"},
+            {"label": "Completion Date", "field": "completion_date", "format": "dd/MM/yyyy"},
+            {"label": "Certificate Status", "field": "certificate_issued"},
+            {"label": "District", "field": "user.district"},
+            {"label": "School Id", "field": "user.schooludisecode"},
+            {"label": "Batch Name", "field": "batch_name"},
+            {"label": "Enrolment Date", "field": "enrolment_date", "format": "dd/MM/yyyy"},
+            {"label": "Total Score", "field": "total_score", "format": "percent"},
+        ],
+        "nested_progress": False,
+        "scores": "attempted",
+        "score_format": "percent",
+        "order": "id",
+        "own_labels": "id",
+        "learners": "cached",
+        "trimmed": True,
+        "no_leaf_count": "100",
+        "time_zone": "report",
+        "text_dates": "day",
+        "line_end": "LF",
+    },
+}
+BUILT_IN = {name: Layout.model_validate(values) for name, values in BUILT_IN_VALUES.items()}

@@ -26,9 +26,7 @@ pa.set_memory_pool(pa.system_memory_pool())
 
 COUNTS = b"counts"  # key of a Parquet file's metadata
 
-# Fields of the user cache that the report reads; email and phone are never among them.
-CELL_FIELDS = ("firstname", "lastname", "state", "district")
-USER_FIELDS = (*CELL_FIELDS, "rootorgid", "status")
+ORG_FIELDS = ("rootorgid", "status")  # of the user cache: they decide who is in the report
 DELETED = "2"
 
 # An Enrolment.
@@ -57,7 +55,7 @@ ENROLLED = pa.schema(
         ("certificate_status", pa.int32()),
     ]
 )
-# What belongs to him, one row each. A part is ENROLLED, the cache's fields, and a list of each of these two.
+# What belongs to him, one row each. A part is ENROLLED, `user.<field>` of the cache, and a list of each of these two.
 NESTED_PROGRESS = pa.schema([("user_id", pa.string()), ("id", pa.string()), ("completed", pa.float64())])
 ATTEMPTS = pa.schema(
     [
@@ -67,6 +65,7 @@ ATTEMPTS = pa.schema(
         ("total_score", pa.float64()),
         ("grand_total", pa.string()),
         ("attempted_at", pa.int64()),
+        ("total_max_score", pa.float64()),
     ]
 )
 
@@ -121,17 +120,19 @@ class Sources:
 
 @dataclass(frozen=True)
 class Rules:
-    """What decides who is in the report, for one batch."""
+    """What decides who is in the report, for one batch, and which fields of the user cache its columns show."""
 
     owned: bool
     channel: str
+    user_fields: tuple[str, ...]
+    cached_only: bool = False  # leave out those whom the user cache lacks, whoever asks
 
     def left_out(self, user: User | None) -> str | None:
         """Return why an enrolled learner is not in the report; None for one who is."""
-        if self.owned:
-            return None
-        if user is None:
+        if user is None and (self.cached_only or not self.owned):
             return "missing"
+        if user is None or self.owned:
+            return None
         if user.get("rootorgid") != self.channel:
             return "other_org"
         return "deleted" if user.get("status") == DELETED else None
@@ -187,8 +188,8 @@ def make_part(enrolled: pa.Table, rules: Rules, sources: Sources) -> tuple[pa.Ta
     ids = part["user_id"].to_pylist()
     counts["reported"] = len(ids)
     shown = [_shown(users.get(user_id)) for user_id in ids]
-    for field in CELL_FIELDS:
-        part = part.append_column(field, pa.array([user.get(field) for user in shown], pa.string()))
+    for field in rules.user_fields:
+        part = part.append_column(f"user.{field}", pa.array([user.get(field) for user in shown], pa.string()))
     nested = sources.nested(ids) if ids else NESTED_PROGRESS.empty_table()
     attempts = sources.attempts(ids) if ids else ATTEMPTS.empty_table()
     part = part.append_column("nested", _by_learner(nested, part["user_id"]))
@@ -210,6 +211,16 @@ def to_parquet(table: pa.Table, counts: Mapping[str, int]) -> bytes:
 
 def from_parquet(file: bytes) -> pa.Table:
     return pq.read_table(pa.BufferReader(file))
+
+
+def attempted_contents(parts: Iterable[Path]) -> frozenset[str]:
+    """Return the ids of all contents that a learner of the parts tried, and read nothing else of them."""
+    found: set[str] = set()
+    for path in parts:
+        with path.open("rb") as source:
+            attempts = pq.ParquetFile(source).read(["attempts.list.element.content_id"])["attempts"]
+        found.update(pc.unique(pc.struct_field(pc.list_flatten(attempts), 0)).to_pylist())
+    return frozenset(found)
 
 
 def counts_of(path: Path) -> Counter[str]:

@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import cache
 from math import isfinite
+from os.path import commonprefix
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +31,8 @@ _USUAL_DATE = (
     r"^[1-9][0-9]{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30))"
     r" (?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]:[0-9]{3}\+0000$"
 )
+_ISO = "yyyy-MM-dd HH:mm:ss.SSS"  # what Arrow makes of milliseconds
+_DATE_LETTERS = re.compile("yyyy|MM|dd|HH|mm|ss|SSS")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_INSTANT, _LAST_INSTANT = (
     (datetime.fromisoformat(f"{day}T{time}+00:00") - _EPOCH) // timedelta(milliseconds=1)
@@ -59,6 +63,11 @@ def defuse(text: str) -> str:
     return text
 
 
+def safe(text: str, defuse_formulas: bool) -> str:
+    """Clean a text, then defuse it unless the setting is off."""
+    return defuse(clean(text)) if defuse_formulas else clean(text)
+
+
 def number(value: float | Decimal | None) -> str:
     """Write a number with at most 4 decimals, half up, no trailing zeros; blank for none, NaN and infinities."""
     if value is None or not isfinite(value):
@@ -68,12 +77,39 @@ def number(value: float | Decimal | None) -> str:
     return "0" if rounded in ("-0", "") else rounded
 
 
-def timestamps(milliseconds: pa.Array) -> pa.Array:
-    """Write instants, in milliseconds since 1970, as `2020-08-25 13:45:54:150+0000`; blank before the year 1 and after 9999."""
-    in_range = pc.and_(pc.greater_equal(milliseconds, _FIRST_INSTANT), pc.less_equal(milliseconds, _LAST_INSTANT))
-    iso = pc.if_else(in_range, milliseconds, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms")).cast(pa.string())
-    seconds, thousandths = pc.utf8_slice_codeunits(iso, 0, 19), pc.utf8_slice_codeunits(iso, 20, 23)
-    return pc.if_else(in_range, pc.binary_join_element_wise(seconds, ":", thousandths, "+0000", ""), "")
+def dates(milliseconds: pa.Array, pattern: str, time_zone: str) -> pa.Array:
+    """Write instants, in milliseconds since 1970, by a layout's pattern; blank before the year 1 and after 9999."""
+    local = _in_range(milliseconds)
+    if time_zone != "UTC":
+        zoned = local.cast(pa.timestamp("ms", time_zone))
+        local = _in_range(pc.local_timestamp(zoned).cast(pa.int64()))
+    iso = local.cast(pa.timestamp("ms")).cast(pa.string())
+    pieces = [piece if isinstance(piece, str) else pc.utf8_slice_codeunits(iso, *piece) for piece in _pieces(pattern)]
+    written = pc.binary_join_element_wise(*pieces, "")
+    return pc.if_else(milliseconds.is_valid(), pc.coalesce(written, ""), pa.scalar(None, pa.string()))
+
+
+def _in_range(milliseconds: pa.Array) -> pa.Array:
+    within = pc.and_(pc.greater_equal(milliseconds, _FIRST_INSTANT), pc.less_equal(milliseconds, _LAST_INSTANT))
+    return pc.if_else(within, milliseconds, pa.scalar(None, pa.int64()))
+
+
+@cache
+def _pieces(pattern: str) -> list[tuple[int, int] | str]:
+    """Cut a date pattern into the longest pieces (start, end) of Arrow's own form of a date, and the signs between them."""
+    found: list[tuple[int, int] | str] = []
+    place = 0
+    while place < len(pattern):
+        letters = _DATE_LETTERS.match(pattern, place)
+        if letters:
+            start = _ISO.index(letters[0])
+            length = len(commonprefix([_ISO[start:], pattern[place:]]))  # noqa: RUF071 of text, not of paths
+            found.append((start, start + length))
+        else:
+            length = 1
+            found.append(pattern[place])
+        place += length
+    return found
 
 
 def instants(texts: pa.Array) -> pa.Array:
@@ -85,11 +121,6 @@ def instants(texts: pa.Array) -> pa.Array:
     values = texts.filter(unusual).dictionary_encode()
     results = pa.array([instant(value) for value in values.dictionary.to_pylist()], pa.int64())
     return pc.replace_with_mask(read, unusual, results.take(values.indices))
-
-
-def text_dates(texts: pa.Array) -> pa.Array:
-    """Write text dates in the report's format, in UTC; one that does not parse stays as it stands."""
-    return pc.coalesce(timestamps(instants(texts)), texts)
 
 
 def instant(text: str) -> int | None:

@@ -19,6 +19,7 @@ class PendingRequestsSensor(BaseSensorOperator):
         with no_retry_mends():
             self.site = read_site(context)
             self.run_params = RunParams.of(context)
+            self.site.layout(self.run_params)
             self.timeout = self.site.settings.wait_seconds
             self.site.requests().prepare()
             return super().execute(context)

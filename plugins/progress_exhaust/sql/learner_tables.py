@@ -35,6 +35,7 @@ ATTEMPT_COLUMNS = {
     "total_score": "double",
     "grand_total": "text",
     "last_attempted_on": "timestamp",
+    "total_max_score": "double",
 }
 BATCH_COLUMNS = {"courseid": "text", "batchid": "text", "name": "text"}
 HIERARCHY_COLUMNS = {"identifier": "text", "hierarchy": "text"}
@@ -57,7 +58,7 @@ WHERE activity_type = 'Course' AND activity_id = ? AND user_id IN ? AND context_
 """
 
 ATTEMPTS = """
-SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on)
+SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), total_max_score
 FROM {courses}.assessment_aggregator WHERE user_id IN ? AND course_id = ? AND batch_id = ?
 """
 
@@ -73,7 +74,8 @@ WHERE token(activity_type, activity_id, user_id) > ? AND token(activity_type, ac
   AND context_id IN ? ALLOW FILTERING
 """,
     "assessment_aggregator": """
-SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), batch_id, course_id
+SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), total_max_score,
+  batch_id, course_id
 FROM {courses}.assessment_aggregator WHERE token(user_id, course_id) > ? AND token(user_id, course_id) <= ?
   AND batch_id IN ? ALLOW FILTERING
 """,

@@ -1,0 +1,48 @@
+"""Another layout than `standard`, by Param and by setting, on real servers."""
+
+import pytest
+
+from dev.world import World, sample_world
+from tests.integration import golden
+from tests.integration.install import REPORT_DAY, Install
+from tests.oracle import Options, expected_key, expected_lern7_csv
+
+ASKED = golden.IN_LERN7
+
+
+@pytest.fixture
+def world(queue: Install) -> World:
+    world = sample_world()
+    requests = [request for request, _ in (golden.reports(world)[name] for name in ASKED)]
+    queue.load(World(**(world.__dict__ | {"requests": requests})))
+    return world
+
+
+def csv(install: Install, world: World, name: str) -> bytes:
+    return install.csv(expected_key(*golden.reports(world)[name], REPORT_DAY).removesuffix(".csv") + ".zip")
+
+
+@pytest.mark.parametrize("strategy", ["partitions", "scan"])
+def test_the_incumbents_layout_by_param(queue: Install, world: World, strategy: str) -> None:
+    done = queue.run_dag({"layout": "sunbird-lern-7"}, settings={"learners_per_part": 40, "read_strategy": strategy})
+    assert (done.state, done.failed()) == ("success", [])
+    for name in ASKED:
+        made = csv(queue, world, name)
+        assert made == (golden.FOLDER / f"{name}.sunbird-lern-7.csv").read_bytes()
+        assert made == expected_lern7_csv(world, *golden.reports(world)[name])
+
+
+def test_a_layout_of_the_sites_own_by_setting(queue: Install, world: World) -> None:
+    mine = {"like": "sunbird-lern-7", "quoting": "spark", "bom": True}
+    assert queue.run_dag(settings={"layouts": {"mine": mine}, "layout": "mine"}).state == "success"
+    for name in ASKED:
+        request, batch = golden.reports(world)[name]
+        assert csv(queue, world, name) == expected_lern7_csv(world, request, batch, options=Options(bom=True, spark=True))
+
+
+def test_a_layout_that_there_is_not_stops_the_run_before_anything_is_claimed(queue: Install, world: World) -> None:
+    before = queue.rows()
+    done = queue.run_dag({"layout": "standart"})
+    assert (done.state, done.failed()) == ("failed", ["wait_for_requests"])
+    assert done.says("there is no layout 'standart'; there are standard, sunbird-lern-7")
+    assert queue.rows() == before

@@ -1,0 +1,129 @@
+"""Layouts are data: the built-in ones are the specification's, and a site's own mistakes are told by name."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from progress_exhaust.errors import SetupError
+from progress_exhaust.report import columns
+from progress_exhaust.report.layout import BUILT_IN, FIELDS, Layout
+from progress_exhaust.settings import Settings, parse_settings
+
+COLUMN = {"label": "State", "field": "user.state"}
+
+
+def settings(layout: str = "standard", **layouts: Any) -> Settings:
+    return parse_settings(json.dumps({"layout": layout, "layouts": layouts}))
+
+
+def mistake(layout: str = "standard", **layouts: Any) -> str:
+    with pytest.raises(SetupError) as caught:
+        settings(layout, **layouts)
+    return str(caught.value)
+
+
+def mistaken(**column: Any) -> str:
+    return mistake(mine={"columns": [COLUMN, {"label": "Mine"} | column]})
+
+
+def test_the_built_in_layouts_have_the_specifications_columns() -> None:
+    labels = {name: [column.label for column in layout.columns] for name, layout in BUILT_IN.items()}
+    assert labels == {
+        "standard": [
+            "Collection Id", "Collection Name", "Batch Id", "Batch Name", "User UUID", "User Name", "State", "District",
+            "Enrolment Date", "Completion Date", "Progress", "Certificate Status", "Total Score",
+        ],
+        "sunbird-lern-7": [
+            "Declared Board", "Batch Id", "State", "User UUID", "Progress", "Org Name", "Cluster Name", "User Type",
+            "Block Name", "School Name", "User Sub Type", "Collection Name", "Collection Id", "Completion Date",
+            "Certificate Status", "District", "School Id", "Batch Name", "Enrolment Date", "Total Score",
+        ],
+    }  # fmt: skip
+
+
+def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
+    assert set(columns.FIELDS) == set(FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ({"field": "stat"}, "column 'Mine': there is no field 'stat'; there are collection_id, "),
+        ({"field": "stat"}, "total_score, and user.<name> for each field of the user cache but contact fields"),
+        ({"field": "user.email"}, "column 'Mine': 'email' is a contact field"),
+        ({"field": "user.maskedPhone"}, "column 'Mine': 'maskedPhone' is a contact field"),
+        ({"field": "user.recoveryEmail"}, "is a contact field"),
+        ({"field": "user.a b"}, "column 'Mine': 'a b' is a contact field, or no name of a field"),
+        ({"field": "user."}, "or no name of a field"),
+        (
+            {"field": "completion_date", "format": "DD/mm/yyyy"},
+            "column 'Mine': format 'DD/mm/yyyy' does not fit completion_date; ",
+        ),
+        ({"field": "completion_date", "format": "dd/MM/yy"}, "a date is made of yyyy, MM, dd, HH, mm, ss, SSS and signs"),
+        ({"field": "total_score", "format": "dd"}, "format 'dd' does not fit total_score; it may have points or percent"),
+        ({"field": "user.state", "format": "last"}, "it may have first: of a list in JSON, the first entry"),
+        ({"field": "progress", "format": "percent"}, "format 'percent' does not fit progress; it has none"),
+        ({"field": "progress", "lable": "x"}, "unknown setting layouts.mine.columns.1.lable; did you mean label?"),
+        ({"field": "progress", "label": ""}, "layouts.mine.columns.1.label: String should have at least 1 character"),
+        ({"field": "progress", "label": "State"}, "layouts.mine: two columns have the label 'State'"),
+    ],
+)
+def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said: str) -> None:
+    message = mistaken(**column)
+    assert message.startswith("Variable progress_exhaust: ") and "layouts.mine" in message
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        ({}, "layouts.mine.columns: Field required"),
+        ({"columns": []}, "layouts.mine.columns: Tuple should have at least 1 item"),
+        ({"columns": [COLUMN], "line_ends": "LF"}, "unknown setting layouts.mine.line_ends; did you mean line_end?"),
+        ({"columns": [COLUMN], "line_end": "CR"}, "layouts.mine.line_end: Input should be 'CRLF' or 'LF'"),
+        (
+            {"columns": [COLUMN], "time_zone": "India"},
+            "time_zone 'India' is no IANA time zone, such as Asia/Kolkata, and not report",
+        ),
+        ({"columns": [COLUMN], "time_zone": "../etc"}, "is no IANA time zone"),
+        ({"like": "standart"}, "there is no built-in layout 'standart'; there are standard, sunbird-lern-7"),
+        ({"like": ["standard"]}, "there is no built-in layout ['standard']"),
+    ],
+)
+def test_a_wrong_layout_is_named_with_what_is_right(layout: dict[str, Any], said: str) -> None:
+    assert said in mistake(mine=layout)
+
+
+def test_a_name_that_no_layout_has_is_told_with_those_there_are() -> None:
+    mine = {"mine": {"columns": [COLUMN]}}
+    assert "layout: there is no layout 'main'; there are standard, sunbird-lern-7, mine" in mistake("main", **mine)
+    with pytest.raises(SetupError, match="there is no layout 'main'; there are standard, sunbird-lern-7, mine"):
+        settings(**mine).layout_named("main")
+    assert settings("mine", **mine).layout_named("mine").columns[0].label == "State"
+
+
+def test_a_built_in_layout_is_not_changed_but_taken_as_a_base() -> None:
+    assert "layouts: standard is a built-in layout; take another name, and like: standard" in mistake(
+        standard={"columns": [COLUMN]}
+    )
+    assert "layouts.a b" in mistake(**{"a b": {"columns": [COLUMN]}})
+    mine = settings("mine", mine={"like": "sunbird-lern-7", "quoting": "spark"}).layout_named("mine")
+    assert mine == BUILT_IN["sunbird-lern-7"].model_copy(update={"quoting": "spark"})
+
+
+def test_only_what_the_columns_show_is_read_of_the_user_cache() -> None:
+    assert BUILT_IN["standard"].user_fields == ("firstname", "lastname", "state", "district")
+    assert BUILT_IN["sunbird-lern-7"].user_fields == (
+        "framework_board", "state", "orgname", "cluster", "usertype", "block", "schoolname", "usersubtype", "district",
+        "schooludisecode",
+    )  # fmt: skip
+    twice = [COLUMN, {"label": "Again", "field": "user.state"}, {"label": "Name", "field": "user_name"}]
+    assert Layout.model_validate({"columns": twice}).user_fields == ("state", "firstname", "lastname")
+
+
+def test_a_layout_goes_to_json_and_back() -> None:
+    for layout in BUILT_IN.values():
+        assert Layout.model_validate_json(layout.model_dump_json()) == layout
+        assert not re.search("email|phone", layout.model_dump_json())
