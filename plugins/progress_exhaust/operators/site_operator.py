@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.content_api import ContentApiHook
     from progress_exhaust.hooks.job_requests import RequestsHook
     from progress_exhaust.hooks.learner_tables import LearnerTablesHook
+    from progress_exhaust.hooks.org_api import OrgApiHook
+    from progress_exhaust.hooks.public_key import KeySource
     from progress_exhaust.hooks.report_store import ReportStoreHook
     from progress_exhaust.hooks.user_cache import UserCacheHook
 
@@ -98,6 +100,25 @@ class Site:
         return ContentApiHook(
             search_path=self.settings.content_search_path,
             hierarchy_path=self.settings.content_hierarchy_path,
+            timeout_seconds=self.settings.read_timeout_seconds,
+        )
+
+    def org_api(self) -> "OrgApiHook":
+        from progress_exhaust.hooks.org_api import OrgApiHook
+
+        return OrgApiHook(
+            preferences_path=self.settings.org_preferences_path,
+            search_path=self.settings.org_search_path,
+            timeout_seconds=self.settings.read_timeout_seconds,
+        )
+
+    def public_keys(self) -> "KeySource":
+        from progress_exhaust.hooks.public_key import KeySource
+
+        return KeySource(
+            hosts=self.settings.public_key_hosts,
+            private_hosts=self.settings.public_key_private_hosts,
+            plain_http=self.settings.public_key_plain_http,
             timeout_seconds=self.settings.read_timeout_seconds,
         )
 
