@@ -19,6 +19,7 @@ from progress_exhaust.errors import RequestError, SetupError, SourceError
 MOST_BYTES = 64 * 1024
 PORTS = {"https": 443, "http": 80}
 NAT64 = IPv6Network("64:ff9b::/96")  # the last four bytes are an IPv4 address
+LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 UNQUOTED = "/%:=&+,;@!$'()*~?"
 MOST_CONNECT_SECONDS = 10
 TRY_LATER = (408, 429)  # statuses below 500 that pass
@@ -101,13 +102,13 @@ class KeySource:
                 connection.sock = plain
             with closing(connection):
                 connection.request("GET", _path(target), headers={"User-Agent": "progress-exhaust"})
-                answer = connection.getresponse()
-                if answer.status != 200:
-                    raise _refusal(answer.status, name)
-                data = answer.read(MOST_BYTES + 1)
-                if answer.length and len(data) <= MOST_BYTES:
-                    raise http.client.IncompleteRead(data)
-                return data
+                with connection.getresponse() as answer:
+                    if answer.status != 200:
+                        raise _refusal(answer.status, name)
+                    data = answer.read(MOST_BYTES + 1)
+                    if answer.length and len(data) <= MOST_BYTES:
+                        raise http.client.IncompleteRead(data)
+                    return data
 
 
 def _connected(addresses: list[str], port: int, timeout_seconds: float) -> socket.socket:
@@ -150,7 +151,7 @@ def is_public(address: str) -> bool:
     if isinstance(ip, IPv6Address):
         if ip in NAT64:
             return is_public(str(IPv4Address(int(ip) & 0xFFFFFFFF)))
-        if ip.sixtofour or ip.teredo or ip.ipv4_mapped:
+        if ip.sixtofour or ip.teredo or ip.ipv4_mapped or ip in LOCAL_NAT64:
             return False
     return ip.is_global and not ip.is_multicast
 
