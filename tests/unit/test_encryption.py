@@ -120,6 +120,7 @@ def test_a_blank_key_is_none(stored: str | None) -> None:
 
 UNREADABLE = {
     "of another salt": platform_encrypted("S3cret", "another-salt"),
+    "of no salt": platform_encrypted("S3cret", ""),
     "of two rounds": platform_encrypted("S3cret", SALT, rounds=2),
     "of nothing": platform_encrypted("", SALT),
     "of blanks": platform_encrypted("  ", SALT),
