@@ -145,10 +145,8 @@ def test_a_wrong_value_says_where_it_stands_and_what_is_right(name: str, value: 
 def test_public_keys_need_the_orgs_to_name_them() -> None:
     by_public_key = {"default_security_level": "PUBLIC_KEY_ENCRYPTED_DATASET"}
     assert parse_settings(json.dumps(by_public_key)).org_preferences == "api"
-    message = mistake(org_preferences="none", **by_public_key)
-    assert message == (
-        "Variable progress_exhaust: default_security_level: PUBLIC_KEY_ENCRYPTED_DATASET needs org_preferences api, for the orgs' keys"
-    )
+    words = "default_security_level: PUBLIC_KEY_ENCRYPTED_DATASET needs org_preferences api, for the orgs' keys"
+    assert mistake(org_preferences="none", **by_public_key) == f"Variable progress_exhaust: {words}"
 
 
 def test_every_mistake_is_told_at_once() -> None:
