@@ -3,6 +3,9 @@
 The folder holds ``contents.json`` (a list of contents) and ``hierarchies/<quoted id>.json`` (one tree each). Both are
 looked at again on every request, so sample data that is written (to a temporary name, then renamed) shows at once.
 
+It stands in for the user-org service, too: ``orgs.json`` holds what it says of an org, by id: its ``policy`` and the URLs
+of its ``keys``. A public key is served as the file ``keys/<name>``.
+
     python dev/content_api.py --port 19005 --data FOLDER
 """
 
@@ -100,6 +103,17 @@ class ContentServer(ThreadingHTTPServer):
                 self._contents = (changed, json.loads(path.read_bytes()) if changed else [])
             return self._contents[1]
 
+    def org(self, identifier: str) -> dict[str, Any]:
+        """Return what orgs.json says of an org; nothing of one that is not in it."""
+        path = self.data / "orgs.json"
+        orgs: dict[str, dict[str, Any]] = json.loads(path.read_bytes()) if path.is_file() else {}
+        return orgs.get(identifier, {})
+
+    def key(self, name: str) -> bytes | None:
+        """Return the file with a public key, or None where there is none."""
+        path = self.data / "keys" / name
+        return path.read_bytes() if path.is_file() else None
+
     def hierarchy(self, identifier: str) -> Content | None:
         """Return one content's tree, or None where there is none."""
         path = self.data / "hierarchies" / f"{quote(identifier, safe='')}.json"
@@ -122,6 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         found = re.search(r"/v3/hierarchy/([^/]+)$", path)
+        key = re.search(r"/keys/([a-z0-9.-]+)$", path)
         if path == "/health":
             self._answer(200, "api.health", {"healthy": True})
         elif found:
@@ -132,23 +147,44 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(404, "api.content.hierarchy", {}, f"Content not found with id: {identifier}")
             else:
                 self._answer(200, "api.content.hierarchy", {"content": tree})
+        elif key and (pem := self.content_server.key(key[1])) is not None:
+            self.content_server.count("key")
+            self._send(200, "application/x-pem-file", pem)
         else:
             self._answer(404, "api.error", {}, f"No such path: {path}")
 
     def do_POST(self) -> None:
         # The body is read whatever the answer is: what is left of it would be taken for the next request.
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if not urlsplit(self.path).path.endswith("/v1/search"):
-            self._answer(404, "api.error", {}, f"No such path: {self.path}")
-            return
-        self.content_server.count("search")
-        contents = self.content_server.contents()
+        path = urlsplit(self.path).path
         try:
-            self._answer(200, "api.search", search(contents, json.loads(body)))
+            if path.endswith("/private/v2/org/preferences/read"):
+                self._preferences(json.loads(body)["request"])
+            elif path.endswith("/private/v2/org/search"):
+                self._orgs(json.loads(body)["request"]["filters"])
+            elif path.endswith("/v1/search"):
+                self.content_server.count("search")
+                self._answer(200, "api.search", search(self.content_server.contents(), json.loads(body)))
+            else:
+                self._answer(404, "api.error", {}, f"No such path: {self.path}")
         except BadRequest as error:
             self._answer(400, "api.search", {}, str(error))
         except ValueError:
             self._answer(400, "api.search", {}, "The body is not JSON")
+
+    def _preferences(self, request: Any) -> None:
+        self.content_server.count("preferences")
+        org, api = self.content_server.org(request["orgId"]), "api.org.preferences.read"
+        if "policy" not in org or request["key"] != "dataSecurityPolicy":
+            self._answer(404, api, {}, f"No preference {request['key']} of {request['orgId']}")
+        else:
+            self._answer(200, api, {"response": {"orgId": request["orgId"], "key": request["key"], "data": org["policy"]}})
+
+    def _orgs(self, filters: Any) -> None:
+        self.content_server.count("orgs")
+        keys = self.content_server.org(filters["id"]).get("keys")
+        org = {"id": filters["id"], "isTenant": True} | ({"keys": {"exhaustEncryptionKey": keys}} if keys else {})
+        self._answer(200, "api.org.search", {"response": {"count": 1, "content": [org]}})
 
     def _answer(self, status: int, api: str, result: dict[str, Any], error: str | None = None) -> None:
         code = {200: "OK", 400: "CLIENT_ERROR", 404: "RESOURCE_NOT_FOUND"}[status]
@@ -165,9 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
             "responseCode": code,
             "result": result,
         }
-        payload = json.dumps(envelope).encode()
+        self._send(status, "application/json; charset=utf-8", json.dumps(envelope).encode())
+
+    def _send(self, status: int, kind: str, payload: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         self.wfile.write(payload)

@@ -21,10 +21,12 @@ import psycopg2
 
 from dev import run_once, services
 from dev.load import Places, load_part, submit
-from dev.world import Row, sample_world
+from dev.world import JOB_ID, OTHER_ORG, World, sample_world
 
 LINES_SHOWN = 6
 NEVER_MET = (4, 5)  # of the sample world's requests: one without a batch, one for a retired collection
+PASSWORD = "sample-password"  # noqa: S105  of nothing but sample data
+POLICIES = {OTHER_ORG: {"policy": {"level": "PLAIN_DATASET", "job": {JOB_ID: {"level": "PASSWORD_PROTECTED_DATASET"}}}}}
 REQUESTS = """
 SELECT request_id, status, download_urls, err_message FROM job_request
 WHERE job_id = 'progress-exhaust' ORDER BY dt_job_completed DESC NULLS FIRST, request_id LIMIT 12
@@ -39,14 +41,14 @@ def main(arguments: list[str]) -> int:
     places = Places.from_environment()
     with closing(psycopg2.connect(places.requests)) as pg:
         if arguments == ["--submit"]:
-            requests = as_of_the_third_night(sample_world(requested_at=datetime.now(UTC)).requests)
-            submit(pg, requests)
-            print(f"{len(requests)} requests are submitted: make demo")
+            world = demo_world(requested_at=datetime.now(UTC))
+            submit(pg, world.requests)
+            print(f"{len(world.requests)} requests are submitted: make demo")
             return 0
         print("Sample data: five collections, seven batches, all kinds of learner", flush=True)
-        world = sample_world()
+        world = demo_world()
         known = fetch(pg, "SELECT request_id FROM job_request WHERE request_id = %s", [world.requests[0]["request_id"]])
-        load_part(places, replace(world, requests=[] if known else as_of_the_third_night(world.requests)), 0, 1)
+        load_part(places, replace(world, requests=[] if known else world.requests), 0, 1)
         print("One run of the DAG:", flush=True)
         state, seconds = run_once.run({})
         print(f"The run ended: {state} after {seconds:.1f} s\n")
@@ -55,9 +57,17 @@ def main(arguments: list[str]) -> int:
     return 0 if state == "success" else 1
 
 
-def as_of_the_third_night(requests: list[Row]) -> list[Row]:
-    """Let two nights have passed for the requests that can never be met: after this run, nobody tries them again."""
-    return [request | {"iteration": 2} if place in NEVER_MET else request for place, request in enumerate(requests)]
+def demo_world(**options: Any) -> World:
+    """Return the sample world, where one org wants its reports under a password.
+
+    Two nights have passed for the requests that can never be met: after this run, nobody tries them again.
+    """
+    world = sample_world(**options)
+    requests = [request | {"iteration": 2} if place in NEVER_MET else request for place, request in enumerate(world.requests)]
+    keyed = [
+        request | {"encryption_key": PASSWORD} if request["requested_channel"] == OTHER_ORG else request for request in requests
+    ]
+    return replace(world, requests=keyed, orgs=POLICIES)
 
 
 def fetch(pg: Any, statement: str, values: list[str] | None = None) -> list[Any]:
@@ -74,12 +84,20 @@ def show(requests: list[Any], container: Path) -> None:
         for url in urls or ():
             files.append(container / url)
             print(f"    {files[-1]}")
-    if files:
+    protected = [file for file in files if is_encrypted(file)]
+    if protected:
+        print(f"\nOne org's policy wants a password, which its requesters gave: 7z x -p{PASSWORD} {protected[0]}")
+    if files := [file for file in files if file not in protected]:
         largest = max(files, key=lambda file: file.stat().st_size)
         with zipfile.ZipFile(largest) as package, package.open(package.namelist()[0]) as csv:
             print(f"\n{package.namelist()[0]} begins:")
             for line in csv.read().decode().splitlines()[:LINES_SHOWN]:
                 print(f"    {line}")
+
+
+def is_encrypted(file: Path) -> bool:
+    with zipfile.ZipFile(file) as package:
+        return bool(package.infolist()[0].flag_bits & 1)
 
 
 if __name__ == "__main__":

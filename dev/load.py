@@ -251,7 +251,7 @@ def for_postgres(value: Any) -> Any:
 
 
 def write_content_data(folder: Path, world: World) -> None:
-    """Write contents.json, beside the contents of other worlds there, and one file a hierarchy."""
+    """Write contents.json and orgs.json, beside what other worlds left in them, and one file a hierarchy."""
     (folder / "hierarchies").mkdir(parents=True, exist_ok=True)
     path = folder / "contents.json"
     earlier = json.loads(path.read_bytes()) if path.exists() else []
@@ -259,6 +259,8 @@ def write_content_data(folder: Path, world: World) -> None:
     for identifier, tree in world.hierarchies.items():
         replace(folder / "hierarchies" / f"{quote(identifier, safe='')}.json", tree)
     replace(path, json.dumps(list(contents.values()), indent=1))
+    orgs = folder / "orgs.json"
+    replace(orgs, json.dumps((json.loads(orgs.read_bytes()) if orgs.exists() else {}) | world.orgs, indent=1))
 
 
 def replace(path: Path, text: str) -> None:

@@ -20,6 +20,7 @@ COMMAND_PACKAGES = {
     "mvn": "maven",
     "unzip": "unzip",
     "7z": "p7zip-full",
+    "openssl": "openssl",
 }
 
 

@@ -97,6 +97,7 @@ def environment() -> dict[str, str]:
         "CASSANDRA": f"cassandra://127.0.0.1:{settings.port('cassandra')}/?__extra__={CASSANDRA_EXTRA}",
         "USERS": f"redis://127.0.0.1:{settings.port('redis')}",
         "CONTENT": f"http://127.0.0.1:{settings.port('content')}",
+        "ORG": f"http://127.0.0.1:{settings.port('content')}",
     }
     variable = {"container": f"file://{settings.data}/reports", "staging": f"file://{settings.data}/staging"}
     return {f"AIRFLOW_CONN_PROGRESS_EXHAUST_{name}": uri for name, uri in connections.items()} | {

@@ -38,6 +38,7 @@ class World:
     hierarchies: dict[str, str] = field(default_factory=dict)  # collection id -> JSON text
     api_only: set[str] = field(default_factory=set)  # hierarchies that Cassandra lacks: only the content API has them
     optional_nodes: dict[str, set[str]] = field(default_factory=dict)  # collection id -> content ids
+    orgs: dict[str, Row] = field(default_factory=dict)  # org id -> its security `policy`, and the URLs of its public `keys`
     batches: list[Row] = field(default_factory=list)  # course_batch
     requests: list[Row] = field(default_factory=list)  # job_request
     enrolments: Iterable[Row] = field(default_factory=list)

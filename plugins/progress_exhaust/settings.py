@@ -8,10 +8,19 @@ import difflib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report.layout import BUILT_IN, Layout, LayoutColumn
@@ -23,6 +32,7 @@ TableName = Annotated[str, StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_]*\
 KeyspaceTable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*$")]
 Url = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+]*://.+")]
 LayoutName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]+)?$", to_lower=True)]
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/")]
 
 
@@ -82,6 +92,39 @@ class Settings(BaseModel):
     report_timezone: str = Field("Asia/Kolkata", description="time zone of the date in a report's file name")
     csv_bom: bool = Field(False, description="start the csv with the byte order mark that Excel wants")
     defuse_formulas: bool = Field(True, description="put an apostrophe before what a spreadsheet would run")
+    org_preferences: Literal["api", "none"] = Field(
+        "api",
+        description="where the orgs' security policies and public keys are read: the connection `progress_exhaust_org`; none: no "
+        "org of the site has either, and `default_security_level` holds for all",
+    )
+    org_preferences_path: UrlPath = Field(
+        "/private/v2/org/preferences/read", description="path of the orgs' preferences below their connection"
+    )
+    org_search_path: UrlPath = Field("/private/v2/org/search", description="path of the org search below the same connection")
+    default_security_level: Literal[
+        "strictest",
+        "PLAIN_DATASET",
+        "PASSWORD_PROTECTED_DATASET",
+        "TEXT_KEY_ENCRYPTED_DATASET",
+        "PUBLIC_KEY_ENCRYPTED_DATASET",
+    ] = Field(
+        "strictest",
+        description="level of a report whose org's policy states none; strictest: by the org's public key, else by the request's "
+        "encryption key (TEXT_KEY), else plain",
+    )
+    zip_cipher: Literal["AES-256", "ZipCrypto"] = Field(
+        "AES-256",
+        description="cipher of a zip with a password; ZipCrypto, for tools that know no AES, is broken: it keeps nobody out who "
+        "tries",
+    )
+    platform_key: Annotated[str, StringConstraints(pattern=r"^[ -~]{16}$")] = Field(
+        "ThisAsISerceKtey", description="Sunbird's constant under the requests' encryption keys, no secret: the salt is"
+    )
+    public_key_hosts: tuple[Host, ...] = Field(
+        (), description="hosts that orgs' public keys may be fetched from: `name`, or `name:port`"
+    )
+    public_key_private_hosts: tuple[Host, ...] = Field((), description="those of them whose address may be a private one")
+    public_key_plain_http: bool = Field(False, description="fetch public keys by http, too")
     missing_users_percent: float = Field(
         20,
         ge=0,
@@ -158,6 +201,12 @@ class Settings(BaseModel):
             raise ValueError("must contain {id}, where the collection's id goes")
         return path
 
+    @model_validator(mode="after")
+    def _public_keys_have_a_source(self) -> Self:
+        if self.org_preferences == "none" and self.default_security_level == "PUBLIC_KEY_ENCRYPTED_DATASET":
+            raise ValueError("default_security_level: PUBLIC_KEY_ENCRYPTED_DATASET needs org_preferences api, for the orgs' keys")
+        return self
+
 
 def _find_layout(name: str, layouts: dict[str, Layout]) -> Layout:
     if name not in layouts:
@@ -196,5 +245,5 @@ def _in_words(mistake: Any) -> str:
         # layouts.<name>.<key>, or layouts.<name>.columns.<place>.<key>
         models: dict[int, type[BaseModel]] = {1: Settings, 3: Layout, 5: LayoutColumn}
         return f"unknown setting {where}; {nearest(mistake['loc'][-1], list(models[len(mistake['loc'])].model_fields))}"
-    words = mistake["msg"].removeprefix("Value error, ")
+    words = str(mistake["msg"]).removeprefix("Value error, ")
     return f"{where}: {words}" if where else words

@@ -33,7 +33,7 @@ USERS_DB, RELATIONS_DB = 14, 15  # not the ones of the demo
 # Still the 27th in UTC, and the 28th where the reports are dated.
 RUN_AFTER, REPORT_DAY = datetime(2022, 9, 27, 20, 0, tzinfo=UTC), date(2022, 9, 28)
 RUN_TIMEOUT_SECONDS = 180
-CONTENT_PATH = "/api/content"
+CONTENT_PATH, ORG_PATH, KEYS_PATH = "/api/content", "/api/org", "/keys"
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ class Install:
             "CASSANDRA": f"cassandra://127.0.0.1:{self.cassandra_port}/?__extra__={extra}",
             "USERS": f"redis://127.0.0.1:{redis_port}",
             "CONTENT": f"{self.content.url}{CONTENT_PATH}",
+            "ORG": f"{self.content.url}{ORG_PATH}",
         }
 
     def all_settings(self, **changes: Any) -> Row:
@@ -182,9 +183,9 @@ class Install:
         return settings | self.settings | changes
 
     def environment(self, settings: Row | None = None, connections: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return Airflow's connections and Variable for this install."""
+        """Return Airflow's connections and Variable for this install; a connection given as nothing is not there."""
         connected = self.connections() | dict(connections or {})
-        return {f"AIRFLOW_CONN_PROGRESS_EXHAUST_{name}": uri for name, uri in connected.items()} | {
+        return {f"AIRFLOW_CONN_PROGRESS_EXHAUST_{name}": uri for name, uri in connected.items() if uri} | {
             "AIRFLOW_VAR_PROGRESS_EXHAUST": json.dumps(self.all_settings(**(settings or {})))
         }
 
@@ -271,7 +272,7 @@ def new_install(airflow: Airflow, folder: Path) -> Iterator[Install]:
     content_data.mkdir()
     users, relations = (redis.Redis(port=settings.port("redis"), db=number) for number in (USERS_DB, RELATIONS_DB))
     with Cluster(["127.0.0.1"], port=port, protocol_version=5) as cluster, serve(content_data) as content, users, relations:
-        put_below(CONTENT_PATH, content)
+        put_below((CONTENT_PATH, ORG_PATH, KEYS_PATH), content)
         session = cluster.connect()
         session.default_timeout = 60.0
         services.apply_schema(session, keyspaces)
@@ -287,14 +288,14 @@ def new_install(airflow: Airflow, folder: Path) -> Iterator[Install]:
             drop_database(uri)
 
 
-def put_below(path: str, content: ContentServer) -> None:
-    """Let the content API answer below this path alone, as a gateway does."""
+def put_below(paths: tuple[str, ...], content: ContentServer) -> None:
+    """Let the content API answer below these paths alone, as a gateway does."""
 
     class BelowPath(content.RequestHandlerClass):  # type: ignore[name-defined, misc]
         def parse_request(self) -> bool:
             if not super().parse_request():
                 return False
-            if not self.path.startswith(f"{path}/"):
+            if not self.path.startswith(tuple(f"{path}/" for path in paths)):
                 self.send_error(404)
                 return False
             return True

@@ -104,6 +104,34 @@ def test_hierarchy_is_found_by_its_quoted_id(server: ContentServer) -> None:
     assert "do_none" in missing.json()["params"]["errmsg"]
 
 
+def of_org(server: ContentServer, path: str, request: dict[str, Any]) -> requests.Response:
+    return requests.post(f"{server.url}/private/v2/org/{path}", json={"request": request}, timeout=5)
+
+
+def test_an_orgs_policy_and_keys_are_told(server: ContentServer) -> None:
+    policy, url = {"level": "PLAIN_DATASET"}, "https://keys.example.org/org.pem"
+    (server.data / "orgs.json").write_text(json.dumps({"org-a": {"policy": policy, "keys": [url]}}))
+    asked = {"orgId": "org-a", "key": "dataSecurityPolicy"}
+    assert of_org(server, "preferences/read", asked).json()["result"]["response"]["data"] == policy
+    [org] = of_org(server, "search", {"filters": {"id": "org-a"}}).json()["result"]["response"]["content"]
+    assert (org["id"], org["keys"]) == ("org-a", {"exhaustEncryptionKey": [url]})
+
+
+def test_an_org_without_a_policy_is_a_404_of_the_apis_own(server: ContentServer) -> None:
+    answer = of_org(server, "preferences/read", {"orgId": "org-b", "key": "dataSecurityPolicy"})
+    assert (answer.status_code, answer.json()["responseCode"]) == (404, "RESOURCE_NOT_FOUND")
+    [org] = of_org(server, "search", {"filters": {"id": "org-b"}}).json()["result"]["response"]["content"]
+    assert "keys" not in org
+
+
+def test_a_public_key_is_served_as_it_is(server: ContentServer) -> None:
+    (server.data / "keys").mkdir()
+    (server.data / "keys" / "org-a.pem").write_bytes(b"PEM")
+    assert requests.get(f"{server.url}/keys/org-a.pem", timeout=5).content == b"PEM"
+    for missing in ("org-b.pem", "..", "../orgs.json"):
+        assert requests.get(f"{server.url}/keys/{missing}", timeout=5).status_code == 404
+
+
 def test_new_contents_show_without_a_restart(server: ContentServer) -> None:
     new = server.data / "new"
     new.write_text("[]")

@@ -11,13 +11,14 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "plugins" / "progress_exhaust"
 FRAMES = {"numpy", "pandas", "pyarrow"}
-ZIPS = {"isal", "stream_zip"}
+ZIPS = {"cryptography", "isal", "stream_zip"}
 DRIVERS = {"cassandra", "psycopg", "psycopg2", "redis", "requests"}
 OURS = "progress_exhaust"
+API_BASE = f"{OURS}.hooks.sunbird_api"  # what the hooks of Sunbird's APIs have in common
 # By room: what else than the standard library it may import.
 RULES: dict[str, set[str]] = {
     "report": {*FRAMES, *ZIPS, "pydantic", f"{OURS}.errors", f"{OURS}.report"},
-    "hooks": {"airflow", *DRIVERS, f"{OURS}.errors", f"{OURS}.report", f"{OURS}.sql"},
+    "hooks": {"airflow", *DRIVERS, API_BASE, f"{OURS}.errors", f"{OURS}.report", f"{OURS}.sql"},
     "sql": set(),
     "operators": {"airflow", f"{OURS}.errors", f"{OURS}.hooks", f"{OURS}.operators", f"{OURS}.report", f"{OURS}.settings"},
     "sensors": {"airflow", f"{OURS}.operators"},
@@ -75,7 +76,7 @@ def test_each_file_keeps_to_its_room(file: Path) -> None:
 def test_a_hook_knows_one_driver_and_no_other_hook(file: Path) -> None:
     found = {module.partition(".")[0] for module in imports(file.read_text())}
     assert len(found & DRIVERS) <= 1
-    assert f"{OURS}.hooks" not in file.read_text()
+    assert f"{OURS}.hooks" not in file.read_text().replace(API_BASE, "")
 
 
 @pytest.mark.parametrize(

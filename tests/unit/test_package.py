@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from dev import machine
-from progress_exhaust.report.package import MOST_ZIP32_BYTES, chunks_of, write_zip
+from progress_exhaust.report.package import MOST_ZIP32_BYTES, write_package
+from progress_exhaust.report.security import MOST_PASSWORD_BYTES, Level, Protection
 
 NAME, DAY = "013307481768378368112_progress_20220927.csv", date(2022, 9, 27)
 CSV = "User UUID,State\r\nu1,தமிழ்நாடு\r\n".encode() * 100_000  # more than a chunk
 OLD_TOOLS, ZIP64 = 20, 45  # version needed to extract
+PLAIN = Protection(Level.PLAIN)
+PASSWORDS = ["S3cret pass-word", "पासवर्ड १२३", "p" * MOST_PASSWORD_BYTES]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -23,14 +26,25 @@ def tools() -> None:
     machine.install_packages()
 
 
-def packed(path: Path, data: bytes = CSV, day: date = DAY, size_bytes: int | None = None) -> Path:
+def packed(
+    path: Path,
+    data: bytes = CSV,
+    day: date = DAY,
+    protection: Protection = PLAIN,
+    size_bytes: int | None = None,
+    zip_cipher: str = "AES-256",
+) -> Path:
     size_bytes = len(data) if size_bytes is None else size_bytes
-    write_zip(chunks_of(io.BytesIO(data)), path, NAME, day, size_bytes=size_bytes)
+    write_package(io.BytesIO(data), path, NAME, day, protection, size_bytes=size_bytes, zip_cipher=zip_cipher)
     return path
 
 
 def printed(*command: str | Path) -> bytes:
     return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def opens(*command: str | Path) -> bool:
+    return subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
 
 
 SIZES = [pytest.param(None, id="small"), pytest.param(MOST_ZIP32_BYTES + 1, id="as a csv over 4 GB")]
@@ -101,3 +115,62 @@ def test_whoever_unpacks_it_may_read_it(tmp_path: Path) -> None:
 
 def test_an_empty_csv_is_a_package_too(tmp_path: Path) -> None:
     assert zipfile.ZipFile(packed(tmp_path / "x.zip", data=b"")).read(NAME) == b""
+
+
+# With a password
+
+
+@pytest.mark.parametrize("password", PASSWORDS, ids=["plain", "hindi", "long"])
+@pytest.mark.parametrize("size_bytes", SIZES)
+def test_7z_opens_an_aes_zip_with_the_password_alone(tmp_path: Path, password: str, size_bytes: int | None) -> None:
+    package = packed(tmp_path / "x.zip", protection=Protection(Level.PASSWORD, password), size_bytes=size_bytes)
+    assert printed("7z", "e", "-so", f"-p{password}", package) == CSV
+    assert not opens("7z", "t", f"-p{password}x", package)
+    assert not opens("7z", "t", "-p", package)
+    assert b"Method = AES-256 Deflate" in printed("7z", "l", "-slt", package)
+
+
+@pytest.mark.parametrize("password", PASSWORDS, ids=["plain", "hindi", "long"])
+@pytest.mark.parametrize("size_bytes", SIZES)
+def test_old_tools_open_a_zipcrypto_zip_with_the_password_alone(tmp_path: Path, password: str, size_bytes: int | None) -> None:
+    package = packed(
+        tmp_path / "x.zip", protection=Protection(Level.PASSWORD, password), size_bytes=size_bytes, zip_cipher="ZipCrypto"
+    )
+    for command in (["unzip", "-p", "-P", password], ["7z", "e", "-so", f"-p{password}"]):
+        assert printed(*command, package) == CSV
+    with zipfile.ZipFile(package) as opened:
+        assert opened.read(NAME, password.encode()) == CSV
+    assert not opens("unzip", "-t", "-P", f"{password}x", package)
+    assert not opens("7z", "t", "-p", package)
+    assert b"Method = ZipCrypto Deflate" in printed("7z", "l", "-slt", package)
+
+
+@pytest.mark.parametrize("zip_cipher", ["AES-256", "ZipCrypto"])
+def test_an_empty_csv_is_protected_too(tmp_path: Path, zip_cipher: str) -> None:
+    protection = Protection(Level.PASSWORD, "S3cret")
+    package = packed(tmp_path / "x.zip", b"", protection=protection, zip_cipher=zip_cipher)
+    assert printed("7z", "e", "-so", "-pS3cret", package) == b""
+    assert not opens("7z", "t", "-pother", package)
+
+
+@pytest.mark.parametrize("zip_cipher", ["AES-256", "ZipCrypto"])
+def test_a_protected_zip_is_never_the_same_twice(tmp_path: Path, zip_cipher: str) -> None:
+    protection = Protection(Level.PASSWORD, "S3cret")
+    first, second = (
+        packed(tmp_path / name, protection=protection, zip_cipher=zip_cipher).read_bytes() for name in ("a.zip", "b.zip")
+    )
+    assert first != second
+
+
+def test_a_cipher_that_is_none_never_means_an_open_zip(tmp_path: Path) -> None:
+    package = packed(tmp_path / "x.zip", protection=Protection(Level.PASSWORD, "S3cret"), zip_cipher="unheard of")
+    assert printed("7z", "e", "-so", "-pS3cret", package) == CSV
+    assert not opens("7z", "t", "-pother", package)
+
+
+@pytest.mark.parametrize("level", [Level.PASSWORD, Level.TEXT_KEY, Level.PUBLIC_KEY])
+@pytest.mark.parametrize("text", [None, ""])
+def test_a_level_without_its_key_makes_no_file(tmp_path: Path, level: Level, text: str | None) -> None:
+    with pytest.raises(ValueError, match="without its key"):
+        packed(tmp_path / "x.zip", protection=Protection(level, text))
+    assert not (tmp_path / "x.zip").exists()

@@ -40,6 +40,15 @@ def test_a_site_that_sets_nothing_has_the_defaults(text: str | None) -> None:
         ("report_timezone", "Asia/Kolkata"),
         ("csv_bom", False),
         ("defuse_formulas", True),
+        ("org_preferences", "api"),
+        ("org_preferences_path", "/private/v2/org/preferences/read"),
+        ("org_search_path", "/private/v2/org/search"),
+        ("default_security_level", "strictest"),
+        ("zip_cipher", "AES-256"),
+        ("platform_key", "ThisAsISerceKtey"),
+        ("public_key_hosts", ()),
+        ("public_key_private_hosts", ()),
+        ("public_key_plain_http", False),
         ("missing_users_percent", 20),
         ("batches_per_request", 20),
         ("batches_per_channel", 30),
@@ -99,6 +108,16 @@ def test_an_unknown_setting_without_a_neighbour_names_them_all() -> None:
         ("report_timezone", "", "is no IANA time zone"),
         ("csv_bom", "perhaps", "valid boolean"),
         ("defuse_formulas", None, "valid boolean"),
+        ("org_preferences", "file", "should be 'api' or 'none'"),
+        ("org_preferences_path", "private", "should match pattern"),
+        ("org_search_path", "", "should match pattern"),
+        ("default_security_level", "L4", "should be 'strictest', 'PLAIN_DATASET'"),
+        ("zip_cipher", "none", "should be 'AES-256' or 'ZipCrypto'"),
+        ("platform_key", "too short", "should match pattern"),
+        ("public_key_hosts", ["https://keys.example.org"], "should match pattern"),
+        ("public_key_hosts", "keys.example.org", "valid tuple"),
+        ("public_key_private_hosts", ["a host"], "should match pattern"),
+        ("public_key_plain_http", "perhaps", "valid boolean"),
         ("missing_users_percent", 101, "less than or equal to 100"),
         ("missing_users_percent", -1, "greater than or equal to 0"),
         ("batches_per_request", 0, "greater than or equal to 1"),
@@ -120,6 +139,13 @@ def test_a_wrong_value_says_where_it_stands_and_what_is_right(name: str, value: 
     message = mistake(**{name: value})
     assert message.startswith(f"Variable progress_exhaust: {name}")
     assert what_to_do in message
+
+
+def test_public_keys_need_the_orgs_to_name_them() -> None:
+    by_public_key = {"default_security_level": "PUBLIC_KEY_ENCRYPTED_DATASET"}
+    assert parse_settings(json.dumps(by_public_key)).org_preferences == "api"
+    words = "default_security_level: PUBLIC_KEY_ENCRYPTED_DATASET needs org_preferences api, for the orgs' keys"
+    assert mistake(org_preferences="none", **by_public_key) == f"Variable progress_exhaust: {words}"
 
 
 def test_every_mistake_is_told_at_once() -> None:
@@ -146,6 +172,7 @@ def test_what_is_no_object_of_settings_is_a_mistake_of_the_variable(text: str, m
         ({"container": "s3://bucket/reports"}, "container", "s3://bucket/reports"),
         ({"report_timezone": "UTC"}, "report_timezone", "UTC"),
         ({"wait_seconds": 0}, "wait_seconds", 0),
+        ({"public_key_hosts": ["Keys.Example.org:8443"]}, "public_key_hosts", ("keys.example.org:8443",)),
     ],
 )
 def test_what_is_set_is_kept_and_the_rest_is_default(values: dict[str, Any], name: str, kept: object) -> None:

@@ -245,6 +245,13 @@ class RequestsHook(PostgresHook):
         with self._transaction() as cursor:
             self._run(cursor, sql.RECORD, values)
 
+    def encryption_key(self, batch: Batch) -> str | None:
+        """Return the encryption_key of the batch's request as it is stored. It is a secret, and goes nowhere but into memory."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.ENCRYPTION_KEY, self._of(batch))
+            row = cursor.fetchone()
+            return row[0] if row else None
+
     def complete(self, batch: Batch, *, object_key: str, size_bytes: int) -> bool:
         """Enter a published batch in its request; where it was the last one, the request is SUCCESS.
 

@@ -2,26 +2,35 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from progress_exhaust.errors import OverLimitError
+from airflow.sdk.log import mask_secret
+
+from progress_exhaust.errors import OverLimitError, RequestError, SetupError
 from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, StageOperator, Work
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    from progress_exhaust.report.security import Protection
 
 
 class PackageOperator(StageOperator):
-    """Zips the csv on local disk, publishes the finished file in one go, and leaves `package.json`."""
+    """Packs the csv on local disk, as its security level says, and publishes the finished file in one go."""
 
     needs = (PIVOT_FILE,)
 
     def make(self, work: Work) -> dict[str, Any]:
-        from progress_exhaust.report.package import chunks_of, write_zip
+        from progress_exhaust.report.package import write_package
 
+        settings = work.site.settings
+        protection = self._protection(work)
         file_name, key = work.batch.file_name(work.day), work.batch.object_key(work.day)
         csv_bytes = work.read(PIVOT_FILE)["size_bytes"]
         with tempfile.TemporaryDirectory(prefix="progress-exhaust-") as scratch:
             package = Path(scratch) / Path(key).name
-            with (work.folder / file_name).open("rb") as source:
-                write_zip(chunks_of(source), package, file_name, work.day, size_bytes=csv_bytes)
+            with (work.folder / file_name).open("rb") as csv:
+                write_package(csv, package, file_name, work.day, protection, size_bytes=csv_bytes, zip_cipher=settings.zip_cipher)
             size_bytes = package.stat().st_size
             if work.params.dry_run:
                 self.log.info("Dry run: %s is made, %s bytes, and not published", key, f"{size_bytes:,}")
@@ -30,8 +39,53 @@ class PackageOperator(StageOperator):
                 with work.requests.pinned(work.batch):
                     work.site.store().publish(package, key)
                 work.requests.record(work.batch, stage="package", state="running", size_bytes=size_bytes)
-        work.leave(PACKAGE_FILE, {"key": key, "size_bytes": size_bytes})
+        work.leave(PACKAGE_FILE, {"key": key, "size_bytes": size_bytes, "level": protection.level})
         return {"package_bytes": size_bytes}
+
+    def _protection(self, work: Work) -> "Protection":
+        from progress_exhaust.report.security import Keys, Level, protection
+
+        settings = work.site.settings
+        keys = Keys(text=lambda: self._requester_key(work), public_key=lambda: self._public_key(work))
+        policy = None
+        if self._has_org(work):
+            with work.site.org_api() as orgs:
+                policy = orgs.security_policy(work.batch.channel)
+        try:
+            found = protection(policy, settings.default_security_level, keys)
+        except RequestError as error:
+            if work.batch.request_id:
+                raise
+            raise SetupError(f"{error}. A run without a request has neither: set another default_security_level") from None
+        self.log.info("%s: %s", work.batch, found.level)
+        if found.level is Level.PASSWORD and settings.zip_cipher == "ZipCrypto":
+            self.log.warning("%s: its zip's cipher, ZipCrypto, is broken: better set zip_cipher to AES-256", work.batch)
+        return found
+
+    def _requester_key(self, work: Work) -> str | None:
+        from progress_exhaust.hooks.salt import read_salt
+        from progress_exhaust.report.encryption import requester_key
+
+        if not work.batch.request_id:
+            return None
+        stored = work.requests.encryption_key(work.batch)
+        mask_secret(stored)
+        text = requester_key(stored, work.site.settings.platform_key, read_salt())
+        mask_secret(text)
+        return text
+
+    def _public_key(self, work: Work) -> "RSAPublicKey | None":
+        from progress_exhaust.report.encryption import read_public_key
+
+        if not self._has_org(work):
+            return None
+        with work.site.org_api() as orgs:
+            url = orgs.public_key_url(work.batch.channel)
+        return read_public_key(work.site.public_keys().fetch(url)) if url else None
+
+    def _has_org(self, work: Work) -> bool:
+        """Tell whether an org's word is to be asked for; a run without a request is no org's."""
+        return bool(work.batch.request_id) and work.site.settings.org_preferences == "api"
 
     def _check_limit(self, work: Work, size_bytes: int) -> None:
         """Let the batch wait where its org has had its share of this run; an org's first batch never waits."""

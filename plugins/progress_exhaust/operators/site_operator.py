@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.content_api import ContentApiHook
     from progress_exhaust.hooks.job_requests import RequestsHook
     from progress_exhaust.hooks.learner_tables import LearnerTablesHook
+    from progress_exhaust.hooks.org_api import OrgApiHook
+    from progress_exhaust.hooks.public_key import KeySource
     from progress_exhaust.hooks.report_store import ReportStoreHook
     from progress_exhaust.hooks.user_cache import UserCacheHook
 
@@ -111,6 +113,25 @@ class Site:
     def layout(self, params: RunParams) -> Layout:
         """Return the run's layout; raises SetupError, with the ones that there are, for a name that none has."""
         return self.settings.layout_named(params.layout or self.settings.layout)
+
+    def org_api(self) -> "OrgApiHook":
+        from progress_exhaust.hooks.org_api import OrgApiHook
+
+        return OrgApiHook(
+            preferences_path=self.settings.org_preferences_path,
+            search_path=self.settings.org_search_path,
+            timeout_seconds=self.settings.read_timeout_seconds,
+        )
+
+    def public_keys(self) -> "KeySource":
+        from progress_exhaust.hooks.public_key import KeySource
+
+        return KeySource(
+            hosts=self.settings.public_key_hosts,
+            private_hosts=self.settings.public_key_private_hosts,
+            plain_http=self.settings.public_key_plain_http,
+            timeout_seconds=self.settings.read_timeout_seconds,
+        )
 
     def store(self) -> "ReportStoreHook":
         from progress_exhaust.hooks.report_store import ReportStoreHook

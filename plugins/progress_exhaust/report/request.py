@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
@@ -34,7 +34,7 @@ class JobRequest:
     request_data: str  # JSON text, as it stands in the row
     requested_by: str
     requested_channel: str
-    encryption_key: str | None
+    encryption_key: str | None = field(repr=False)
     submitted_at: datetime | None
     processed: tuple[Mapping[str, Any], ...]  # entries of processed_batches
 

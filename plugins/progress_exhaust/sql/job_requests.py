@@ -167,6 +167,8 @@ UPDATE {ledger}.claim SET twin_of = %(twin_of)s
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s
 """
 
+ENCRYPTION_KEY = "SELECT encryption_key FROM {job_request} WHERE tag = %(tag)s AND request_id = %(request_id)s"
+
 HOLDER = """
 SELECT run_id FROM {ledger}.claim WHERE tag = %(tag)s AND request_id = %(request_id)s AND released_at IS NULL
 """

@@ -1,0 +1,65 @@
+"""The cipher of zip 2.0, "ZipCrypto" (PKWARE's APPNOTE, 6.1): for old tools that know no AES. It is broken: do not rely on it."""
+
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+HEADER_BYTES = 12
+FLAGS_AT, FLAGS_IN_DIRECTORY_AT = 6, 8  # in an entry's local header, and in the directory
+ENCRYPTED = 1  # one of the flags
+
+# One step of CRC-32, by byte.
+_CRC = [zlib.crc32(bytes([byte]), 0xFFFFFFFF) ^ 0xFFFFFFFF for byte in range(256)]
+
+
+class EncryptingCompressor:
+    """A compressor whose output is encrypted, a byte at a time in Python: a second for each few megabytes.
+
+    :param compressor: the one whose output it is
+    :param password: of the zip
+    """
+
+    def __init__(self, compressor: Any, password: bytes) -> None:
+        self._compressor = compressor
+        self._keys = (0x12345678, 0x23456789, 0x34567890)
+        self._encrypted(password)
+        # A tool tells a wrong password by the last byte, the hour of the entry's date: our entries have none.
+        self._header = self._encrypted(os.urandom(HEADER_BYTES - 1) + b"\0")
+
+    def compress(self, data: bytes) -> bytes:
+        """Return what is ready, encrypted."""
+        return self._with_header(self._compressor.compress(data))
+
+    def flush(self) -> bytes:
+        """Return the rest, encrypted."""
+        return self._with_header(self._compressor.flush())
+
+    def _with_header(self, data: bytes) -> bytes:
+        header, self._header = self._header, b""
+        return header + self._encrypted(data)
+
+    def _encrypted(self, data: bytes) -> bytes:
+        crc, (first, second, third) = _CRC, self._keys
+        out = bytearray(data)
+        for place, byte in enumerate(data):
+            mask = third | 2
+            out[place] = byte ^ (mask * (mask ^ 1) >> 8 & 0xFF)
+            first = first >> 8 ^ crc[(first ^ byte) & 0xFF]
+            second = ((second + (first & 0xFF)) * 134775813 + 1) & 0xFFFFFFFF
+            third = third >> 8 ^ crc[(third ^ second >> 24) & 0xFF]
+        self._keys = first, second, third
+        return bytes(out)
+
+
+def mark_encrypted(package: Path) -> None:
+    """Say in a zip's headers that its one entry is encrypted."""
+    with ZipFile(package) as written:
+        directory = written.start_dir
+    with package.open("r+b") as file:
+        for place in (FLAGS_AT, directory + FLAGS_IN_DIRECTORY_AT):
+            file.seek(place)
+            flags = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([flags | ENCRYPTED]))
