@@ -73,12 +73,10 @@ class ExtractOperator(StageOperator):
         if begun and self._same_day(work, begun["as_of"], now) and begun["hierarchy"] == work.read(HIERARCHY_FILE):
             parts = sum(work.part(number).exists() for number in range(len(begun["first_ids"])))
             self.log.info("%s: goes on after %d of %d finished parts", work.batch, parts, len(begun["first_ids"]))
-            (work.folder / "parts").mkdir(exist_ok=True)
             return begun
-        (work.folder / EXTRACT_FILE).unlink(missing_ok=True)
+        work.forget(EXTRACT_FILE)
         for name in ("pages", "parts"):
             remove_folder(work.folder / name)
-            (work.folder / name).mkdir(parents=True)
         counts: Counter[str] = Counter(enrolled=0)
         first_ids: list[str] = []
         for page in pages(self._enrolments(work, tables), work.site.settings.learners_per_part):
@@ -157,7 +155,7 @@ class ExtractOperator(StageOperator):
 
     def _scan(self, work: Work, tables: "LearnerTablesHook") -> None:
         """Read the enrolments of every batch of the run at once, for their own extracts to find."""
-        from progress_exhaust.hooks.report_store import remove_folder, write_whole
+        from progress_exhaust.hooks.report_store import make_folder, remove_folder, write_whole
         from progress_exhaust.report.enrolment_runs import write_runs
 
         store, run_id = work.site.store(), work.site.run_id
@@ -166,7 +164,7 @@ class ExtractOperator(StageOperator):
         folders = {key: folder for key, folder in folders.items() if not (folder / SCAN_FILE).exists()}
         for folder in folders.values():
             remove_folder(folder)
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         self.log.info("The enrolments are keyed by user: one scan for %d batches", len(folders))
         write_runs(
             tables.scan_enrolments(sorted({batch_id for _, batch_id in folders})),

@@ -30,7 +30,6 @@ class FetchHierarchyOperator(StageOperator):
             settings.assessment_content_types, settings.assessment_object_types, settings.assessment_categories
         )
         hierarchy = reduce_tree(tree, collection_id, kinds, optional)
-        work.folder.mkdir(parents=True, exist_ok=True)
         work.leave(HIERARCHY_FILE, hierarchy.to_dict())
         return {
             "nested_collections": len(hierarchy.nested_ids),

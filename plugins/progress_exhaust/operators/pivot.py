@@ -21,6 +21,7 @@ class PivotOperator(StageOperator):
 
         settings, hierarchy = work.site.settings, work.hierarchy()
         shown = columns(hierarchy, named=settings.column_labels == "name")
+        work.forget(PIVOT_FILE)  # a kill from here on leaves half a csv
         with (work.folder / work.batch.file_name(work.day)).open("wb") as target:
             written = write_csv(target, shown, self._pages(work), bom=settings.csv_bom, defuse_formulas=settings.defuse_formulas)
         work.leave(PIVOT_FILE, asdict(written))
