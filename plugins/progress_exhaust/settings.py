@@ -52,6 +52,15 @@ class Settings(BaseModel):
         default_factory=lambda: _home("staging"),
         description="URL of the private folder that the stages hand their work on in; readable by every worker",
     )
+    allow_public_container: bool = Field(
+        False, description="publish even where anybody may download from the container; never a plain zip"
+    )
+    retention_days: float | None = Field(
+        None, gt=0, description="days after which `progress_exhaust_retention` removes a package; none: it keeps them all"
+    )
+    staging_days: float = Field(
+        7, gt=0, description="days after which `progress_exhaust_retention` removes what a run that is over left in staging"
+    )
     job_request_table: TableName = Field("job_request", description="Postgres table of the requests, `schema.table` too")
     ledger_schema: Identifier = Field("progress_exhaust", description="Postgres schema of the claims and the ledger")
     enrolments_table: KeyspaceTable = Field(
@@ -137,6 +146,7 @@ class Settings(BaseModel):
         2**30, ge=1, description="bytes of packages of one requesting org after which its further batches wait for the next run"
     )
     batch_number: int | None = Field(None, description="take only requests with this batch_number; none: all of them")
+    channels: tuple[str, ...] = Field((), description="take only requests of these requesting orgs; none named: of all")
     abandoned_after_hours: float = Field(
         24, gt=0, description="how old a PROCESSING request is that no run of ours holds before it counts as left behind"
     )
@@ -193,6 +203,15 @@ class Settings(BaseModel):
         except (KeyError, ValueError, OSError):
             raise ValueError("is no IANA time zone, such as Asia/Kolkata") from None
         return name
+
+    @model_validator(mode="after")
+    def _staging_apart(self) -> "Settings":
+        container, staging = (f"{url.rstrip('/')}/" for url in (self.container, self.staging))
+        if staging.startswith(container) or container.startswith(staging):
+            raise ValueError(
+                "container and staging must lie apart: what is staged is for nobody, what is published for requesters"
+            )
+        return self
 
     @field_validator("content_hierarchy_path")
     @classmethod

@@ -20,8 +20,13 @@ STAGES = ["fetch_hierarchy", "extract", "pivot", "package", "mark_complete"]
 def dag() -> Any:
     bag = DagBag(str(PROJECT / "dags"))
     assert bag.import_errors == {}
-    assert list(bag.dags) == ["progress_exhaust"]
+    assert sorted(bag.dags) == ["progress_exhaust", "progress_exhaust_retention"]
     return bag.dags["progress_exhaust"]
+
+
+@pytest.fixture(scope="module")
+def retention() -> Any:
+    return DagBag(str(PROJECT / "dags")).dags["progress_exhaust_retention"]
 
 
 def test_its_tasks_follow_each_other(dag: Any) -> None:
@@ -106,3 +111,16 @@ def test_its_file_is_wiring_and_imports_no_driver_or_frame() -> None:
     assert "progress_exhaust" in loaded
     assert loaded & {"pandas", "pyarrow", "numpy", "cassandra", "psycopg", "psycopg2", "redis", "requests"} == set()
     assert len((PROJECT / "dags" / "progress_exhaust.py").read_text().splitlines()) < 120
+
+
+def test_the_retention_is_one_task_a_day_and_never_two_at_a_time(retention: Any) -> None:
+    assert [task.task_id for task in retention.tasks] == ["remove_old_files"]
+    assert (retention.schedule, retention.catchup, retention.max_active_runs) == ("0 20 * * *", False, 1)
+    assert [task.retries for task in retention.tasks] == [2]
+    assert "retention_days" in retention.doc_md and "staging_days" in retention.doc_md
+
+
+def test_the_retention_removes_unless_it_is_told_not_to(retention: Any) -> None:
+    assert {name: retention.params.get_param(name).value for name in retention.params} == {"dry_run": False}
+    with pytest.raises(ParamValidationError):
+        retention.params.get_param("dry_run").resolve("yes")

@@ -197,13 +197,14 @@ class Install:
         connections: Mapping[str, str] | None = None,
         retries: int = 0,
         record_reads: bool = False,
+        dag_id: str = "progress_exhaust",
     ) -> RunResult:
         """Run the DAG once; what is given changes settings and connections for this run alone."""
         environment = self.environment(settings, connections) | {
             "PROGRESS_EXHAUST_RETRIES": str(retries),
             "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",
         }
-        result = self.airflow.run({"environment": environment, "conf": conf, "record_reads": record_reads})
+        result = self.airflow.run({"environment": environment, "conf": conf, "record_reads": record_reads, "dag_id": dag_id})
         password = urlsplit(self.postgres).password
         assert password and password not in result.log
         return result

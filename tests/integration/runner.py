@@ -62,7 +62,7 @@ def printing_to(log: Path) -> Iterator[None]:
 
 
 def run(order: dict[str, Any]) -> dict[str, Any]:
-    """Run the DAG once, in the order's environment."""
+    """Run the order's DAG once, in its environment."""
     from airflow.dag_processing.dagbag import DagBag
     from airflow.utils.session import create_session
 
@@ -73,7 +73,7 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
     assert not bag.import_errors, bag.import_errors
     reads: list[dict[str, Any]] = []
     with recorded(reads) if order["record_reads"] else nullcontext():
-        done = bag.dags[DAG_ID].test(run_conf=order["conf"], run_after=datetime.fromisoformat(order["run_after"]))
+        done = bag.dags[order["dag_id"]].test(run_conf=order["conf"], run_after=datetime.fromisoformat(order["run_after"]))
     with create_session() as session:
         tasks = done.get_task_instances(session=session)
     return {

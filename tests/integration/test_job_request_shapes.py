@@ -341,6 +341,16 @@ def test_only_one_part_of_the_queue(site: Site) -> None:
     assert set(ids(site.hook("all").claim(chosen()))) == {"part-None", "part-1"}
 
 
+def test_only_the_requests_of_the_named_orgs(site: Site) -> None:
+    for org in ("org-1", "org-2", "org-3", None):
+        site.insert(f"of-{org}", requested_channel=org)
+    some = chosen(channels=("org-1", "org-3"))
+    assert site.hook().count_pending(some) == 2
+    assert set(ids(site.hook().pending(some))) == {"of-org-1", "of-org-3"}
+    assert set(ids(site.hook().claim(some))) == {"of-org-1", "of-org-3"}
+    assert set(ids(site.hook("all").claim(chosen()))) == {"of-org-2", "of-None"}
+
+
 def test_a_backfill_takes_what_was_submitted_before(site: Site) -> None:
     site.insert("before", minutes=-1)
     site.insert("at-midnight", minutes=0)

@@ -26,3 +26,20 @@ def test_what_is_over_a_limit_waits_and_the_next_run_makes_the_rest(install: Ins
     assert (row["status"], len(row["download_urls"])) == ("SUCCESS", 2)
     assert sorted(row["download_urls"]) == sorted(install.published())
     assert install.published()[first] == files[first]
+
+
+def test_only_requests_of_the_named_orgs_are_touched(install: Install, queue: Install) -> None:
+    world = sample_world()
+    install.load(world)
+    before = install.rows()
+    request = world.requests[3]
+    org = request["requested_channel"]
+    theirs = {key for key, row in before.items() if row["requested_channel"] == org}
+    assert theirs and len(theirs) < len(before)
+
+    assert install.run_dag(settings={"channels": [org]}).state == "success"
+    after = install.rows()
+    assert after[request["request_id"]]["status"] == "SUCCESS"
+    assert {key: row for key, row in after.items() if key not in theirs} == {
+        key: row for key, row in before.items() if key not in theirs
+    }

@@ -54,7 +54,7 @@ def watched_redis(install: Install) -> Iterator[list[str]]:
             if command["db"] == USERS_DB:
                 commands.append(command["command"])
 
-    with redis.Redis(port=port) as client, client.monitor() as monitor:
+    with redis.Redis(port=port, socket_timeout=None) as client, client.monitor() as monitor:
         watcher = threading.Thread(target=watch, args=[monitor])
         watcher.start()
         yield commands

@@ -9,6 +9,7 @@ from dev import docs
 
 PROJECT = docs.PROJECT
 DAG_FILE = (PROJECT / "dags" / "progress_exhaust.py").read_text()
+DAG_FILES = DAG_FILE + (PROJECT / "dags" / "progress_exhaust_retention.py").read_text()
 PAGES = {page.name: page.read_text() for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))}
 EVERYTHING = "\n".join(PAGES.values())
 TASK_IDS = re.findall(r'(?:task_id=|^    )"([a-z_]+)"(?:\)|,|: [A-Z]\w+Operator)', DAG_FILE, re.MULTILINE)
@@ -25,7 +26,7 @@ def test_each_param_is_documented(name: str) -> None:
     assert f"| `{name}` |" in PAGES["configuration.md"]
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"PROGRESS_EXHAUST_[A-Z_]+", DAG_FILE))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"PROGRESS_EXHAUST_[A-Z_]+", DAG_FILES))))
 def test_each_environment_variable_of_the_dag_is_documented(name: str) -> None:
     assert f"| `{name}` |" in PAGES["configuration.md"]
 

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from progress_exhaust.errors import RequestError
-from progress_exhaust.report.request import Batch, JobRequest, Wanted, is_path_part, object_key_ending, parse_request_data
+from progress_exhaust.report.request import (
+    Batch,
+    JobRequest,
+    Wanted,
+    is_package_key,
+    is_path_part,
+    object_key_ending,
+    parse_request_data,
+)
 
 DAY = date(2022, 9, 27)
 REQUEST_ID, BATCH_ID = "778A3669531143769B5E8C98D42E1CAD", "013307481768378368112"
@@ -149,3 +157,30 @@ def test_only_a_packaged_batch_is_finished(entry: Mapping[str, Any], finished: l
 @pytest.mark.parametrize(("tag", "request_id", "standalone"), [("", "", True), ("t", "", False), ("", "r", False)])
 def test_only_what_is_no_row_is_standalone(tag: str, request_id: str, standalone: bool) -> None:
     assert job_request(tag=tag, request_id=request_id).standalone is standalone
+
+
+@pytest.mark.parametrize(
+    ("key", "is_ours"),
+    [
+        (f"progress-exhaust/{REQUEST_ID}/{BATCH_ID}_progress_20220927.zip", True),
+        (f"progress-exhaust/{BATCH_ID}_progress_20220927.zip", True),
+        (f"progress-exhaust/{REQUEST_ID}/.{BATCH_ID}_progress_20220927.zip.part", True),
+        (f"progress-exhaust/.anybody-{'0' * 32}", True),
+        (f"progress-exhaust/{REQUEST_ID}/{BATCH_ID}_progress_20220927.csv", False),
+        (f"progress-exhaust/{REQUEST_ID}/{BATCH_ID}_progress_2022092.zip", False),
+        (f"progress-exhaust/{REQUEST_ID}/{BATCH_ID}_userinfo_20220927.zip", False),
+        (f"progress-exhaust/{REQUEST_ID}/x/{BATCH_ID}_progress_20220927.zip", False),
+        (f"progress-exhaust/../{BATCH_ID}_progress_20220927.zip", False),
+        (f"response-exhaust/{REQUEST_ID}/{BATCH_ID}_progress_20220927.zip", False),
+        (f"{BATCH_ID}_progress_20220927.zip", False),
+        ("progress-exhaust/", False),
+        ("", False),
+    ],
+)
+def test_a_package_is_known_by_its_key(key: str, is_ours: bool) -> None:
+    assert is_package_key(key) is is_ours
+
+
+def test_every_key_that_is_made_is_known() -> None:
+    for request_id in ("", REQUEST_ID):
+        assert is_package_key(Batch("tag", request_id, "org", BATCH_ID, "do_1").object_key(DAY))

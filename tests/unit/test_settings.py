@@ -124,6 +124,10 @@ def test_an_unknown_setting_without_a_neighbour_names_them_all() -> None:
         ("batches_per_channel", 0, "greater than or equal to 1"),
         ("bytes_per_channel", 0, "greater than or equal to 1"),
         ("batch_number", "one", "valid integer"),
+        ("channels", "org", "valid tuple"),
+        ("retention_days", 0, "greater than 0"),
+        ("staging_days", None, "valid number"),
+        ("allow_public_container", "perhaps", "valid boolean"),
         ("abandoned_after_hours", 0, "greater than 0"),
         ("batches_per_run", 1001, "less than or equal to 1000"),
         ("wait_seconds", -1, "greater than or equal to 0"),
@@ -146,6 +150,19 @@ def test_public_keys_need_the_orgs_to_name_them() -> None:
     assert parse_settings(json.dumps(by_public_key)).org_preferences == "api"
     words = "default_security_level: PUBLIC_KEY_ENCRYPTED_DATASET needs org_preferences api, for the orgs' keys"
     assert mistake(org_preferences="none", **by_public_key) == f"Variable progress_exhaust: {words}"
+
+
+@pytest.mark.parametrize(
+    ("container", "staging"),
+    [("s3://a/reports", "s3://a/reports/staging"), ("file:///a/b/", "file:///a/b"), ("abfs://c/staging/x", "abfs://c/staging/")],
+)
+def test_what_is_staged_lies_apart_from_what_requesters_read(container: str, staging: str) -> None:
+    message = mistake(container=container, staging=staging)
+    assert message.startswith("Variable progress_exhaust: container and staging must lie apart")
+
+
+def test_folders_of_one_bucket_that_only_begin_alike_are_apart() -> None:
+    assert parse_settings('{"container": "s3://a/x", "staging": "s3://a/x-staging"}').staging == "s3://a/x-staging"
 
 
 def test_every_mistake_is_told_at_once() -> None:

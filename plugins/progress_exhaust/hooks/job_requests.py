@@ -56,6 +56,7 @@ class Selection:
     abandoned_before: datetime  # PROCESSING that nobody of ours holds, submitted before this, is free
     request_ids: Sequence[str] = ()  # only these; none named: all
     batch_number: int | None = None  # only this part of the queue
+    channels: Sequence[str] = ()  # only these requesting orgs'; none named: all
     submitted_before: datetime | None = None
     dead_runs: Sequence[str] = ()
     force: bool = False
@@ -68,6 +69,7 @@ class Selection:
             "abandoned_before": _naive_utc(self.abandoned_before),
             "request_ids": list(self.request_ids) or None,
             "batch_number": self.batch_number,
+            "channels": list(self.channels) or None,
             "submitted_before": self.submitted_before and _naive_utc(self.submitted_before),
             "dead_runs": list(self.dead_runs),
             "force": self.force,

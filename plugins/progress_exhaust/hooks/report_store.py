@@ -1,20 +1,49 @@
 """The store: the reports container, which requesters download from, and the private staging folder.
 
 Both are URLs for Airflow's ObjectStoragePath; where the connection `progress_exhaust_store` exists, it is the login.
+docs/stores.md says what each store needs. What goes wrong is told as SetupError (rights, a bucket that is not there) or
+as SourceError (anything that another try may mend).
 """
 
+import base64
+import hashlib
 import os
 import shutil
+import stat
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from airflow.exceptions import AirflowNotFoundException
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.bases.hook import BaseHook
 
-from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.report.request import Batch, is_path_part
+from progress_exhaust.errors import ProgressExhaustError, SetupError, SourceError
+from progress_exhaust.report.request import JOB_ID, Batch, is_package_key, is_path_part
 
 STANDALONE = "standalone"  # takes the place of a request's id in staging
+ANONYMOUS_TIMEOUT_SECONDS = 30
+# What a store's client raises that is no OSError comes from one of these packages.
+CLIENTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs"}
+PROVIDERS = {
+    "s3": "apache-airflow-providers-amazon[s3fs]",
+    "abfs": "apache-airflow-providers-microsoft-azure",
+    "abfss": "apache-airflow-providers-microsoft-azure",
+    "gs": "apache-airflow-providers-google and gcsfs",
+}
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file below one of the two folders."""
+
+    name: str  # below the folder; an empty local folder is a file of no bytes whose name ends in /
+    size_bytes: int
+    changed_at: datetime
 
 
 class ReportStoreHook(BaseHook):
@@ -29,8 +58,11 @@ class ReportStoreHook(BaseHook):
     def __init__(self, *, container: str, staging: str) -> None:
         super().__init__()
         login = self._login()
-        self._container = self._folder(container, login)
-        self._staging = self._folder(staging, login, mode=0o700)
+        self._urls = {"container": container, "staging": staging}
+        self._container = _folder("container", container, login)
+        self._staging = _folder("staging", staging, login, mode=0o700)
+
+    # Staging
 
     def batch_folder(self, run_id: str, batch: Batch) -> ObjectStoragePath:
         """Return where the stages of one batch hand their work on."""
@@ -50,26 +82,73 @@ class ReportStoreHook(BaseHook):
             raise SetupError(f"run id {run_id!r} cannot be part of a staging path: start a run with another id")
         return self._staging / run_id
 
+    def staged_files(self) -> Iterator[StoredFile]:
+        """Yield what lies in staging; a name's first part is the id of the run that left it."""
+        with self.telling_staging():
+            yield from _files(self._staging)
+
+    @contextmanager
+    def telling_staging(self) -> Iterator[None]:
+        """Tell what goes wrong with staging in the block in our own words."""
+        with _telling(f"Staging {self._urls['staging']}"):
+            yield
+
+    # The reports container
+
     def publish(self, package: Path, key: str) -> int:
         """Put a finished package into the container in one go, read back its size and return it, in bytes.
 
-        An object that is there under the key is replaced.
+        An object that is there under the key is replaced. A store that can check what it receives is told the checksum.
         """
         target = _below(self._container, *key.split("/"))
-        try:
+        with self._telling_container():
             if target.protocol == "file":
                 _move_in(package, Path(target.path))
             else:
-                target.fs.put_file(str(package), target.path)
+                target.fs.put_file(str(package), target.path, **_checked(target.protocol, package))
             size_bytes = int(target.fs.size(target.path))
-        except OSError as error:
-            raise SourceError(f"The reports container {self._container} takes no {key}: {error}") from None
         if size_bytes != package.stat().st_size:
             raise SourceError(
-                f"The reports container {self._container} holds {size_bytes} bytes of {key} instead of "
+                f"The reports container {self._urls['container']} holds {size_bytes} bytes of {key} instead of "
                 f"{package.stat().st_size}: published again at the retry"
             )
         return size_bytes
+
+    def answers_strangers(self) -> bool:
+        """Tell whether anybody may download from the container: by an empty object of its own, and without the login."""
+        with self._telling_container():
+            return _answers_strangers(self._container)
+
+    def keep_staging_private(self) -> None:
+        """Raise SetupError where anybody may download from staging, which holds the learners' data in clear."""
+        with self.telling_staging():
+            public = _answers_strangers(self._staging)
+        if public:
+            raise SetupError(
+                f"Staging {self._urls['staging']} lets anybody download from it: make it private; no report needs it open"
+            )
+
+    def packages(self) -> Iterator[StoredFile]:
+        """Yield the published packages, and what a kill left half done beside them; a name is the key in the container."""
+        with self._telling_container():
+            for file in _files(self._container / JOB_ID):
+                key = f"{JOB_ID}/{file.name}"
+                if is_package_key(key):
+                    yield StoredFile(key, file.size_bytes, file.changed_at)
+
+    def remove_package(self, key: str) -> None:
+        """Remove a published package, and its request's folder where nothing else is in it."""
+        target = self._container / key
+        with self._telling_container(), suppress(FileNotFoundError):
+            target.fs.rm_file(target.path)
+            if target.protocol == "file":
+                with suppress(OSError):  # not empty
+                    Path(target.path).parent.rmdir()
+
+    @contextmanager
+    def _telling_container(self) -> Iterator[None]:
+        with _telling(f"The reports container {self._urls['container']}"):
+            yield
 
     def _login(self) -> str | None:
         try:
@@ -78,11 +157,49 @@ class ReportStoreHook(BaseHook):
             return None
         return self.connection_id
 
-    @staticmethod
-    def _folder(url: str, login: str | None, mode: int = 0o777) -> ObjectStoragePath:
-        if url.startswith("file://"):
-            Path(url.removeprefix("file://")).mkdir(mode, parents=True, exist_ok=True)
-        return ObjectStoragePath(url, conn_id=login)
+
+def write_whole(path: ObjectStoragePath, data: bytes) -> None:
+    """Write a file whole or not at all: its being there says that a piece of work is done."""
+    if path.protocol == "file":
+        target = Path(path.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f"{target.name}.part")
+        beside.write_bytes(data)
+        beside.replace(target)
+    else:
+        path.fs.pipe_file(path.path, data)
+
+
+def make_folder(folder: ObjectStoragePath) -> None:
+    """Make a local folder; a store has none, and must not make a bucket for a name that is spelt wrongly."""
+    if folder.protocol == "file":
+        Path(folder.path).mkdir(parents=True, exist_ok=True)
+
+
+def remove_folder(folder: ObjectStoragePath) -> None:
+    """Remove a staging folder with all that is in it; one that is gone already is no error."""
+    with _telling(f"Staging {folder}"), suppress(FileNotFoundError):
+        folder.fs.rm(folder.path, recursive=True)
+
+
+def _folder(setting: str, url: str, login: str | None, mode: int = 0o777) -> ObjectStoragePath:
+    scheme = url.partition("://")[0]
+    try:
+        folder = ObjectStoragePath(url, conn_id=login)
+        fs = folder.fs
+    except (ImportError, ValueError) as error:
+        raise SetupError(
+            f"Setting {setting}, {url}: Airflow cannot reach {scheme}:// ({error}). Install its provider on every worker "
+            f"({PROVIDERS.get(scheme, 'docs/stores.md lists them')}), or set another URL"
+        ) from None
+    if scheme == "file":
+        with _telling(f"Setting {setting}, {url}"):
+            Path(folder.path).mkdir(mode, parents=True, exist_ok=True)
+    else:
+        # What another worker wrote a moment ago must be seen: nothing is answered from an older listing.
+        fs.dircache.use_listings_cache = False
+        fs.invalidate_cache()
+    return folder
 
 
 def _below(folder: ObjectStoragePath, *parts: str) -> ObjectStoragePath:
@@ -98,24 +215,118 @@ def _move_in(package: Path, target: Path) -> None:
     """Copy beside the target, then rename: nobody sees half a file under its name, whenever this is killed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.part")
-    with package.open("rb") as source, beside.open("wb") as copy:
-        shutil.copyfileobj(source, copy, 1 << 20)
-        copy.flush()
-        os.fsync(copy.fileno())
-    beside.replace(target)
+    try:
+        with package.open("rb") as source, beside.open("wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+            copy.flush()
+            os.fsync(copy.fileno())
+        beside.replace(target)
+    except OSError:
+        beside.unlink(missing_ok=True)  # on a full disk, its bytes are wanted
+        raise
 
 
-def write_whole(path: ObjectStoragePath, data: bytes) -> None:
-    """Write a file whole or not at all: its being there says that a piece of work is done."""
-    if path.protocol == "file":
-        beside = Path(f"{path.path}.part")
-        beside.write_bytes(data)
-        beside.replace(path.path)
-    else:
-        path.write_bytes(data)
+def _checked(protocol: str, package: Path) -> dict[str, Any]:
+    """Return what makes a store refuse bytes that are not the package's; for a package in several parts, S3 does it anyway."""
+    if protocol == "s3":
+        with package.open("rb") as source:
+            digest = hashlib.file_digest(source, lambda: hashlib.md5(usedforsecurity=False)).digest()
+        return {"ContentMD5": base64.b64encode(digest).decode()}
+    return {"gs": {"consistency": "md5"}, "abfs": {"validate_content": True}, "abfss": {"validate_content": True}}.get(
+        protocol, {}
+    )
 
 
-def remove_folder(folder: ObjectStoragePath) -> None:
-    """Remove a staging folder with all that is in it; one that is gone already is no error."""
-    if folder.exists():
-        folder.fs.rm(folder.path, recursive=True)
+def _answers_strangers(folder: ObjectStoragePath) -> bool:
+    """Ask for an object without any login. It is empty and there for this question alone: no other is sure to be there."""
+    if folder.protocol == "file":
+        return False
+    import requests
+
+    probe = folder / JOB_ID / f".anybody-{uuid.uuid4().hex}"
+    probe.fs.pipe_file(probe.path, b"")
+    try:
+        answer = requests.get(_plain_url(probe), timeout=ANONYMOUS_TIMEOUT_SECONDS)
+    except requests.RequestException as error:
+        raise SourceError(f"{folder} does not say whether anybody may read it: {type(error).__name__}") from None
+    finally:
+        probe.fs.rm_file(probe.path)
+    if answer.status_code >= 500:
+        raise SourceError(f"{folder} does not say whether anybody may read it: HTTP {answer.status_code}")
+    return answer.ok
+
+
+def _plain_url(path: ObjectStoragePath) -> str:
+    """Return the address that an object has for a client without a login."""
+    if path.protocol == "s3":
+        return str(path.fs.url(path.path)).partition("?")[0]
+    if path.protocol == "gs":
+        return str(path.fs.url(path.path))
+    container, _, name = path.path.partition("/")
+    return str(path.fs.service_client.get_blob_client(container, name).url).partition("?")[0]
+
+
+def _files(folder: ObjectStoragePath) -> Iterator[StoredFile]:
+    """Yield the files below a folder; no link is followed, and none is a file."""
+    if folder.protocol == "file":
+        yield from _local_files(Path(folder.path))
+        return
+    for name, info in folder.fs.find(folder.path, detail=True).items():
+        if info["type"] == "file" and not name.endswith("/"):
+            yield StoredFile(name.removeprefix(f"{folder.path}/"), int(info["size"]), _changed_at(info))
+
+
+def _local_files(top: Path) -> Iterator[StoredFile]:
+    if top.is_symlink():
+        return
+    for folder, folders, names in os.walk(top):
+        for path in [Path(folder, name) for name in names] or ([] if folders else [Path(folder)]):
+            found = path.lstat()
+            is_folder = stat.S_ISDIR(found.st_mode)
+            if stat.S_ISREG(found.st_mode) or (is_folder and path != top):
+                name = path.relative_to(top).as_posix()
+                size_bytes, changed_at = found.st_size, datetime.fromtimestamp(found.st_mtime, UTC)
+                yield StoredFile(f"{name}/", 0, changed_at) if is_folder else StoredFile(name, size_bytes, changed_at)
+
+
+def _changed_at(info: Mapping[str, Any]) -> datetime:
+    """Return when a store's object was written, as each of the clients calls it."""
+    written = next(info[name] for name in ("LastModified", "last_modified", "mtime", "updated") if info.get(name))
+    moment = datetime.fromisoformat(written) if isinstance(written, str) else written
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@contextmanager
+def _telling(where: str) -> Iterator[None]:
+    try:
+        yield
+    except ProgressExhaustError:
+        raise
+    except Exception as error:
+        told = _in_our_words(where, error)
+        if told is None:
+            raise
+        raise told from None
+
+
+def _in_our_words(where: str, error: BaseException) -> ProgressExhaustError | None:
+    """Tell a store's error from any other: None for one that is not the store's."""
+    chain = [error]  # clients wrap their own errors: any of them may say what it is, the first one says most
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    if not any(isinstance(one, OSError) or type(one).__module__.partition(".")[0] in CLIENTS for one in chain):
+        return None
+    words = (str(chain[-1]).strip().splitlines() or [""])[0]
+    said = f"{where}: {type(chain[-1]).__name__}: {words}"
+    statuses = {getattr(one, "status_code", None) or getattr(one, "code", None) for one in chain}
+    if any(isinstance(one, PermissionError) for one in chain) or statuses & {401, 403} or words.startswith("Forbidden"):
+        return SetupError(
+            f"{said}. Let the login of connection {ReportStoreHook.connection_id} (for a local folder: the workers' user) "
+            "list, read, write and delete there"
+        )
+    if any(isinstance(one, FileNotFoundError) for one in chain) or 404 in statuses:
+        return SetupError(
+            f"{said}. Make the bucket, container or folder that is missing, or mend the setting that names it; where only a "
+            "file of an earlier stage is missing, clear that stage"
+        )
+    return SourceError(said)

@@ -62,7 +62,6 @@ class ExtractOperator(StageOperator):
             made = other.find(EXTRACT_FILE)
             if made and work.is_of_today(made["as_of"]) and other.find(HIERARCHY_FILE) == work.read(HIERARCHY_FILE):
                 self.log.info("%s: what was extracted for request %s serves this one too", work.batch, batch.request_id)
-                (work.folder / "parts").mkdir(parents=True, exist_ok=True)
                 for number in range(made["parts"]):
                     write_whole(work.part(number), other.part(number).read_bytes())
                 work.leave(EXTRACT_FILE, made)
@@ -110,14 +109,12 @@ class ExtractOperator(StageOperator):
         if begun and work.is_of_today(begun["as_of"]) and begun | wanted == begun:
             parts = sum(work.part(number).exists() for number in range(len(begun["first_ids"])))
             self.log.info("%s: goes on after %d of %d finished parts", work.batch, parts, len(begun["first_ids"]))
-            (work.folder / "parts").mkdir(exist_ok=True)
             return begun
+        work.forget(EXTRACT_FILE)
         if done:
             forget_scans(work, (ENROLMENTS, AGGREGATES, ATTEMPTS))
-            (work.folder / EXTRACT_FILE).unlink()
         for name in ("pages", "parts"):
             remove_folder(work.folder / name)
-            (work.folder / name).mkdir(parents=True)
         as_of, optional = datetime.now(UTC).isoformat(), work.hierarchy().optional
         counts: Counter[str] = Counter(enrolled=0)
         first_ids: list[str] = []

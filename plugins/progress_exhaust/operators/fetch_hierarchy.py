@@ -21,7 +21,6 @@ class FetchHierarchyOperator(StageOperator):
 
         with work.requests.alone(f"hierarchy of {work.batch.collection_id}"):
             reduced = self._shared(work) or self._fetch(work)
-        work.folder.mkdir(parents=True, exist_ok=True)
         work.leave(HIERARCHY_FILE, reduced)
         hierarchy = Hierarchy.from_dict(reduced)
         return {
@@ -59,6 +58,5 @@ class FetchHierarchyOperator(StageOperator):
         )
         reduced = reduce_tree(tree, collection_id, kinds, optional).to_dict()
         path = work.site.store().shared_hierarchy(work.site.run_id, collection_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps({"as_of": datetime.now(UTC).isoformat(), "hierarchy": reduced}).encode())
         return reduced

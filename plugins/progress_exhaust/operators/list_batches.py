@@ -72,7 +72,8 @@ class ListBatchesOperator(SiteOperator):
         from progress_exhaust.hooks.report_store import write_whole
 
         store = site.store()
+        if planned.to_make:
+            store.keep_staging_private()
         for batch, facts in planned.to_make:
-            folder = store.batch_folder(site.run_id, batch)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / FACTS_FILE, json.dumps(asdict(facts)).encode())
+            with store.telling_staging():
+                write_whole(store.batch_folder(site.run_id, batch) / FACTS_FILE, json.dumps(asdict(facts)).encode())

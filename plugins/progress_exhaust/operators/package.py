@@ -12,6 +12,7 @@ from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, StageOper
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+    from progress_exhaust.hooks.report_store import ReportStoreHook
     from progress_exhaust.report.security import Protection
 
 
@@ -36,8 +37,10 @@ class PackageOperator(StageOperator):
                 self.log.info("Dry run: %s is made, %s bytes, and not published", key, f"{size_bytes:,}")
             else:
                 self._check_limit(work, size_bytes)
+                store = work.site.store()
+                self._check_strangers(work, store, protection)
                 with work.requests.pinned(work.batch):
-                    work.site.store().publish(package, key)
+                    store.publish(package, key)
                 work.requests.record(work.batch, stage="package", state="running", size_bytes=size_bytes)
         work.leave(PACKAGE_FILE, {"key": key, "size_bytes": size_bytes, "level": protection.level})
         return {"package_bytes": size_bytes}
@@ -86,6 +89,24 @@ class PackageOperator(StageOperator):
     def _has_org(self, work: Work) -> bool:
         """Tell whether an org's word is to be asked for; a run without a request is no org's."""
         return bool(work.batch.request_id) and work.site.settings.org_preferences == "api"
+
+    def _check_strangers(self, work: Work, store: "ReportStoreHook", protection: "Protection") -> None:
+        """Refuse a container that anybody may download from, unless the site allows it; a plain zip never goes there."""
+        from progress_exhaust.report.security import Level
+
+        settings = work.site.settings
+        if not store.answers_strangers():
+            return
+        if not settings.allow_public_container:
+            raise SetupError(
+                f"The reports container {settings.container} lets anybody download from it: make it private, as the API signs "
+                "the links. The setting allow_public_container publishes there all the same, and then no plain zip"
+            )
+        if protection.level is Level.PLAIN:
+            raise RequestError(
+                "The report would be without protection, in a place that anybody can download from: ask for it with an "
+                "encryption key, or let your org choose a security level other than PLAIN_DATASET"
+            )
 
     def _check_limit(self, work: Work, size_bytes: int) -> None:
         """Let the batch wait where its org has had its share of this run; an org's first batch never waits."""

@@ -33,6 +33,7 @@ class PivotOperator(StageOperator):
 
         report = self._report(work)
         bom = work.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
+        work.forget(PIVOT_FILE)  # a kill from here on leaves half a csv
         with (work.folder / work.batch.file_name(work.day)).open("wb") as target:
             written = write_csv(target, report, self._pages(work, report), bom=bom)
         work.leave(PIVOT_FILE, asdict(written))

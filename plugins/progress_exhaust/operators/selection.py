@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from progress_exhaust.hooks.job_requests import Selection
 
+REPORT_DAG_ID = "progress_exhaust"
 ENDED = ("success", "failed")
 BACKFILL = "backfill"
 
@@ -30,6 +31,7 @@ def selection(context: "Context", site: Site, params: RunParams, dead_runs: Sequ
         abandoned_before=datetime.now(UTC) - timedelta(hours=settings.abandoned_after_hours),
         request_ids=params.request_ids,
         batch_number=settings.batch_number,
+        channels=settings.channels,
         submitted_before=next_day if context["dag_run"].run_type == BACKFILL else None,
         dead_runs=dead_runs,
         force=params.force,
@@ -42,14 +44,20 @@ def dead_runs(context: "Context", site: Site) -> list[str]:
 
 
 def run_is_over(context: "Context", run_id: str) -> bool:
-    """Ask Airflow whether a run of this DAG has ended or is gone; any doubt is raised and tried again."""
+    """Ask Airflow whether a run of the reports' DAG has ended or is gone."""
+    state = run_state(context, run_id)
+    return state is None or state in ENDED
+
+
+def run_state(context: "Context", run_id: str) -> str | None:
+    """Ask Airflow how a run of the reports' DAG stands; None: it knows no such run. Any doubt is raised and tried again."""
     try:
-        state = context["ti"].get_dagrun_state(dag_id=context["dag"].dag_id, run_id=run_id)
+        state = context["ti"].get_dagrun_state(dag_id=REPORT_DAG_ID, run_id=run_id)
     except Exception as error:
         if _says_not_found(error):
-            return True
+            return None
         raise
-    return state in ENDED
+    return str(getattr(state, "value", state))  # a word in a task, an enum in dag.test()
 
 
 def _says_not_found(error: Exception) -> bool:

@@ -66,17 +66,16 @@ def _decide(folders: "Mapping[BatchKey, ObjectStoragePath]", scanned: bool) -> N
 
     decided = json.dumps({"scanned": scanned, "as_of": datetime.now(UTC).isoformat()}).encode()
     for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / DECIDED_FILE, decided)
 
 
 def _scan(work: Work, tables: "LearnerTablesHook", table: str, folders: "Mapping[BatchKey, ObjectStoragePath]") -> None:
-    from progress_exhaust.hooks.report_store import remove_folder
+    from progress_exhaust.hooks.report_store import make_folder, remove_folder
     from progress_exhaust.report.sorted_runs import write_runs
 
     for folder in folders.values():
         remove_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     ranges, keys = tables.token_ranges(table), list(folders)
     tables.close()  # the processes make connections of their own
     found = in_processes(

@@ -83,6 +83,10 @@ class Work:
         """Return what this stage left behind before; None where it did not."""
         return self.read(name) if (self.folder / name).exists() else None
 
+    def forget(self, name: str) -> None:
+        """Take back what this stage left behind before: it is at work again."""
+        (self.folder / name).unlink(missing_ok=True)
+
     def leave(self, name: str, values: Mapping[str, Any]) -> None:
         """Say that this stage is done, and what it came to."""
         from progress_exhaust.hooks.report_store import write_whole
@@ -147,16 +151,19 @@ class StageOperator(SiteOperator):
         batch = Batch.from_dict(self.batch)
         requests = site.requests()
         stage = self.task_id.rpartition(".")[2]
-        folder = site.store().batch_folder(site.run_id, batch)
+        store = site.store()
+        folder = store.batch_folder(site.run_id, batch)
         work = Work(site, params, batch, report_day(context, site.settings), folder, requests, self.log)
-        for name in self.needs:
-            work.read(name)
+        with store.telling_staging():
+            for name in self.needs:
+                work.read(name)
         if not params.dry_run:
             requests.hold(batch)
         requests.record(batch, stage=stage, state="running")
         started = monotonic()
         try:
-            counts = self.make(work)
+            with store.telling_staging():
+                counts = self.make(work)
         except RequestError as error:
             self.log.warning("%s can never be made: %s", batch, error)
             requests.record(batch, stage=stage, state="refused", error=str(error))

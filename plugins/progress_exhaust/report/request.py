@@ -14,6 +14,10 @@ JOB_ID = "progress-exhaust"
 MAX_FAILURES = 3
 
 _PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
+# A package, and what a kill left half done: a copy in the making, the question whether strangers may read.
+_PACKAGE_FILE = re.compile(
+    r"[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip|\.[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip\.part|\.anybody-[0-9a-f]{32}"
+)
 
 
 class Status(StrEnum):
@@ -109,6 +113,13 @@ class Batch:
 def object_key_ending(day: date) -> str:
     """Return how the keys of a day's packages end."""
     return f"_progress_{day:%Y%m%d}.zip"
+
+
+def is_package_key(key: str) -> bool:
+    """Tell whether a file of the reports container is a package of this report, or what a kill left half done of one."""
+    *folders, name = key.split("/")
+    in_its_place = folders[:1] == [JOB_ID] and len(folders) <= 2 and all(map(is_path_part, folders))
+    return in_its_place and _PACKAGE_FILE.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ _PENDING = """
 job_id = 'progress-exhaust'
   AND (%(request_ids)s::text[] IS NULL OR request_id = ANY(%(request_ids)s))
   AND (%(batch_number)s::integer IS NULL OR batch_number = %(batch_number)s)
+  AND (%(channels)s::text[] IS NULL OR requested_channel = ANY(%(channels)s))
   AND (%(submitted_before)s::timestamp IS NULL OR dt_job_submitted < %(submitted_before)s)
   AND (status = 'SUBMITTED'
     OR status = 'FAILED' AND coalesce(iteration, 0) < 3

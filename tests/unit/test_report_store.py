@@ -1,0 +1,211 @@
+"""The store in local folders: a file is there whole or not at all, and nothing outside the folders is touched."""
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.hooks.report_store import ReportStoreHook, remove_folder, write_whole
+from progress_exhaust.report.request import Batch
+
+KEY = "progress-exhaust/R1/B1_progress_20220927.zip"
+RUN = "manual__2022-09-27T08:00:00+00:00"
+BATCH = Batch("tag", "R1", "org", "B1", "do_1")
+
+
+@pytest.fixture(autouse=True)
+def _no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name a login, so that Airflow looks for none in its database: a local folder has no use for it."""
+    monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_STORE", "file://")
+
+
+def store_in(folder: Path) -> ReportStoreHook:
+    return ReportStoreHook(container=(folder / "reports").as_uri(), staging=(folder / "staging").as_uri())
+
+
+def package(folder: Path, data: bytes = b"package" * 100) -> Path:
+    path = folder / "finished.zip"
+    path.write_bytes(data)
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_package_is_published_under_its_key_alone(tmp_path: Path) -> None:
+    assert store_in(tmp_path).publish(package(tmp_path), KEY) == 700
+    assert files(tmp_path / "reports") == {KEY: b"package" * 100}
+
+
+def test_a_package_of_an_earlier_run_of_the_day_is_replaced(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.publish(package(tmp_path), KEY)
+    store.publish(package(tmp_path, b"new"), KEY)
+    assert files(tmp_path / "reports") == {KEY: b"new"}
+
+
+def test_a_local_folder_answers_no_stranger_and_no_question_is_left_in_it(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    assert not store.answers_strangers()
+    store.keep_staging_private()
+    assert files(tmp_path) == {}
+
+
+def test_staging_is_nobody_elses(tmp_path: Path) -> None:
+    store_in(tmp_path)
+    assert (tmp_path / "staging").stat().st_mode & 0o077 == 0
+
+
+# Errors
+
+
+@contextmanager
+def tmpfs(folder: Path) -> Iterator[None]:
+    """Make the folder a disk of 64 KiB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@contextmanager
+def file_size_limit(folder: Path) -> Iterator[None]:
+    """Let no file grow beyond 64 KiB: what an ordinary user has of a full disk."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("full_disk", [tmpfs, file_size_limit], ids=["tmpfs", "file size limit"])
+def test_a_full_disk_publishes_nothing_leaves_no_half_copy_and_the_retry_succeeds(tmp_path: Path, full_disk: Any) -> None:
+    if full_disk is tmpfs and os.geteuid() != 0:
+        pytest.skip("only root may mount a disk")
+    disk, big = tmp_path / "disk", package(tmp_path, b"x" * 100_000)
+    disk.mkdir()
+    small = tmp_path / "small.zip"
+    small.write_bytes(b"earlier")
+    with full_disk(disk):
+        store = store_in(disk)
+        store.publish(small, KEY)
+        with pytest.raises(SourceError, match=r"The reports container file://.*/reports: OSError: .*(No space left|too large)"):
+            store.publish(big, KEY)
+        assert files(disk / "reports") == {KEY: b"earlier"}
+    assert store_in(disk).publish(big, KEY) == 100_000
+
+
+def test_a_folder_that_the_worker_may_not_write_to_says_who_has_to_be_let_in(tmp_path: Path) -> None:
+    (tmp_path / "reports" / "progress-exhaust").mkdir(parents=True)
+    (tmp_path / "reports" / "progress-exhaust").chmod(0o500)
+    with as_somebody(tmp_path), pytest.raises(SetupError, match=r"PermissionError.*Let the login"):
+        store_in(tmp_path).publish(package(tmp_path), KEY)
+    (tmp_path / "reports" / "progress-exhaust").chmod(0o700)
+    with as_somebody(tmp_path):
+        assert store_in(tmp_path).publish(package(tmp_path), KEY) == 700
+
+
+@contextmanager
+def as_somebody(folder: Path) -> Iterator[None]:
+    """Act as a user whom rights apply to, who owns the folder."""
+    if os.geteuid() != 0:
+        yield
+        return
+    subprocess.run(["chown", "-R", "65534", folder], check=True)
+    parents = [path for path in folder.parents if path.stat().st_uid == 0 and not path.stat().st_mode & 0o010]
+    for path in parents:
+        path.chmod(path.stat().st_mode | 0o010)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for path in parents:
+            path.chmod(path.stat().st_mode & ~0o010)
+
+
+def test_a_scheme_without_a_provider_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"Setting container, oci://reports: Airflow cannot reach oci://"):
+        ReportStoreHook(container="oci://reports", staging=(tmp_path / "staging").as_uri())
+
+
+def test_a_container_that_cannot_be_made_names_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SourceError, match=r"Setting container, file://.*NotADirectoryError"):
+        ReportStoreHook(container=(tmp_path / "file" / "reports").as_uri(), staging=(tmp_path / "staging").as_uri())
+
+
+def test_another_ones_error_is_not_told_as_the_stores(tmp_path: Path) -> None:
+    for error in (ValueError("x"), SetupError("y")):
+        with pytest.raises(type(error), match=f"^{error}$"), store_in(tmp_path).telling_staging():
+            raise error
+
+
+# What lies there
+
+
+def test_every_file_in_staging_is_seen_with_its_run_and_size(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    write_whole(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
+    (tmp_path / "staging" / "manual__empty" / "R2").mkdir(parents=True)
+    found = {file.name: file for file in store.staged_files()}
+    assert {name: file.size_bytes for name, file in found.items()} == {f"{RUN}/R1/B1/batch.json": 2, "manual__empty/R2/": 0}
+    assert all(abs((datetime.now(UTC) - file.changed_at).total_seconds()) < 3600 for file in found.values())
+    remove_folder(store.run_folder(RUN))
+    assert [file.name for file in store.staged_files()] == ["manual__empty/R2/"]
+
+
+def test_of_the_container_only_what_bears_a_reports_name_is_a_package(tmp_path: Path) -> None:
+    store, base = store_in(tmp_path), tmp_path / "reports" / "progress-exhaust"
+    store.publish(package(tmp_path), KEY)
+    store.publish(package(tmp_path), "progress-exhaust/B1_progress_20220927.zip")  # of a standalone run
+    others = ["notes.txt", "R1/B1_progress_20220927.csv", "R1/userinfo_20220927.zip", "R1/more/B1_progress_20220927.zip"]
+    for name in others:
+        (base / name).parent.mkdir(exist_ok=True)
+        (base / name).write_bytes(b"")
+    (base.parent / "B1_progress_20220927.zip").write_bytes(b"")
+    (base / "R1" / ".B9_progress_20220927.zip.part").write_bytes(b"half")  # left by a kill
+    (base / "R1" / "folder_progress_20220927.zip").mkdir()
+    assert sorted(file.name for file in store.packages()) == [
+        "progress-exhaust/B1_progress_20220927.zip",
+        "progress-exhaust/R1/.B9_progress_20220927.zip.part",
+        KEY,
+    ]
+
+
+def test_no_link_leads_out_of_the_container(tmp_path: Path) -> None:
+    store, outside = store_in(tmp_path), tmp_path / "outside"
+    (outside / "R1").mkdir(parents=True)
+    (outside / "R1" / "B1_progress_20220927.zip").write_bytes(b"not ours")
+    base = tmp_path / "reports" / "progress-exhaust"
+    base.symlink_to(outside)
+    assert list(store.packages()) == []
+    base.unlink()
+    base.mkdir()
+    (base / "R1").symlink_to(outside / "R1")
+    (base / "B1_progress_20220927.zip").symlink_to(outside / "R1" / "B1_progress_20220927.zip")
+    (tmp_path / "staging" / RUN).symlink_to(outside)
+    assert list(store.packages()) == list(store.staged_files()) == []
+
+
+def test_a_removed_package_takes_its_empty_folder_along_and_no_other(tmp_path: Path) -> None:
+    store, other = store_in(tmp_path), KEY.replace("B1", "B2")
+    for key in (KEY, other):
+        store.publish(package(tmp_path), key)
+    store.remove_package(KEY)
+    store.remove_package(KEY)
+    assert list(files(tmp_path / "reports")) == [other]
+    store.remove_package(other)
+    assert list((tmp_path / "reports" / "progress-exhaust").iterdir()) == []
