@@ -99,6 +99,12 @@ class Settings(BaseModel):
         "id", description="dynamic columns as `<id> - Score` or as `<name> (<id>) - Score`"
     )
     report_timezone: str = Field("Asia/Kolkata", description="time zone of the date in a report's file name")
+    output_format: Literal["csv", "xlsx"] = Field(
+        "csv", description="what is in the package: csv, or an Excel workbook where a sheet has room for it"
+    )
+    summary_file: bool = Field(
+        False, description="put summary.txt beside it: as-of time, enrolled, reported, left out and why, what the columns mean"
+    )
     csv_bom: bool = Field(False, description="start the csv with the byte order mark that Excel wants")
     defuse_formulas: bool = Field(True, description="put an apostrophe before what a spreadsheet would run")
     org_preferences: Literal["api", "none"] = Field(

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from progress_exhaust.operators.processes import in_processes
 from progress_exhaust.operators.stage import (
@@ -19,25 +20,56 @@ from progress_exhaust.operators.stage import (
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
+    from progress_exhaust.report.csv_file import Written
     from progress_exhaust.report.pivot import Report
 
 
 class PivotOperator(StageOperator):
-    """Turns the parts into the rows of the csv, in several processes; leaves it, then `pivot.json`."""
+    """Turns the parts, in several processes, into the rows of the csv or workbook; leaves it, then `pivot.json`.
+
+    `pivot.json` names the file, and the summary where the settings ask for one.
+    """
 
     needs = (FACTS_FILE, HIERARCHY_FILE, EXTRACT_FILE)
 
     def make(self, work: Work) -> dict[str, Any]:
         from progress_exhaust.report.columns import columns
-        from progress_exhaust.report.csv_file import write_csv
+        from progress_exhaust.report.summary_text import NO_ROOM
+        from progress_exhaust.report.xlsx_file import fits
 
-        report = self._report(work)
+        settings, report, extracted = work.site.settings, self._report(work), work.read(EXTRACT_FILE)
+        width, notes = len(columns(report)), []
+        ending = settings.output_format
+        if ending == "xlsx" and not fits(extracted["counts"]["reported"], width):
+            ending = "csv"
+            notes.append(NO_ROOM)
+            self.log.warning("%s: %s", work.batch, NO_ROOM)
+        file_name = work.batch.file_name(work.day, ending)
+        work.forget(PIVOT_FILE)  # a kill from here on leaves half a file
+        with (work.folder / file_name).open("wb") as target:
+            written = self._write(work, target, report, ending)
+        summary = self._leave_summary(work, report, extracted, file_name, notes) if settings.summary_file else None
+        work.leave(PIVOT_FILE, {**asdict(written), "file_name": file_name, "summary_name": summary})
+        return {"rows": written.rows, "columns": width, f"{ending}_bytes": written.size_bytes}
+
+    def _write(self, work: Work, target: BinaryIO, report: "Report", ending: str) -> "Written":
+        from progress_exhaust.report.csv_file import write_csv
+        from progress_exhaust.report.learners import from_parquet
+        from progress_exhaust.report.xlsx_file import write_xlsx
+
+        if ending == "xlsx":
+            return write_xlsx(target, report, (from_parquet(part.read_bytes()) for part in self._parts(work)), work.day)
         bom = work.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
-        work.forget(PIVOT_FILE)  # a kill from here on leaves half a csv
-        with (work.folder / work.batch.file_name(work.day)).open("wb") as target:
-            written = write_csv(target, report, self._pages(work, report), bom=bom)
-        work.leave(PIVOT_FILE, asdict(written))
-        return {"rows": written.rows, "columns": len(columns(report)), "csv_bytes": written.size_bytes}
+        return write_csv(target, report, self._pages(work, report), bom=bom)
+
+    def _leave_summary(self, work: Work, report: "Report", extracted: dict[str, Any], file_name: str, notes: list[str]) -> str:
+        from progress_exhaust.hooks.report_store import write_whole
+        from progress_exhaust.report.summary_text import SUMMARY_FILE, summary_text
+
+        as_of = datetime.fromisoformat(extracted["as_of"])
+        words = summary_text(report, extracted["counts"], as_of, file_name, notes)
+        write_whole(work.folder / SUMMARY_FILE, words.encode())
+        return SUMMARY_FILE
 
     def _report(self, work: Work) -> "Report":
         from progress_exhaust.report.learners import attempted_contents

@@ -22,23 +22,39 @@ class Column:
 
     label: str
     kind: Kind
+    meaning: str
     cells: Callable[[Learners], Cells]
+    pattern: str = ""  # of a date
 
 
-FIELDS: dict[str, tuple[Kind, Callable[[Learners, LayoutColumn], Cells]]] = {
-    "collection_id": ("text", lambda learners, _: learners.report.batch.collection_id),
-    "collection_name": ("text", lambda learners, _: learners.report.facts.collection_name),
-    "batch_id": ("text", lambda learners, _: learners.report.batch.batch_id),
-    "batch_name": ("text", lambda learners, _: learners.report.facts.batch_name),
-    "user_id": ("text", lambda learners, _: learners.text("user_id")),
-    "user_name": ("text", lambda learners, _: learners.user_names()),
-    "enrolment_date": ("date", lambda learners, column: learners.enrolment_dates(column.format or STANDARD_DATE)),
-    "completion_date": ("date", lambda learners, column: learners.completion_dates(column.format or STANDARD_DATE)),
-    "progress": ("number", lambda learners, _: learners.progress()),
-    "certificate_status": ("text", lambda learners, _: learners.certificate_statuses()),
-    "certificate_issued": ("text", lambda learners, _: learners.certificates_issued()),
+# By field: its kind, what it means, and how it is made.
+FIELDS: dict[str, tuple[Kind, str, Callable[[Learners, LayoutColumn], Cells]]] = {
+    "collection_id": ("text", "id of the collection", lambda learners, _: learners.report.batch.collection_id),
+    "collection_name": ("text", "name of the collection", lambda learners, _: learners.report.facts.collection_name),
+    "batch_id": ("text", "id of the batch", lambda learners, _: learners.report.batch.batch_id),
+    "batch_name": ("text", "name of the batch", lambda learners, _: learners.report.facts.batch_name),
+    "user_id": ("text", "id of the learner", lambda learners, _: learners.text("user_id")),
+    "user_name": ("text", "first and last name of the learner", lambda learners, _: learners.user_names()),
+    "enrolment_date": (
+        "date",
+        "when the learner enrolled",
+        lambda learners, column: learners.enrolment_dates(column.format or STANDARD_DATE),
+    ),
+    "completion_date": (
+        "date",
+        "when the learner completed the collection; blank until then",
+        lambda learners, column: learners.completion_dates(column.format or STANDARD_DATE),
+    ),
+    "progress": ("number", "contents completed, in percent of the collection's", lambda learners, _: learners.progress()),
+    "certificate_status": (
+        "text",
+        "Issued; Failed, where issuing it failed; or blank",
+        lambda learners, _: learners.certificate_statuses(),
+    ),
+    "certificate_issued": ("text", "Issued, or blank", lambda learners, _: learners.certificates_issued()),
     "total_score": (
         "number",
+        "sum of the scores in the collection's assessments; blank where none was attempted",
         lambda learners, column: learners.total_percents() if column.format == PERCENT else learners.total_scores(),
     ),
 }
@@ -46,16 +62,25 @@ FIELDS: dict[str, tuple[Kind, Callable[[Learners, LayoutColumn], Cells]]] = {
 
 def columns(report: Report) -> list[Column]:
     """Return the layout's columns: those that it lists, then the collection's own."""
-    return [*map(_listed, report.layout.columns), *_own_columns(report)]
+    return [*(_listed(column, report) for column in report.layout.columns), *_own_columns(report)]
 
 
-def _listed(column: LayoutColumn) -> Column:
+def _listed(column: LayoutColumn, report: Report) -> Column:
     if column.user_field:
         made = Learners.first_entries if column.format == FIRST else Learners.text
-        return Column(column.label, "text", lambda learners: _prefixed(column.prefix, made(learners, column.field)))
-    kind, cells = FIELDS[column.field]
+        meaning = f"{column.user_field} of the learner's profile"
+        return Column(column.label, "text", meaning, lambda learners: _prefixed(column.prefix, made(learners, column.field)))
+    kind, meaning, cells = FIELDS[column.field]
+    if column.format == PERCENT:
+        meaning += ", in percent of what could be reached"
+    if kind == "date":
+        meaning += f" (time zone {report.time_zone})"
     return Column(
-        column.label, "text" if column.prefix else kind, lambda learners: _prefixed(column.prefix, cells(learners, column))
+        column.label,
+        "text" if column.prefix else kind,
+        meaning,
+        lambda learners: _prefixed(column.prefix, cells(learners, column)),
+        pattern=column.format or STANDARD_DATE if kind == "date" else "",
     )
 
 
@@ -71,11 +96,15 @@ def _own_columns(report: Report) -> Iterator[Column]:
     layout, parts = report.layout, report.hierarchy.parts
     named = (layout.own_labels or report.rules.column_labels) == "name"
     percents = layout.score_format == "percent"
+    unit = "percent" if percents else "points"
     for part in sorted(parts, key=lambda part: part.id) if layout.order == "id" else parts:
         title = f"{part.name} ({part.id})" if named and part.name else part.id
+        called = part.name or part.id
         if part.kind == "nested":
             if layout.nested_progress:
-                yield Column(f"{title} - Progress", "number", partial(Learners.nested_progress, nested=part))
+                meaning = f"contents completed of the nested collection {called}, in percent; blank where it was not begun"
+                yield Column(f"{title} - Progress", "number", meaning, partial(Learners.nested_progress, nested=part))
         elif layout.scores == "every" or (layout.scores == "attempted" and part.id in report.attempted):
             made = Learners.score_percents if percents else Learners.scores
-            yield Column(f"{title} - Score", "number", partial(made, content_id=part.id))
+            meaning = f"{unit} of the {report.rules.chosen_attempt} attempt at {called}; blank where it was not attempted"
+            yield Column(f"{title} - Score", "number", meaning, partial(made, content_id=part.id))

@@ -1,7 +1,7 @@
 """The csv: RFC 4180, UTF-8, one row a learner (specification, "File")."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO
@@ -22,7 +22,7 @@ _ODD = rf'{text.SUSPECT}|[,"]'  # what a cell may have to be changed for
 
 @dataclass(frozen=True)
 class Written:
-    """What a csv came to."""
+    """What a report's file came to."""
 
     rows: int
     size_bytes: int
@@ -31,14 +31,26 @@ class Written:
 
 def write_csv(target: BinaryIO, report: Report, pages: Iterable[bytes], *, bom: bool) -> Written:
     """Write the header, then the pages, each as `page_csv` made it, in their order."""
-    rows, size_bytes, digest = -1, 0, hashlib.sha256()
-    line_end = LINE_ENDS[report.layout.line_end].encode()
-    for data in chain([BOM if bom else b"", header(report)], pages):
-        target.write(data)
-        digest.update(data)
-        size_bytes += len(data)
-        rows += data.count(line_end)  # no cell holds one
-    return Written(rows, size_bytes, digest.hexdigest())
+    rows, line_end = 0, LINE_ENDS[report.layout.line_end].encode()
+
+    def counted() -> Iterator[bytes]:
+        nonlocal rows
+        for page in pages:
+            rows += page.count(line_end)  # no cell holds one
+            yield page
+
+    size_bytes, sha256 = put(target, chain([BOM if bom else b"", header(report)], counted()))
+    return Written(rows, size_bytes, sha256)
+
+
+def put(target: BinaryIO, pieces: Iterable[bytes]) -> tuple[int, str]:
+    """Write the pieces in their order; return the bytes that they came to, and the SHA-256 of it all."""
+    size_bytes, digest = 0, hashlib.sha256()
+    for piece in pieces:
+        target.write(piece)
+        digest.update(piece)
+        size_bytes += len(piece)
+    return size_bytes, digest.hexdigest()
 
 
 def header(report: Report) -> bytes:

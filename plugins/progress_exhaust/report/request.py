@@ -89,8 +89,8 @@ class Batch:
     def to_dict(self) -> dict[str, str]:
         return asdict(self)
 
-    def file_name(self, day: date) -> str:
-        return f"{self.batch_id}_progress_{day:%Y%m%d}.csv"
+    def file_name(self, day: date, ending: str = "csv") -> str:
+        return f"{self.batch_id}_progress_{day:%Y%m%d}.{ending}"
 
     def object_key(self, day: date) -> str:
         """Return the package's key in the reports container."""

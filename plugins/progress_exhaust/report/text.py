@@ -112,6 +112,22 @@ def _pieces(pattern: str) -> list[tuple[int, int] | str]:
     return found
 
 
+def is_whole_date(pattern: str) -> bool:
+    """Tell whether a pattern says year, month and day."""
+    return all(letters in pattern for letters in ("yyyy", "MM", "dd"))
+
+
+def moment(text: str, pattern: str) -> datetime | None:
+    """Read what `dates` wrote by this pattern; None for other text, and for a pattern that says no whole date."""
+    if not is_whole_date(pattern):
+        return None
+    directives = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S", "SSS": "%f"}
+    try:
+        return datetime.strptime(text, _DATE_LETTERS.sub(lambda letters: directives[letters[0]], pattern.replace("%", "%%")))
+    except (ValueError, re.error):  # the latter where a pattern has the same letters twice
+        return None
+
+
 def instants(texts: pa.Array) -> pa.Array:
     """Read text dates as milliseconds since 1970; null for what is no date."""
     usual = pc.match_substring_regex(texts, _USUAL_DATE).fill_null(True)

@@ -1,0 +1,50 @@
+"""A few lines about a report, for the person who reads it: how many are in it, how many not and why, what the columns mean.
+
+No learner's data is in it.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from progress_exhaust.report import text
+from progress_exhaust.report.columns import columns
+from progress_exhaust.report.pivot import Report
+
+SUMMARY_FILE = "summary.txt"
+NO_ROOM = "An Excel sheet has no room for this many rows or columns: this is the csv instead."
+
+# What the counts of the extract mean, in the order of the lines.
+_LEFT_OUT = {
+    "other_org": "of another organisation than the one that asked",
+    "deleted": "whose account is deleted",
+    "missing": "whose profile is not known",
+    "inactive": "whose enrolment is not active",
+    "no_date": "whose enrolment has no date",
+}
+
+
+def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, file_name: str, notes: Iterable[str] = ()) -> str:
+    """Return the summary of a report's file.
+
+    counts: as the extract left them, `enrolled`, `reported`, `missing` and `left_out.<reason>`.
+    """
+    zone = report.rules.report_timezone
+    left_out = {words: counts[f"left_out.{reason}"] for reason, words in _LEFT_OUT.items() if f"left_out.{reason}" in counts}
+    lines = [
+        f"Progress of {report.facts.collection_name or 'the collection'} ({report.batch.collection_id})",
+        f"Batch {report.facts.batch_name or 'without a name'} ({report.batch.batch_id})",
+        f"File {file_name}",
+        f"As of {as_of.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} ({zone}): later changes are not in it",
+        *notes,
+        "",
+        f"Enrolled learners: {counts.get('enrolled', 0):,}",
+        f"Learners in the file: {counts.get('reported', 0):,}",
+        f"Left out: {sum(left_out.values()):,}",
+        *(f"  {number:,} {words}" for words, number in left_out.items()),
+    ]
+    blank = counts.get("missing", 0) - counts.get("left_out.missing", 0)
+    if blank:
+        lines.append(f"In the file with a blank profile, for none is known: {blank:,}")
+    lines += ["", "Columns", *(f"  {column.label}: {column.meaning}" for column in columns(report))]
+    return "".join(f"{text.clean(line)}\r\n" for line in lines)
