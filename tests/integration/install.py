@@ -197,13 +197,17 @@ class Install:
         connections: Mapping[str, str] | None = None,
         retries: int = 0,
         record_reads: bool = False,
+        say: str = "",
     ) -> RunResult:
-        """Run the DAG once; what is given changes settings and connections for this run alone."""
+        """Run the DAG once; what is given changes settings and connections for this run alone.
+
+        say: what is logged after the run, masked as a task's log is
+        """
         environment = self.environment(settings, connections) | {
             "PROGRESS_EXHAUST_RETRIES": str(retries),
             "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",
         }
-        result = self.airflow.run({"environment": environment, "conf": conf, "record_reads": record_reads})
+        result = self.airflow.run({"environment": environment, "conf": conf, "record_reads": record_reads, "say": say})
         password = urlsplit(self.postgres).password
         assert password and password not in result.log
         return result
