@@ -11,7 +11,7 @@ Makes one packaged csv of every learner's progress and scores for each course ba
 | batch.fetch_hierarchy | the collection's tree, reduced to the report's columns | the same file |
 | batch.extract | enrolments, user cache, nested progress, attempts: Parquet parts | parts of the sources as they are then |
 | batch.pivot | the csv | the same bytes |
-| batch.package | the zip, published in the reports container | the same object, replaced |
+| batch.package | the zip, protected as the org's policy says, in the reports container | the same object, replaced |
 | batch.mark_complete | the batch in processed_batches; the last one of its request: SUCCESS | no change |
 | settle_requests | FAILED for requests with a failed batch; fails where a task of the run did | the same outcome |
 
@@ -22,7 +22,7 @@ and the request turns SUCCESS once its last batch is done.
 `dry_run`: everything but publishing and marking. `layout`: other columns than the site's.
 
 **Settings.** The JSON Variable `progress_exhaust`; connections `progress_exhaust_requests` (Postgres), `_cassandra`, `_users`
-(Redis), `_content` (HTTP) and, where the store wants a login, `_store`. README.md lists them.
+(Redis), `_content` and `_org` (HTTP) and, where they are needed, `_salt` and `_store`. README.md lists them.
 """
 
 import os

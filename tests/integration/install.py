@@ -198,13 +198,18 @@ class Install:
         retries: int = 0,
         record_reads: bool = False,
         dag_id: str = "progress_exhaust",
+        say: str = "",
     ) -> RunResult:
-        """Run the DAG once; what is given changes settings and connections for this run alone."""
+        """Run the DAG once; what is given changes settings and connections for this run alone.
+
+        say: what is logged after the run, masked as a task's log is
+        """
         environment = self.environment(settings, connections) | {
             "PROGRESS_EXHAUST_RETRIES": str(retries),
             "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",
         }
-        result = self.airflow.run({"environment": environment, "conf": conf, "record_reads": record_reads, "dag_id": dag_id})
+        order = {"environment": environment, "conf": conf, "record_reads": record_reads, "dag_id": dag_id, "say": say}
+        result = self.airflow.run(order)
         password = urlsplit(self.postgres).password
         assert password and password not in result.log
         return result

@@ -275,3 +275,12 @@ def test_twins_share_the_protected_files(asked: Asked) -> None:
     rows = asked.install.rows()
     assert rows["TWIN"]["download_urls"] == rows[request["request_id"]]["download_urls"]
     assert len(asked.install.published()) == BATCHES
+
+
+def test_a_secret_that_anything_logs_is_masked(asked: Asked) -> None:
+    password, salt = "one that no other test has told Airflow of", "nor-this-one"
+    stored = platform_encrypted(password, salt)
+    asked.install.submit([asked.request("a password, stored encrypted") | {"encryption_key": stored}])
+    said = f"quoted: {password} / {salt} / {stored}"
+    result = asked.run(connections={"SALT": f"generic://:{salt}@"}, say=said)
+    assert result.state == "success" and result.says("quoted: *** / *** / ***")

@@ -31,7 +31,7 @@ def test_each_environment_variable_of_the_dag_is_documented(name: str) -> None:
     assert f"| `{name}` |" in PAGES["configuration.md"]
 
 
-@pytest.mark.parametrize("name", ["requests", "cassandra", "users", "content", "store"])
+@pytest.mark.parametrize("name", ["requests", "cassandra", "users", "content", "org", "salt", "store"])
 def test_each_connection_is_documented(name: str) -> None:
     assert f"| `progress_exhaust_{name}` |" in PAGES["configuration.md"]
     assert f"progress_exhaust_{name}" in PAGES["README.md"]

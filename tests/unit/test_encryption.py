@@ -1,6 +1,7 @@
 """The platform's encryption, held against openssl: what the field's decryption tool reads, and what the LMS writes."""
 
 import base64
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.openssl import PLATFORM_KEY, decrypted, key_pair, openssl, platform_e
 CSV = "User UUID,State\r\nu1,தமிழ்நாடு\r\n".encode()
 TEXTS = ["S3cret", "पासवर्ड १२३", "a long one: " + "x" * 100]
 SALT = "the-installs-salt"
+SECURITY_PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -68,6 +70,19 @@ def test_each_file_has_a_key_of_its_own() -> None:
     first, second = (b"".join(encrypted_csv([CSV], Level.TEXT_KEY, wrap_by_text("S3cret"))) for _ in range(2))
     assert first.split(b"\n", 2)[1] != second.split(b"\n", 2)[1]
     assert first.split(b"\n", 2)[2] != second.split(b"\n", 2)[2]
+
+
+@pytest.mark.parametrize("level", [Level.TEXT_KEY, Level.PUBLIC_KEY])
+def test_what_the_docs_say_of_opening_one_without_the_tool_works(tmp_path: Path, keys: tuple[Path, Path], level: Level) -> None:
+    name = "013307481768378368112_progress_20220927.csv"
+    wrap = wrap_by_text("the text") if level is Level.TEXT_KEY else wrap_by_public_key(read_public_key(keys[1].read_bytes()))
+    (tmp_path / name).write_bytes(b"".join(encrypted_csv([CSV], level, wrap)))
+    (tmp_path / "private.pem").write_bytes(keys[0].read_bytes())
+    script = SECURITY_PAGE.read_text().partition("```sh\n")[2].partition("```")[0]
+    start, by_text, by_public_key, end = script.split("\n\n")
+    steps = [start, by_text if level is Level.TEXT_KEY else by_public_key, end]
+    subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(steps)], cwd=tmp_path, check=True)
+    assert (tmp_path / "clear.csv").read_bytes() == CSV
 
 
 # The org's public key

@@ -33,9 +33,10 @@ def packed(
     protection: Protection = PLAIN,
     size_bytes: int | None = None,
     zip_cipher: str = "AES-256",
+    summary: bytes | None = None,
 ) -> Path:
     size_bytes = len(data) if size_bytes is None else size_bytes
-    write_package(io.BytesIO(data), path, NAME, day, protection, size_bytes=size_bytes, zip_cipher=zip_cipher)
+    write_package(io.BytesIO(data), path, NAME, day, protection, size_bytes=size_bytes, zip_cipher=zip_cipher, summary=summary)
     return path
 
 
@@ -174,3 +175,25 @@ def test_a_level_without_its_key_makes_no_file(tmp_path: Path, level: Level, tex
     with pytest.raises(ValueError, match="without its key"):
         packed(tmp_path / "x.zip", protection=Protection(level, text))
     assert not (tmp_path / "x.zip").exists()
+
+
+SUMMARY = b"Enrolled 3, reported 2\n"
+
+
+@pytest.mark.parametrize("zip_cipher", ["AES-256", "ZipCrypto"])
+def test_a_summary_lies_beside_the_csv_and_is_protected_like_it(tmp_path: Path, zip_cipher: str) -> None:
+    plain = packed(tmp_path / "plain.zip", summary=SUMMARY)
+    assert printed("unzip", "-p", plain, "summary.txt") == SUMMARY
+    assert printed("unzip", "-p", plain, NAME) == CSV
+    locked = packed(
+        tmp_path / "x.zip", CSV[:1000], protection=Protection(Level.PASSWORD, "pw"), zip_cipher=zip_cipher, summary=SUMMARY
+    )
+    for name, content in ((NAME, CSV[:1000]), ("summary.txt", SUMMARY)):
+        assert printed("7z", "e", "-so", "-ppw", locked, name) == content
+        assert not opens("7z", "t", "-pwrong", locked, name)
+
+
+def test_a_summary_never_lies_in_clear_beside_an_encrypted_csv(tmp_path: Path) -> None:
+    package = packed(tmp_path / "x.zip", protection=Protection(Level.TEXT_KEY, "text"), summary=SUMMARY)
+    with zipfile.ZipFile(package) as made:
+        assert made.namelist() == [NAME]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -34,6 +35,7 @@ def pivoted(folder: Path, *, layout: str | None = None, **settings: Any) -> dict
         DAY,
         ObjectStoragePath(folder.as_uri()),
         None,  # type: ignore[arg-type]  # it asks no server
+        logging.getLogger(__name__),
     )
     work.leave(FACTS_FILE, asdict(FACTS))
     work.leave(HIERARCHY_FILE, learners().report.hierarchy.to_dict())

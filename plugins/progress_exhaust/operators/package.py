@@ -26,12 +26,22 @@ class PackageOperator(StageOperator):
 
         settings = work.site.settings
         protection = self._protection(work)
-        file_name, key = work.batch.file_name(work.day), work.batch.object_key(work.day)
-        csv_bytes = work.read(PIVOT_FILE)["size_bytes"]
+        written, key = work.read(PIVOT_FILE), work.batch.object_key(work.day)
+        file_name = written["file_name"]
+        summary = (work.folder / written["summary_name"]).read_bytes() if written["summary_name"] else None
         with tempfile.TemporaryDirectory(prefix="progress-exhaust-") as scratch:
             package = Path(scratch) / Path(key).name
             with (work.folder / file_name).open("rb") as csv:
-                write_package(csv, package, file_name, work.day, protection, size_bytes=csv_bytes, zip_cipher=settings.zip_cipher)
+                write_package(
+                    csv,
+                    package,
+                    file_name,
+                    work.day,
+                    protection,
+                    size_bytes=written["size_bytes"],
+                    zip_cipher=settings.zip_cipher,
+                    summary=summary,
+                )
             size_bytes = package.stat().st_size
             if work.params.dry_run:
                 self.log.info("Dry run: %s is made, %s bytes, and not published", key, f"{size_bytes:,}")

@@ -4,7 +4,7 @@ A plain one is the same bytes for the same csv. An entry of up to 4 GB is writte
 larger one is zip64.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +14,7 @@ from stream_zip import ZIP_32, ZIP_64, stream_zip
 
 from progress_exhaust.report.encryption import encrypted_csv, wrap_by_public_key, wrap_by_text
 from progress_exhaust.report.security import Level, Protection
+from progress_exhaust.report.summary_text import SUMMARY_FILE
 from progress_exhaust.report.zip_cipher import EncryptingCompressor, mark_encrypted
 
 CHUNK_BYTES = 1 << 20
@@ -31,11 +32,13 @@ def write_package(
     *,
     size_bytes: int,
     zip_cipher: str = "AES-256",
+    summary: bytes | None = None,
 ) -> None:
     """Write the csv's package, a chunk at a time.
 
     :param file_name: of the csv; an encrypted one keeps it
     :param size_bytes: of the csv
+    :param summary: a text to put beside the csv; left out where only the csv is encrypted, and the text would not be
     :param zip_cipher: AES-256, or ZipCrypto for tools that know no other
     """
     chunks: Iterator[bytes] = iter(lambda: csv.read(CHUNK_BYTES), b"")
@@ -49,15 +52,21 @@ def write_package(
         password = text
     elif level is not Level.PLAIN:
         raise ValueError(f"{level} without its key")
-    _write_zip(chunks, target, file_name, day, size_bytes, password, zip_cipher)
+    files = {file_name: (chunks, size_bytes)}
+    if summary is not None and level in (Level.PLAIN, Level.PASSWORD):
+        files[SUMMARY_FILE] = (iter([summary]), len(summary))
+    _write_zip(files, target, day, password, zip_cipher)
 
 
 def _write_zip(
-    chunks: Iterable[bytes], target: Path, file_name: str, day: date, size_bytes: int, password: str | None, zip_cipher: str
+    files: Mapping[str, tuple[Iterable[bytes], int]], target: Path, day: date, password: str | None, zip_cipher: str
 ) -> None:
-    """Zip the chunks under a file name, dated by the report's day and not by the clock."""
-    kind = ZIP_32 if size_bytes <= MOST_ZIP32_BYTES else ZIP_64
-    entry = (file_name, datetime(day.year, day.month, day.day), 0o644, kind, chunks)
+    """Zip files (chunks, and bytes in all) under their names, dated by the report's day and not by the clock."""
+    dated = datetime(day.year, day.month, day.day)
+    entries = [
+        (name, dated, 0o644, ZIP_32 if size_bytes <= MOST_ZIP32_BYTES else ZIP_64, chunks)
+        for name, (chunks, size_bytes) in files.items()
+    ]
     by_old_cipher = password if zip_cipher == "ZipCrypto" else None
     by_aes = None if by_old_cipher else password
 
@@ -68,7 +77,7 @@ def _write_zip(
     with target.open("wb") as package:
         package.writelines(
             stream_zip(
-                [entry],
+                entries,
                 chunk_size=CHUNK_BYTES,
                 get_compressobj=compressor,
                 extended_timestamps=False,  # they would hang on the machine's time zone

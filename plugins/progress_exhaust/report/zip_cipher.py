@@ -8,6 +8,7 @@ from zipfile import ZipFile
 
 HEADER_BYTES = 12
 FLAGS_AT, FLAGS_IN_DIRECTORY_AT = 6, 8  # in an entry's local header, and in the directory
+DIRECTORY_ENTRY_BYTES = 46  # before its name, its extra field and its comment
 ENCRYPTED = 1  # one of the flags
 
 # One step of CRC-32, by byte.
@@ -54,11 +55,15 @@ class EncryptingCompressor:
 
 
 def mark_encrypted(package: Path) -> None:
-    """Say in a zip's headers that its one entry is encrypted."""
+    """Say in a zip's headers that its entries are encrypted."""
+    places = []
     with ZipFile(package) as written:
-        directory = written.start_dir
+        in_directory = written.start_dir
+        for entry in written.infolist():
+            places += [entry.header_offset + FLAGS_AT, in_directory + FLAGS_IN_DIRECTORY_AT]
+            in_directory += DIRECTORY_ENTRY_BYTES + len(entry.filename.encode()) + len(entry.extra) + len(entry.comment)
     with package.open("r+b") as file:
-        for place in (FLAGS_AT, directory + FLAGS_IN_DIRECTORY_AT):
+        for place in places:
             file.seek(place)
             flags = file.read(1)[0]
             file.seek(place)
