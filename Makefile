@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 PY := $(VENV)/bin/python
+# On top of it, for the tests of the stores alone: Airflow's provider for each store, and the stores.
+STORES := .venv-stores
 
 # Airflow's own home for this clone: SQLite metadata, logs. Set AIRFLOW_HOME to use another.
 export AIRFLOW_HOME ?= $(CURDIR)/.airflow
@@ -14,7 +16,7 @@ export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags
 export AIRFLOW__CORE__PLUGINS_FOLDER := $(CURDIR)/plugins
 export AIRFLOW__CORE__LOAD_EXAMPLES := False
 
-.PHONY: help env demo demo-data run up down services test check docs lock
+.PHONY: help env stores demo demo-data run up down services test check docs lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +33,18 @@ $(VENV)/.installed: requirements.txt
 	  fi; \
 	done; \
 	echo "Python 3.11 or 3.12 with venv is needed (Debian: sudo apt-get install python3 python3-venv), or set PYTHON=…" >&2; exit 1
+
+stores: $(STORES)/.installed ## make the environment of the tests on S3, Azure and Google Cloud Storage (.venv-stores)
+
+$(STORES)/.installed: $(VENV)/.installed dev/stores/requirements.txt dev/stores/package-lock.json
+	@echo "environment of the stores: packages of dev/stores/requirements.txt, Azurite …"
+	@$(PY) -m venv --clear $(STORES)
+	@$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(STORES)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(STORES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r dev/stores/requirements.txt
+	@if command -v npm >/dev/null; then npm ci --prefix dev/stores --silent --no-audit --no-fund; \
+	  else echo "npm is missing: the tests on Azure are left out" >&2; fi
+	@touch $@
 
 services: env ## start Cassandra, Postgres, Redis and the content API on 127.0.0.1
 	@$(PY) dev/services.py start
@@ -53,12 +67,16 @@ down: ## stop Airflow and the services
 check: env ## lint, types, import rules
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
-test: check ## set up all that is needed, run every check and every test
+test: check stores ## set up all that is needed, run every check and every test
 	@$(PY) -m pytest
+	@$(STORES)/bin/python -m pytest tests/stores
 
 docs: env ## write the tables in docs/ that are made from the code
 	@$(PY) dev/docs.py
 
 lock: ## pin requirements.in anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  requirements.in --output-file requirements.txt
+	cp requirements.txt dev/stores/requirements.txt  # what both have is of one version, where the stores allow it
+	cd dev/stores && uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
 	  requirements.in --output-file requirements.txt

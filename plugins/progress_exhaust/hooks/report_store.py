@@ -29,6 +29,7 @@ STANDALONE = "standalone"  # takes the place of a request's id in staging
 ANONYMOUS_TIMEOUT_SECONDS = 30
 # What a store's client raises that is no OSError comes from one of these packages.
 CLIENTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs"}
+WRONG_REGION = ("AuthorizationHeaderMalformed", "PermanentRedirect")  # S3's codes for it
 PROVIDERS = {
     "s3": "apache-airflow-providers-amazon[s3fs]",
     "abfs": "apache-airflow-providers-microsoft-azure",
@@ -316,7 +317,7 @@ def _in_our_words(where: str, error: BaseException) -> ProgressExhaustError | No
         chain.append(chain[-1].__cause__)
     if not any(isinstance(one, OSError) or type(one).__module__.partition(".")[0] in CLIENTS for one in chain):
         return None
-    words = (str(chain[-1]).strip().splitlines() or [""])[0]
+    words = (str(chain[-1]).strip().splitlines() or [""])[0].rstrip(".")
     said = f"{where}: {type(chain[-1]).__name__}: {words}"
     statuses = {getattr(one, "status_code", None) or getattr(one, "code", None) for one in chain}
     if any(isinstance(one, PermissionError) for one in chain) or statuses & {401, 403} or words.startswith("Forbidden"):
@@ -329,4 +330,6 @@ def _in_our_words(where: str, error: BaseException) -> ProgressExhaustError | No
             f"{said}. Make the bucket, container or folder that is missing, or mend the setting that names it; where only a "
             "file of an earlier stage is missing, clear that stage"
         )
+    if any(code in words for code in WRONG_REGION):
+        return SetupError(f"{said}. Set region_name in the extra of connection {ReportStoreHook.connection_id}")
     return SourceError(said)

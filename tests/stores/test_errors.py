@@ -1,0 +1,152 @@
+"""What goes wrong with a store: told in words that say what to do, nothing half published, and well again once it is mended."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import requests
+
+from dev import stores
+from progress_exhaust.errors import SetupError, SourceError
+from tests.stores.conftest import Buckets
+from tests.stores.proxy import ANSWER, AS_IT_IS, CUT, SPOIL, STALL, proxy
+
+IMPATIENT = {"retries": {"max_attempts": 1}}  # the client's own
+KEY = "progress-exhaust/R1/B1_progress_20220927.zip"
+WRONG_REGION = (
+    '<?xml version="1.0" encoding="UTF-8"?><Error><Code>AuthorizationHeaderMalformed</Code><Message>The authorization '
+    "header is malformed; the region 'us-east-1' is wrong; expecting 'ap-south-1'</Message><Region>ap-south-1</Region></Error>"
+)
+
+# A connection that is cut is left by the client where it stands.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+def package(folder: Path, data: bytes) -> Path:
+    path = folder / "finished.zip"
+    path.write_bytes(data)
+    return path
+
+
+def test_a_put_that_is_cut_half_way_publishes_nothing_and_the_retry_replaces_it(s3_buckets: Buckets, tmp_path: Path) -> None:
+    s3_buckets.hook().publish(package(tmp_path, b"of this morning"), KEY)
+    big = package(tmp_path, b"x" * 500_000)
+    with proxy(s3_buckets.store.port) as way:
+        hook = s3_buckets.hook(s3_buckets.store.connection(way.port, config_kwargs=IMPATIENT))
+        way.mode = CUT
+        with pytest.raises(SourceError, match=f"^The reports container {s3_buckets.container}: "):
+            hook.publish(big, KEY)
+        assert s3_buckets.published() == {KEY: b"of this morning"}
+        way.mode = AS_IT_IS
+        assert s3_buckets.hook(s3_buckets.store.connection(way.port)).publish(big, KEY) == 500_000
+    assert s3_buckets.published() == {KEY: b"x" * 500_000}
+
+
+def test_a_worker_that_is_killed_while_it_puts_has_published_nothing(buckets: Buckets, tmp_path: Path) -> None:
+    if buckets.store.scheme == "gs":
+        pytest.skip("its emulator keeps what it has of a request that ends too early; the real one does not")
+    buckets.hook().publish(package(tmp_path, b"of this morning"), KEY)
+    big = package(tmp_path, b"x" * 500_000)
+    with proxy(buckets.store.port) as way:
+        way.mode = STALL
+        worker = buckets.elsewhere(f"hook.publish(Path({str(big)!r}), {KEY!r})", buckets.store.connection(way.port))
+        assert way.stalled.wait(60)
+        worker.kill()
+        worker.wait()
+    assert buckets.published() == {KEY: b"of this morning"}
+    assert buckets.hook().publish(big, KEY) == 500_000
+
+
+def test_bytes_that_were_spoilt_on_the_way_are_not_taken_for_a_package(buckets: Buckets, tmp_path: Path) -> None:
+    big = package(tmp_path, b"x" * 100_000)
+    with proxy(buckets.store.port) as way:
+        way.mode = SPOIL
+        hook = buckets.hook(buckets.store.connection(way.port))
+        if buckets.store.scheme == "s3":  # the server at hand checks nothing: it is only told
+            hook.publish(big, KEY)
+            digest = base64.b64encode(hashlib.md5(big.read_bytes(), usedforsecurity=False).digest())
+            assert b"Content-MD5: " + digest in way.seen
+            return
+        with pytest.raises(SourceError, match=r"(?i)md5|checksum"):
+            hook.publish(big, KEY)
+    if buckets.store.scheme == "abfs":  # it refuses them; the client of the other finds them out
+        assert buckets.published() == {}
+    assert buckets.hook().publish(big, KEY) == 100_000
+
+
+def test_a_wrong_region_names_the_place_to_set_it(s3_buckets: Buckets, tmp_path: Path) -> None:
+    """The server at hand takes any region: the answer is the one that AWS documents."""
+    with proxy(s3_buckets.store.port) as way:
+        way.answer = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/xml\r\nConnection: close\r\n"
+        way.answer += f"Content-Length: {len(WRONG_REGION)}\r\n\r\n{WRONG_REGION}".encode()
+        way.mode = ANSWER
+        hook = s3_buckets.hook(s3_buckets.store.connection(way.port, region_name="us-east-1"))
+        with pytest.raises(SetupError, match=r"expecting 'ap-south-1'\. Set region_name in the extra"):
+            hook.publish(package(tmp_path, b"zip"), KEY)
+    assert s3_buckets.published() == {}
+    assert s3_buckets.hook().publish(package(tmp_path, b"zip"), KEY) == 3
+
+
+def test_a_store_that_is_not_there_is_tried_again(s3_buckets: Buckets, tmp_path: Path) -> None:
+    nowhere = s3_buckets.store.connection(1, config_kwargs=IMPATIENT)
+    with pytest.raises(SourceError, match=r"Could not connect to the endpoint URL"):
+        s3_buckets.hook(nowhere).publish(package(tmp_path, b"zip"), KEY)
+
+
+# Rights
+
+
+@pytest.fixture
+def readers_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Buckets, str, str]]:
+    """Give an S3 that asks everybody who he is; the logins of one who may write, and of one who may only read."""
+    import boto3
+
+    with stores.s3(tmp_path) as store:
+        buckets = Buckets(store, "rights")
+        for which in ("reports", "private"):
+            buckets.make(which)
+        url = f"http://127.0.0.1:{store.port}"
+        iam = boto3.client("iam", "ap-south-1", endpoint_url=url, aws_access_key_id="test", aws_secret_access_key="test")
+        logins = []
+        for user, actions in {"writer": ["s3:*"], "reader": ["s3:Get*", "s3:List*"]}.items():
+            iam.create_user(UserName=user)
+            policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
+            iam.put_user_policy(UserName=user, PolicyName="rights", PolicyDocument=json.dumps(policy))
+            key = iam.create_access_key(UserName=user)["AccessKey"]
+            login = f"{quote(key['AccessKeyId'], safe='')}:{quote(key['SecretAccessKey'], safe='')}"
+            logins.append(store.connection().replace("test:test", login))
+        requests.post(f"{url}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
+        yield buckets, *logins
+
+
+def test_a_login_without_rights_on_s3_publishes_nothing_until_it_has_them(
+    readers_s3: tuple[Buckets, str, str], tmp_path: Path
+) -> None:
+    buckets, writer, reader = readers_s3
+    for login, said in ((reader, "AccessDenied"), (buckets.store.connection(), "InvalidAccessKeyId")):
+        hook = buckets.hook(login)
+        for work in (lambda hook=hook: hook.publish(package(tmp_path, b"zip"), KEY), hook.answers_strangers):
+            with pytest.raises(SetupError, match=rf"s3://reports-rights: .*{said}.* Let the login of connection") as caught:
+                work()
+            assert "Secret" not in str(caught.value)
+    hook = buckets.hook(writer)
+    assert list(hook.packages()) == []
+    assert not hook.answers_strangers()
+    assert hook.publish(package(tmp_path, b"zip"), KEY) == 3
+
+
+def test_a_login_without_rights_on_azure_publishes_nothing_until_it_has_them(running: object, tmp_path: Path) -> None:
+    if not stores.AZURITE.exists():
+        pytest.skip("Azurite is not installed: npm was missing when `make stores` ran")
+    buckets = Buckets(running("azure"), "rights")
+    for which in ("reports", "private"):
+        buckets.make(which)
+    wrong = buckets.store.connection(AccountKey="d3Jvbmc=")
+    with pytest.raises(SetupError, match=r"abfs://reports-rights: .*Let the login of connection"):
+        buckets.hook(wrong).publish(package(tmp_path, b"zip"), KEY)
+    assert buckets.published() == {}
+    assert buckets.hook().publish(package(tmp_path, b"zip"), KEY) == 3

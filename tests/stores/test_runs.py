@@ -1,0 +1,92 @@
+"""Whole runs of the DAG with the container and the staging folder on a store: the same packages as in local folders."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.world import sample_world
+from tests.integration.conftest import JOB_REQUEST
+from tests.integration.install import Install
+from tests.stores.conftest import Buckets
+
+NOBODY = "redis://127.0.0.1:1"  # where no server is
+# Several pages, parts and sorted runs even of the sample's batches.
+SMALL = {"learners_per_part": 25}
+
+
+def anew(install: Install) -> None:
+    """Ask for everything again."""
+    install.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
+    install.sql(JOB_REQUEST)
+    install.submit(sample_world().requests)
+
+
+@pytest.fixture(scope="module", params=["by batch", "by user"])
+def in_folders(request: pytest.FixtureRequest, install: Install, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """Return the settings of a run in local folders, and what it published."""
+    world = sample_world()
+    install.folder = tmp_path_factory.mktemp("local")
+    install.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
+    install.sql(JOB_REQUEST)
+    install.load(world)
+    table = install.names.enrolments_by_batch if request.param == "by batch" else install.names.enrolments_by_user
+    settings = SMALL | {"enrolments_table": table}
+    assert install.run_dag(settings=settings).failed() == []
+    assert len(install.published()) > 3
+    return settings, install.published()
+
+
+def test_a_run_on_a_store_publishes_the_same_bytes_and_leaves_no_staging(
+    install: Install, in_folders: tuple[Any, Any], buckets: Buckets
+) -> None:
+    settings, published = in_folders
+    settings |= buckets.settings
+    if buckets.store.scheme == "gs":  # its emulator asks nobody who he is: staging there is refused
+        settings |= {"staging": install.staging.as_uri(), "allow_public_container": True}
+    anew(install)
+    done = install.run_dag(settings=settings, connections={"STORE": buckets.store.connection()})
+    assert (done.state, done.failed()) == ("success", [])
+    assert buckets.published() == published
+    assert (buckets.staged(), install.staged()) == ([], [])
+    urls = [url for row in install.rows().values() for url in row["download_urls"] or () if row["status"] == "SUCCESS"]
+    assert set(urls) == set(published)
+
+
+def test_a_failed_run_on_s3_leaves_its_staging_for_the_retention(install: Install, s3_buckets: Buckets, tmp_path: Path) -> None:
+    anew(install)
+    connections, settings = {"STORE": s3_buckets.store.connection()}, SMALL | s3_buckets.settings
+    failed = install.run_dag(settings=settings, connections=connections | {"USERS": NOBODY})
+    assert "batch.fetch_hierarchy" in failed.failed()
+    left = s3_buckets.staged()
+    assert left and all(name.startswith(f"{failed.run_id}/") for name in left)
+    for days, gone in ((1, False), (0.0000001, True)):
+        clean = install.run_dag(
+            settings=settings | {"staging_days": days}, connections=connections, dag_id="progress_exhaust_retention"
+        )
+        assert clean.state == "success"
+        assert (s3_buckets.staged() == []) is gone
+        assert clean.says("Removed staging of run", failed.run_id) is gone
+
+
+def test_a_public_container_gets_no_package_until_the_setting_allows_it(install: Install, s3_buckets: Buckets) -> None:
+    anew(install)
+    s3_buckets.open_to_anybody()
+    connections, settings = {"STORE": s3_buckets.store.connection()}, SMALL | s3_buckets.settings
+    refused = install.run_dag(settings=settings, connections=connections)
+    assert refused.failed() == ["batch.package"]
+    assert refused.says(f"The reports container {s3_buckets.container} lets anybody download from it", "allow_public_container")
+    assert s3_buckets.published() == {}
+    assert install.run_dag(settings=settings | {"allow_public_container": True}, connections=connections).failed() == []
+    assert len(s3_buckets.published()) > 3
+
+
+def test_no_learner_stands_in_what_airflow_keeps_of_a_run_on_s3(install: Install, s3_buckets: Buckets) -> None:
+    anew(install)
+    settings = SMALL | s3_buckets.settings
+    done = install.run_dag(settings=settings, connections={"STORE": s3_buckets.store.connection()})
+    assert done.failed() == []
+    kept = install.airflow.all_that_is_kept() + done.log
+    names = {key.decode().removeprefix("user:") for key in install.users.keys("user:*")}
+    assert len(names) > 50
+    assert not [name for name in names if name in kept]

@@ -1,0 +1,132 @@
+"""What the stages do with a store, on each of the stores."""
+
+from pathlib import Path
+
+import pytest
+
+from progress_exhaust.errors import SetupError
+from progress_exhaust.hooks.report_store import make_folder, remove_folder, write_whole
+from progress_exhaust.report.request import Batch
+from tests.stores.conftest import Buckets
+
+# The Azure client's own way of sending a block: nothing here can mend it.
+pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
+KEY = "progress-exhaust/R1/B1_progress_20220927.zip"
+RUN = "manual__2022-09-27T08:00:00+00:00"
+BATCH = Batch("tag", "R1", "org", "B1", "do_1")
+
+
+def package(folder: Path, data: bytes) -> Path:
+    path = folder / "finished.zip"
+    path.write_bytes(data)
+    return path
+
+
+def test_a_package_is_published_alone_and_one_of_the_same_day_is_replaced(buckets: Buckets, tmp_path: Path) -> None:
+    for data in (b"first" * 1000, b"second"):
+        assert buckets.hook().publish(package(tmp_path, data), KEY) == len(data)
+        assert buckets.published() == {KEY: data}
+
+
+def test_a_package_of_many_megabytes_arrives_whole(buckets: Buckets, tmp_path: Path) -> None:
+    data = bytes(range(256)) * (120 * 2**20 // 256)  # over 100 MiB: in several parts, where a store has parts
+    assert buckets.hook().publish(package(tmp_path, data), KEY) == len(data)
+    assert buckets.published() == {KEY: data}
+
+
+def test_a_stage_sees_what_another_worker_wrote_a_moment_ago(buckets: Buckets) -> None:
+    here = buckets.hook().batch_folder(RUN, BATCH)
+    write_whole(here / "batch.json", b"{}")
+    assert [path.name for path in here.glob("*")] == ["batch.json"]
+    assert not (here / "extract.json").exists()
+    other = f"folder = hook.run_folder({RUN!r}) / 'R1' / 'B1'; "
+    other += "write_whole(folder / 'extract.json', b'[1]'); write_whole(folder / 'batch.json', b'[2]')"
+    assert buckets.elsewhere(other).wait() == 0
+    assert (here / "extract.json").exists()
+    assert sorted(path.name for path in here.glob("*")) == ["batch.json", "extract.json"]
+    assert ((here / "extract.json").read_text(), (here / "batch.json").read_text()) == ("[1]", "[2]")
+    assert buckets.elsewhere(f"remove_folder(hook.run_folder({RUN!r}))").wait() == 0
+    assert not (here / "extract.json").exists()
+    assert list(here.glob("*")) == []
+
+
+def test_what_a_stage_writes_as_it_goes_is_there_once_it_is_closed(buckets: Buckets) -> None:
+    folder = buckets.hook().scan_folder(RUN, "do_1", "B1")
+    make_folder(folder)
+    with (folder / "00000.parquet").open("wb") as target:
+        for _ in range(3):
+            target.write(b"x" * 2**20)
+    with (folder / "00000.parquet").open("rb") as source:
+        source.seek(2**20 - 1)
+        assert source.read() == b"x" * (2 * 2**20 + 1)
+
+
+def test_a_stage_that_begins_anew_takes_its_word_back(buckets: Buckets) -> None:
+    folder = buckets.hook().batch_folder(RUN, BATCH)
+    write_whole(folder / "pivot.json", b"{}")
+    for _ in range(2):
+        (folder / "pivot.json").unlink(missing_ok=True)
+        with pytest.raises(FileNotFoundError):
+            (folder / "pivot.json").read_text()
+
+
+def test_retention_sees_packages_and_staging_with_their_age_and_removes_them(buckets: Buckets, tmp_path: Path) -> None:
+    hook = buckets.hook()
+    hook.publish(package(tmp_path, b"zip"), KEY)
+    hook._container.fs.pipe_file((hook._container / "progress-exhaust" / "notes.txt").path, b"")
+    write_whole(hook.batch_folder(RUN, BATCH) / "batch.json", b"{}")
+    [found] = hook.packages()
+    [staged] = hook.staged_files()
+    assert (found.name, found.size_bytes) == (KEY, 3)
+    assert (staged.name, staged.size_bytes) == (f"{RUN}/R1/B1/batch.json", 2)
+    assert abs((found.changed_at - staged.changed_at).total_seconds()) < 60
+    for _ in range(2):
+        hook.remove_package(KEY)
+        remove_folder(hook.run_folder(RUN))
+    assert list(buckets.published()) == ["progress-exhaust/notes.txt"]
+    assert buckets.staged() == []
+
+
+def test_a_container_that_is_not_there_is_told_and_not_made(buckets: Buckets, tmp_path: Path) -> None:
+    buckets.name = "nowhere"
+    hook = buckets.hook()
+    for work in (
+        lambda: hook.publish(package(tmp_path, b"zip"), KEY),
+        lambda: _staged(hook),
+        hook.answers_strangers,
+    ):
+        with pytest.raises(SetupError, match=r"nowhere.*Make the bucket, container or folder that is missing"):
+            work()
+    assert not hook._container.fs.exists("reports-nowhere")
+
+
+def _staged(hook: object) -> None:
+    folder = hook.batch_folder(RUN, BATCH)
+    make_folder(folder)
+    with hook.telling_staging():
+        write_whole(folder / "batch.json", b"{}")
+
+
+# Strangers
+
+
+def test_a_private_container_answers_no_stranger(buckets: Buckets) -> None:
+    hook = buckets.hook()
+    if buckets.store.scheme == "gs":  # its emulator asks nobody who he is
+        assert hook.answers_strangers()
+    else:
+        assert not hook.answers_strangers()
+        hook.keep_staging_private()
+    assert (buckets.published(), buckets.staged()) == ({}, [])
+
+
+def test_an_open_container_is_found_out_and_an_open_staging_refused(buckets: Buckets) -> None:
+    hook = buckets.hook()
+    if buckets.store.scheme != "gs":
+        buckets.open_to_anybody("reports")
+        assert hook.answers_strangers()
+        hook.keep_staging_private()
+        buckets.open_to_anybody("private")
+    with pytest.raises(SetupError, match=r"Staging .*://private-.* lets anybody download from it: make it private"):
+        hook.keep_staging_private()
+    assert (buckets.published(), buckets.staged()) == ({}, [])
