@@ -16,7 +16,10 @@ export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags
 export AIRFLOW__CORE__PLUGINS_FOLDER := $(CURDIR)/plugins
 export AIRFLOW__CORE__LOAD_EXAMPLES := False
 
-.PHONY: help env stores demo demo-data run up down services test check docs lock
+# What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
+SIZES := 1000 20000 100000
+
+.PHONY: help env bench bench-small stores demo demo-data run up down services test check docs lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +73,12 @@ check: env ## lint, types, import rules
 test: check stores ## set up all that is needed, run every check and every test
 	@$(PY) -m pytest
 	@$(STORES)/bin/python -m pytest tests/stores
+
+bench: env ## measure whole runs over one big batch, on real services: time, CPU, memory; SIZES="1000 1000000" chooses
+	@$(PY) benchmarks/big_batch.py $(SIZES)
+
+bench-small: env ## measure 200 batches of 50 learners through Airflow's own servers
+	@$(PY) benchmarks/small_batches.py
 
 docs: env ## write the tables in docs/ that are made from the code
 	@$(PY) dev/docs.py
