@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shlex
 import sys
 import time
@@ -100,6 +101,7 @@ def environment() -> dict[str, str]:
         "ORG": f"http://127.0.0.1:{settings.port('content')}",
     }
     variable = {"container": f"file://{settings.data}/reports", "staging": f"file://{settings.data}/staging"}
+    variable |= json.loads(os.environ.get("PROGRESS_EXHAUST_DEV_SETTINGS") or "{}")
     return {f"AIRFLOW_CONN_PROGRESS_EXHAUST_{name}": uri for name, uri in connections.items()} | {
         "AIRFLOW_VAR_PROGRESS_EXHAUST": json.dumps(variable, separators=(",", ":"))
     }

@@ -1,0 +1,68 @@
+"""A cluster that is too busy to answer in time is asked again, after a pause; one that never answers fails the read in words."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from dev import services
+from dev.servers import Cassandra
+from progress_exhaust.errors import SourceError
+from progress_exhaust.hooks import learner_tables
+from progress_exhaust.hooks.learner_tables import LearnerTablesHook
+from tests.integration.install import Install
+
+TIMEOUT_SECONDS = 0.5
+
+
+@pytest.fixture
+def tables(install: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[LearnerTablesHook]:
+    for name, value in install.environment().items():
+        monkeypatch.setenv(name, value)
+    cassandra, names = "progress_exhaust_cassandra", install.names
+    hook = LearnerTablesHook(
+        enrolments=(cassandra, names.enrolments_by_batch),
+        courses=(cassandra, names.courses),
+        hierarchies=(cassandra, f"{names.hierarchies}.content_hierarchy"),
+        consistency="LOCAL_ONE",
+        keys_per_read=100,
+        reads_in_flight=4,
+        timeout_seconds=TIMEOUT_SECONDS,
+    )
+    with hook:
+        yield hook
+
+
+@contextmanager
+def silent(seconds: float) -> Iterator[None]:
+    """Let Cassandra answer nobody for so long, from the block's begin."""
+    pid = Cassandra(services.Settings.from_environment()).pid()
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    goes_on = threading.Timer(seconds, os.kill, (pid, signal.SIGCONT))
+    goes_on.start()
+    try:
+        yield
+    finally:
+        goes_on.cancel()
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_read_that_is_not_answered_in_time_is_sent_again(tables: LearnerTablesHook) -> None:
+    assert tables.hierarchy("nobody") is None
+    with silent(2.5 * TIMEOUT_SECONDS):
+        begun = time.monotonic()
+        assert tables.hierarchy("nobody") is None
+    assert time.monotonic() - begun > TIMEOUT_SECONDS
+
+
+def test_a_cluster_that_never_answers_fails_the_read_in_words(tables: LearnerTablesHook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner_tables, "PAUSES_SECONDS", (0.1, 0.1))
+    assert tables.hierarchy("nobody") is None
+    with silent(30), pytest.raises(SourceError, match=r"Cassandra at 127\.0\.0\.1:\d+ \(connection progress_exhaust_cassandra\)"):
+        tables.hierarchy("nobody")
+    assert tables.hierarchy("nobody") is None
