@@ -46,6 +46,29 @@ def test_no_task_was_overlooked() -> None:
     assert len(TASK_IDS) == 9
 
 
+# The Spark job's keys that an adopter has (data model, section 7).
+INCUMBENTS_KEYS = [
+    "sunbird.courses.keyspace", "sunbird.user.report.keyspace", "report_user_enrolments", "sunbird.content.hierarchy.keyspace",
+    "redis.user.database.index", "sunbird.course.redis.relationCache.id", "sunbird.course.optionalnodes",
+    "assessment.metrics.supported.contenttype", "assessment.metrics.supported.objecttype",
+    "assessment.metrics.supported.primaryCategories", "assessment.metrics.bestscore.report",
+    "data_exhaust.batch.limit.per.request", "exhaust.batches.limit.per.channel", "exhaust.file.size.limit.per.channel",
+    "cassandraReadConsistency",
+]  # fmt: skip
+MIGRATED = re.findall(r"^\| (.+?) \| (?:`(\w+)`|none) \|", PAGES["migration.md"].partition("## Step by step")[0], re.MULTILINE)
+
+
+@pytest.mark.parametrize("key", INCUMBENTS_KEYS)
+def test_each_setting_of_the_spark_job_has_its_place_here(key: str) -> None:
+    assert [setting for theirs, setting in MIGRATED if f"`{key}`" in theirs]
+
+
+def test_each_setting_that_one_migrates_to_exists() -> None:
+    assert len(MIGRATED) > len(INCUMBENTS_KEYS)
+    for _, setting in MIGRATED:
+        assert not setting or setting == "PROGRESS_EXHAUST_SCHEDULE" or f"| `{setting}` |" in docs.settings_table()
+
+
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_each_make_command_in_the_docs_exists(page: str) -> None:
     named = set(re.findall(r"(?:^|`|\" )make ([a-z-]+)", PAGES[page], re.MULTILINE))
