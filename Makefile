@@ -15,6 +15,8 @@ export AIRFLOW_HOME ?= $(CURDIR)/.airflow
 export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags
 export AIRFLOW__CORE__PLUGINS_FOLDER := $(CURDIR)/plugins
 export AIRFLOW__CORE__LOAD_EXAMPLES := False
+# One heap for all threads of a process: 30 MB less in each, and no slower where a process has one busy thread.
+export MALLOC_ARENA_MAX ?= 1
 
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000

@@ -106,6 +106,7 @@ def environment() -> dict[str, str]:
         "AIRFLOW__API__SECRET_KEY": secret["session"],
         "AIRFLOW__API_AUTH__JWT_SECRET": secret["jwt"],
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata,
+        "MALLOC_ARENA_MAX": "1",  # as in the Makefile
     }
 
 
