@@ -156,7 +156,10 @@ def test_the_same_rows_are_the_same_bytes() -> None:
     assert written(page("a", "=b"), page("c,")) == written(page("a", "=b"), page("c,"))
 
 
-TWO = {"columns": [{"label": "Id", "field": "user_id"}, {"label": "State", "field": "user.state"}], "line_end": "LF"}
+TWO: dict[str, Any] = {
+    "columns": [{"label": "Id", "field": "user_id"}, {"label": "State", "field": "user.state"}],
+    "line_end": "LF",
+}
 
 
 def lines(state: str, **changes: Any) -> str:
@@ -176,6 +179,7 @@ def lines(state: str, **changes: Any) -> str:
         ({"line_end": "CRLF"}, "Goa", "Id,State\r\nu0,Goa\r\n"),
         ({"trimmed": True}, " \u00a0Goa\t", "Id,State\nu0,Goa\n"),
         ({"trimmed": True}, "\t =1", "Id,State\nu0,'=1\n"),
+        ({"trimmed": True}, "\x00 Goa", "Id,State\nu0,Goa\n"),
         ({"trimmed": False}, " Goa ", "Id,State\nu0, Goa \n"),
         ({"columns": TWO["columns"][1:]}, "", 'State\n""\n'),
         ({"columns": TWO["columns"][1:]}, "Goa", "State\nGoa\n"),
@@ -183,6 +187,13 @@ def lines(state: str, **changes: Any) -> str:
 )
 def test_the_dialect_is_the_layouts(changes: dict[str, Any], state: str, written: str) -> None:
     assert lines(state, **changes) == written
+
+
+def test_one_text_for_all_rows_is_trimmed_too() -> None:
+    layout = Layout.model_validate(
+        TWO | {"columns": [{"label": "C", "field": "collection_name"}, *TWO["columns"]], "trimmed": True}
+    )
+    assert page("Goa", of=report(layout=layout, collection="\t =A \n")) == b"'=A,u0,Goa\n"
 
 
 def test_rows_are_counted_in_each_dialect() -> None:

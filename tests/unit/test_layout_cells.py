@@ -1,6 +1,7 @@
 """What a layout may ask of a cell beyond the standard one: the specification's "Layout `sunbird-lern-7`", a test a rule."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from progress_exhaust.report.columns import columns
 from progress_exhaust.report.csv_file import header, page_csv
 from progress_exhaust.report.hierarchy import Hierarchy, Part
 from progress_exhaust.report.layout import BUILT_IN, FIELDS, Layout
-from progress_exhaust.report.pivot import CellRules, Report
+from progress_exhaust.report.pivot import CellRules, Learners, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from progress_exhaust.settings import parse_settings
 from tests.parts import part_of
@@ -46,6 +47,10 @@ def test_the_declared_board_is_the_first_entry_of_a_list_else_the_text(board: st
 def test_a_prefix_stands_before_each_cell_that_is_not_blank() -> None:
     assert cells("Batch Id", {}) == ["BatchId_0133"]
     assert cells("It", {"state": "Goa"}, {}, layout=layout_of(field="user.state", prefix="S:")) == ["S:Goa", ""]
+    nameless = replace(
+        learners({}).report, facts=BatchFacts("", "", owned=True), layout=layout_of(field="batch_name", prefix="N:")
+    )
+    assert columns(nameless)[0].cells(Learners(learners({}).part, nameless)) == ""
     assert cells("It", {}, layout=layout_of(field="progress", prefix="=")) == ["=0"]
     assert b"'=0" in page_csv(learners({}).part, learners(layout=layout_of(field="progress", prefix="=")).report)
 
@@ -91,6 +96,11 @@ def test_a_text_date_may_be_shifted_like_any_other_and_stay_where_it_does_not_pa
     assert cells("Enrolment Date", *rows, layout=layout) == ["16/11/2019", "some day"]
 
 
+def test_no_zone_shifts_the_day_of_a_text_date() -> None:
+    layout = Layout.model_validate({"like": "sunbird-lern-7", "time_zone": "America/New_York"})
+    assert cells("Enrolment Date", {"enrolled_at": None, "enrolled_text": "2019-11-15 23:41"}, layout=layout) == ["15/11/2019"]
+
+
 def test_a_completion_date_is_in_the_reports_zone_and_blank_until_completed() -> None:
     assert cells("Completion Date", {"completed_at": 1598382054150}, {}) == ["26/08/2020", ""]
 
@@ -133,6 +143,7 @@ def test_a_tie_goes_to_the_later_attempt_then_to_the_greater_id(
         ((7.0, 10.0), (8.0, 10.0), "75%"), ((1.0, 3.0), None, "34%"), ((0.1, 0.3), (0.2, 0.0), "100%"), ((0.0, 10.0), None, "0%"),
         ((0.0, 0.0), None, ""), ((5.0, 0.0), None, ""), ((5.0, None), None, ""), ((None, 5.0), None, ""), (None, None, ""),
         ((NAN, 10.0), (5.0, 10.0), "25%"), ((1e300, 1e300), (1.0, 1.0), "100%"), ((7.0, 10.0), (None, None), "70%"),
+        ((0.125, 1.0), None, "13%"), ((1.0, 0.125), None, "800%"),
     ],
 )  # fmt: skip
 def test_the_total_is_the_percent_of_the_sums_rounded_up(quiz: Any, practice: Any, percent: str) -> None:
