@@ -30,7 +30,7 @@ VARIABLE = "progress_exhaust"
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 TableName = Annotated[str, StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_]*\.)?[A-Za-z_][A-Za-z0-9_]*$")]
 KeyspaceTable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*$")]
-Url = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+]*://.+")]
+StoreUrl = Annotated[str, StringConstraints(pattern=r"^(file|s3|abfs|abfss|gs)://.+")]  # docs/stores.md
 LayoutName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]+)?$", to_lower=True)]
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/")]
@@ -45,10 +45,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    container: Url = Field(
+    container: StoreUrl = Field(
         default_factory=lambda: _home("reports"), description="URL of the reports container: the finished packages"
     )
-    staging: Url = Field(
+    staging: StoreUrl = Field(
         default_factory=lambda: _home("staging"),
         description="URL of the private folder that the stages hand their work on in; readable by every worker",
     )

@@ -90,3 +90,14 @@ def test_no_learner_stands_in_what_airflow_keeps_of_a_run_on_s3(install: Install
     names = {key.decode().removeprefix("user:") for key in install.users.keys("user:*")}
     assert len(names) > 50
     assert not [name for name in names if name in kept]
+
+
+def test_a_run_of_the_same_day_on_s3_replaces_the_packages_and_adds_none(install: Install, s3_buckets: Buckets) -> None:
+    anew(install)
+    settings, connections = SMALL | s3_buckets.settings, {"STORE": s3_buckets.store.connection()}
+    assert install.run_dag(settings=settings, connections=connections).failed() == []
+    first, fs = s3_buckets.published(), s3_buckets.hook()._container.fs
+    spoilt = next(iter(first))
+    fs.pipe_file(f"reports-{s3_buckets.name}/{spoilt}", b"of an earlier run")
+    assert install.run_dag({"force": True}, settings=settings, connections=connections).failed() == []
+    assert (s3_buckets.published(), s3_buckets.staged()) == (first, [])

@@ -87,6 +87,7 @@ def test_an_unknown_setting_without_a_neighbour_names_them_all() -> None:
     [
         ("container", "/reports", "should match pattern"),
         ("container", "", "should match pattern"),
+        ("container", "oci://reports", "'^(file|s3|abfs|abfss|gs)://.+'"),
         ("staging", 7, "should be a valid string"),
         ("job_request_table", "a.b.c", "should match pattern"),
         ("job_request_table", "x; drop table y", "should match pattern"),

@@ -191,7 +191,7 @@ def _folder(setting: str, url: str, login: str | None, mode: int = 0o777) -> Obj
     except (ImportError, ValueError) as error:
         raise SetupError(
             f"Setting {setting}, {url}: Airflow cannot reach {scheme}:// ({error}). Install its provider on every worker "
-            f"({PROVIDERS.get(scheme, 'docs/stores.md lists them')}), or set another URL"
+            f"({PROVIDERS[scheme]}), or set another URL"
         ) from None
     if scheme == "file":
         with _telling(f"Setting {setting}, {url}"):
