@@ -13,6 +13,7 @@ MODULES = (
     "airflow.providers.http.hooks.http",
     "airflow.providers.postgres.hooks.postgres",
     "airflow.providers.redis.hooks.redis",
+    "pandas",  # Arrow imports it where it is installed
     "pyarrow.compute",
     "pyarrow.parquet",
 )

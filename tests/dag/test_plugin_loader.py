@@ -35,7 +35,7 @@ import sys
 sys.argv = ["airflow", *sys.argv[1:]]
 from airflow import plugins_manager
 plugins_manager.ensure_plugins_loaded()
-print([name in sys.modules for name in ("pyarrow.compute", "pyarrow.parquet", "cassandra.cluster", "psycopg")])
+print([name in sys.modules for name in ("pandas", "pyarrow.parquet", "cassandra.cluster", "psycopg")])
 """
 
 

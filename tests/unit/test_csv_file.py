@@ -5,8 +5,10 @@ import hashlib
 import io
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from progress_exhaust.report.csv_file import header, page_csv, write_csv
@@ -199,3 +201,17 @@ def test_one_text_for_all_rows_is_trimmed_too() -> None:
 def test_rows_are_counted_in_each_dialect() -> None:
     of = report(layout=Layout.model_validate(TWO))
     assert write_csv(io.BytesIO(), of, [page("a", "b", of=of), page("c\r\n", of=of)], bom=True).rows == 3
+
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.glob("*.csv") if "sunbird" not in path.name))
+def test_pandas_reads_what_the_csv_says(name: str) -> None:
+    """Every cell as text: long ids keep their digits, and nothing but a blank is blank."""
+    data = (GOLDEN / name).read_bytes()
+    [header_cells, *rows] = csv.reader(io.StringIO(data.decode(), newline=""))
+    frame = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
+    assert list(frame.columns) == header_cells
+    assert frame.to_numpy().tolist() == rows
+    assert frame["Batch Id"].str.fullmatch(r"\d+").all()

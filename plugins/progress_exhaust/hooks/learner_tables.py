@@ -39,7 +39,7 @@ TokenRange = tuple[int, int]  # start excluded, end included
 
 KEYS_PER_FILTER = 1000  # values of an IN that the server filters by: a run's batches, in one scan
 ROWS_PER_PAGE = 1000
-PARTITIONS_PER_RANGE = 50_000  # of a scan: few enough for the server to answer within its timeout
+PARTITIONS_PER_RANGE = 20_000  # of a scan: few enough for the server to answer within its timeout, and to hold
 RANGES_WITHOUT_ESTIMATE = 64
 FIRST_TOKEN, LAST_TOKEN = -(2**63), 2**63 - 1
 COORDINATORS_TRIED = 3

@@ -1,0 +1,62 @@
+"""What is in a package beside or instead of a csv, by setting, on real servers."""
+
+import io
+import zipfile
+from datetime import UTC, datetime
+
+import pytest
+
+from dev.world import World, sample_world
+from tests.integration import golden
+from tests.integration.install import REPORT_DAY, Install
+from tests.oracle import expected_counts, expected_csv, expected_key
+
+NAME = "literacy-batch1"
+
+
+@pytest.fixture
+def world(queue: Install) -> World:
+    world = sample_world()
+    request, _ = golden.reports(world)[NAME]
+    queue.load(World(**(world.__dict__ | {"requests": [request]})))
+    return world
+
+
+def packed(install: Install, world: World) -> dict[str, bytes]:
+    """Return what is in the one package, by name."""
+    key = expected_key(*golden.reports(world)[NAME], REPORT_DAY).removesuffix(".csv") + ".zip"
+    assert list(install.published()) == [key]
+    with zipfile.ZipFile(io.BytesIO(install.published()[key])) as package:
+        assert package.testzip() is None
+        return {name: package.read(name) for name in package.namelist()}
+
+
+def test_a_workbook_instead_of_the_csv(queue: Install, world: World) -> None:
+    request, batch = golden.reports(world)[NAME]
+    done = queue.run_dag(settings={"output_format": "xlsx", "learners_per_part": 40})
+    assert (done.state, done.failed()) == ("success", [])
+    [(name, data)] = packed(queue, world).items()
+    assert name == f"{batch}_progress_{REPORT_DAY:%Y%m%d}.xlsx"
+    with zipfile.ZipFile(io.BytesIO(data)) as workbook:
+        rows = workbook.read("xl/worksheets/sheet1.xml").count(b"<row ")
+    assert rows == 1 + expected_counts(world, request, batch).reported
+    assert queue.staged() == []
+
+
+def test_a_summary_beside_the_csv(queue: Install, world: World) -> None:
+    request, batch = golden.reports(world)[NAME]
+    began = datetime.now(UTC)
+    assert queue.run_dag(settings={"summary_file": True, "report_timezone": "Asia/Kolkata"}).state == "success"
+    found = packed(queue, world)
+    csv = f"{batch}_progress_{REPORT_DAY:%Y%m%d}.csv"
+    assert list(found) == [csv, "summary.txt"]  # the report comes first
+    assert found[csv] == expected_csv(world, request, batch, REPORT_DAY)
+    summary, counts = found["summary.txt"].decode(), expected_counts(world, request, batch)
+    assert (
+        f"Enrolled learners: {counts.enrolled:,}\r\n" in summary and f"Learners in the file: {counts.reported:,}\r\n" in summary
+    )
+    assert (
+        f"\r\nAs of {began.year}-" in summary and f"  {counts.not_enrolled['no_date']:,} whose enrolment has no date" in summary
+    )
+    people = {row["userid"] for row in world.enrolments} | {user.get("lastname", "") for _, user in world.users}
+    assert not [word for word in people if len(word) > 4 and word in summary]
