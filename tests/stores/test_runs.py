@@ -22,14 +22,16 @@ def anew(install: Install) -> None:
     install.submit(sample_world().requests)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _loaded(install: Install) -> None:
+    install.load(sample_world())
+
+
 @pytest.fixture(scope="module", params=["by batch", "by user"])
 def in_folders(request: pytest.FixtureRequest, install: Install, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """Return the settings of a run in local folders, and what it published."""
-    world = sample_world()
     install.folder = tmp_path_factory.mktemp("local")
-    install.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
-    install.sql(JOB_REQUEST)
-    install.load(world)
+    anew(install)
     table = install.names.enrolments_by_batch if request.param == "by batch" else install.names.enrolments_by_user
     settings = SMALL | {"enrolments_table": table}
     assert install.run_dag(settings=settings).failed() == []
