@@ -166,7 +166,9 @@ class Settings(BaseModel):
         description="how nested progress and attempts are read: the learners' partitions, or one scan of the table that the "
         "server filters; auto: by the cluster's estimate of the table's size",
     )
-    read_timeout_seconds: float = Field(60, gt=0, description="how long one query or API call may take")
+    read_timeout_seconds: float = Field(
+        60, gt=0, description="how long one try of a query or API call may take; a query of Cassandra has four tries"
+    )
     consistency: Literal["LOCAL_QUORUM", "LOCAL_ONE", "QUORUM", "ONE", "ALL"] = Field(
         "LOCAL_QUORUM", description="consistency level of the Cassandra reads"
     )

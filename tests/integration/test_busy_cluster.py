@@ -11,6 +11,7 @@ import pytest
 
 from dev import services
 from dev.servers import Cassandra
+from dev.world import batch_world
 from progress_exhaust.errors import SourceError
 from progress_exhaust.hooks import learner_tables
 from progress_exhaust.hooks.learner_tables import LearnerTablesHook
@@ -58,6 +59,22 @@ def test_a_read_that_is_not_answered_in_time_is_sent_again(tables: LearnerTables
         begun = time.monotonic()
         assert tables.hierarchy("nobody") is None
     assert time.monotonic() - begun > TIMEOUT_SECONDS
+
+
+def test_a_read_of_many_pages_goes_on_where_it_was_not_answered(
+    tables: LearnerTablesHook, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each learner once, whichever of the pages Cassandra leaves without an answer."""
+    monkeypatch.setattr(learner_tables, "ROWS_PER_PAGE", 10)
+    world = batch_world(100, 0, nested=1, assessments=1, leaves=3)
+    install.load(world)
+    batch = world.batches[0]
+    expected = sorted(row["userid"] for row in world.enrolments if row["batchid"] == batch["batchid"])
+    read = tables.enrolments_of_batch(batch["courseid"], batch["batchid"])
+    found = [next(read).user_id for _ in range(15)]
+    with silent(2.5 * TIMEOUT_SECONDS):
+        found += [one.user_id for one in read]
+    assert found == expected
 
 
 def test_a_cluster_that_never_answers_fails_the_read_in_words(tables: LearnerTablesHook, monkeypatch: pytest.MonkeyPatch) -> None:

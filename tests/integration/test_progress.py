@@ -4,30 +4,18 @@ import logging
 from pathlib import Path
 
 import pytest
-from airflow.sdk import ObjectStoragePath
 
 from dev.world import batch_world
 from progress_exhaust.operators import stage
-from progress_exhaust.operators.site_operator import RunParams, Site
 from progress_exhaust.operators.stage import LEARNERS, Progress, Work
-from progress_exhaust.settings import parse_settings
-from tests.integration.install import REPORT_DAY, Install
+from tests.integration.install import Install
+from tests.integration.stage_work import stage_work
 
 
 @pytest.fixture
 def work(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
-    """Have a run with one batch in the ledger, and what a stage of it works with."""
     install.load(batch_world(3, 0, nested=1, assessments=1, leaves=3))
-    run = install.run_dag()
-    assert run.state == "success", run.failed()
-    environment = install.environment()
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    site = Site(parse_settings(environment["AIRFLOW_VAR_PROGRESS_EXHAUST"]), run.run_id)
-    requests = site.requests()
-    [batch] = [one.batch for one in requests.run_batches()]
-    folder = ObjectStoragePath(tmp_path.as_uri())
-    return Work(site, RunParams(), batch, REPORT_DAY, folder, requests, logging.getLogger(__name__))
+    return stage_work(install, tmp_path, monkeypatch)
 
 
 def test_learners_are_counted_in_the_log_and_in_the_ledger(

@@ -32,6 +32,11 @@ def test_a_status_of_four_before_a_short_id_is_none_of_two() -> None:
     assert completed_contents(cql_map({"do_1": 4, "ab": 1}), []) == 0
 
 
+def test_the_number_of_entries_is_no_part_of_an_entry() -> None:
+    """Four entries, the first with an id of two letters: together they look like a status."""
+    assert completed_contents(cql_map({"aa": 1, "ca": 0, "a": 2, "aaac": 3}), [completed_entry("a")]) == 0
+
+
 def test_a_map_of_many_contents_is_counted() -> None:
     many = {f"do_{n}": n % 3 for n in range(300_000)}
     assert completed_contents(cql_map(many), [completed_entry("do_2"), completed_entry("do_1")]) == 99_999

@@ -1,12 +1,13 @@
 """Work in several processes: the same results in the same order, and nobody left behind."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,31 @@ def test_what_cannot_be_opened_is_told_in_words(processes: int) -> None:
 def test_a_process_that_is_killed_fails_the_work_in_words() -> None:
     with pytest.raises(SourceError, match="was killed"):
         list(in_processes(die, range(3), opened=lambda: nullcontext(""), processes=2))
+
+
+def wait(_of: str, _number: int) -> None:
+    time.sleep(60)
+
+
+def test_an_error_in_the_task_ends_its_processes_at_once() -> None:
+    """As Airflow's execution_timeout is one, while the task waits for a process that hangs."""
+
+    def ring(_number: int, _frame: object) -> None:
+        raise TimeoutError("the task's time is up")
+
+    begun = time.monotonic()
+    rung = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with (
+            pytest.raises(TimeoutError),
+            closing(in_processes(wait, range(9), opened=lambda: nullcontext(""), processes=2)) as found,
+        ):
+            next(found)
+    finally:
+        signal.signal(signal.SIGALRM, rung)
+    assert time.monotonic() - begun < 30
+    assert multiprocessing.active_children() == []
 
 
 TASK = """

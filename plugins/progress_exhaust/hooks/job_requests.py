@@ -218,6 +218,7 @@ class RequestsHook(PostgresHook):
     def pinned(self, batch: Batch) -> Iterator[None]:
         """Keep the claim from being taken over while the block publishes; raises ClaimLostError before it starts."""
         with self._transaction() as cursor:
+            self._run(cursor, sql.WITHOUT_TIMEOUTS)
             if batch.request_id:
                 self._run(cursor, sql.PIN_CLAIM, self._of(batch))
                 if cursor.rowcount == 0:
@@ -286,6 +287,7 @@ class RequestsHook(PostgresHook):
     def alone(self, work: str) -> Iterator[None]:
         """Let one task at a time do this work of the run; the others wait for it."""
         with self._transaction() as cursor:
+            self._run(cursor, sql.WITHOUT_TIMEOUTS)
             self._run(cursor, sql.WAIT_IN_LINE, {"work": f"progress_exhaust {self.run_id} {work}"})
             yield
 

@@ -22,7 +22,7 @@ from cassandra import (
     Unavailable,
     UnresolvableContactPoints,
 )
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResponseFuture, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResponseFuture, ResultSet, Session
 from cassandra.cqltypes import BytesType
 from cassandra.policies import ConstantSpeculativeExecutionPolicy, DCAwareRoundRobinPolicy, RetryPolicy, TokenAwarePolicy
 from cassandra.protocol import OverloadedErrorMessage, ProtocolHandler, ResultMessage
@@ -39,7 +39,8 @@ TokenRange = tuple[int, int]  # start excluded, end included
 
 KEYS_PER_FILTER = 1000  # values of an IN that the server filters by: a run's batches, in one scan
 ROWS_PER_PAGE = 1000
-PARTITIONS_PER_RANGE = 20_000  # of a scan: few enough for the server to answer within its timeout, and to hold
+# Of a scan: few enough for the server to answer within its timeout, and to hold. An enrolment is ten times as heavy.
+PARTITIONS_PER_RANGE = {ENROLMENTS: 5_000, AGGREGATES: 20_000, ATTEMPTS: 20_000}
 RANGES_WITHOUT_ESTIMATE = 64
 FIRST_TOKEN, LAST_TOKEN = -(2**63), 2**63 - 1
 COORDINATORS_TRIED = 3
@@ -86,7 +87,7 @@ class LearnerTablesHook:
         self.close()
 
     def close(self) -> None:
-        """End the connections; a later read makes new ones. No process may be forked before."""
+        """End the connections, as before a fork; a later read makes new ones."""
         for cluster in self._clusters.values():
             cluster.shutdown_cluster()
         self._clusters.clear()
@@ -150,7 +151,7 @@ class LearnerTablesHook:
 
     def token_ranges(self, table: str) -> list[TokenRange]:
         """Cut the ring into ranges, of which the server scans each within its timeout."""
-        ranges = -(-self.partitions(table) // PARTITIONS_PER_RANGE) or RANGES_WITHOUT_ESTIMATE
+        ranges = -(-self.partitions(table) // PARTITIONS_PER_RANGE[table]) or RANGES_WITHOUT_ESTIMATE
         width = (LAST_TOKEN - FIRST_TOKEN) // ranges + 1
         return [(start, min(start + width, LAST_TOKEN)) for start in range(FIRST_TOKEN, LAST_TOKEN, width)]
 
@@ -378,30 +379,30 @@ class _Cluster(CassandraHook):
                 yield from self._pages(*waiting.popleft())
 
     def _pages(self, statement: BoundStatement, future: ResponseFuture) -> Iterator[Row]:
-        """Yield the rows of one read, with its next page under way while the last one is used."""
-        for pause in (*PAUSES_SECONDS, None):
-            try:
-                rows = future.result().current_rows
-                break
-            except BUSY:
-                if pause is None:
-                    raise
-                time.sleep(pause)
-                future = self._session.execute_async(statement)
-        while future.has_more_pages:
-            future.start_fetching_next_page()
-            yield from rows
-            rows = self._next_page(future)
-        yield from rows
+        """Yield the rows of one read, with its next page under way while the last one is used.
 
-    def _next_page(self, future: ResponseFuture) -> Sequence[Row]:
+        Each page is a request of its own. The driver's way, to go on with the same one, takes a late answer of a slow
+        coordinator for the next page, and gives that one no timeout.
+        """
+        state = None
+        while True:
+            page = self._patiently(statement, state, future)
+            state = page.paging_state
+            if state is None:
+                yield from page.current_rows
+                return
+            future = self._session.execute_async(statement, paging_state=state)
+            yield from page.current_rows
+
+    def _patiently(self, statement: BoundStatement, state: bytes | None, future: ResponseFuture) -> ResultSet:
+        """Return one page, asked for again while the cluster is too busy to answer."""
         for pause in PAUSES_SECONDS:
             try:
-                return future.result().current_rows
+                return future.result()
             except BUSY:
                 time.sleep(pause)
-                future.start_fetching_next_page()
-        return future.result().current_rows
+                future = self._session.execute_async(statement, paging_state=state)
+        return future.result()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

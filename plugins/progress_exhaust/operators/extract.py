@@ -2,8 +2,8 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progress_exhaust.errors import SourceError
+from progress_exhaust.operators.part_maker import part_maker, part_of_page
 from progress_exhaust.operators.processes import in_processes
-from progress_exhaust.operators.shared_scan import forget_scans, scan_folder, shared_scan
-from progress_exhaust.operators.site_operator import Site
+from progress_exhaust.operators.shared_scan import rows_of, shared_scan
 from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, LEARNERS, Progress, StageOperator, Work
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from progress_exhaust.hooks.learner_tables import LearnerTablesHook
-    from progress_exhaust.report.learners import BatchKey, Enrolment, Rules, Sources
+    from progress_exhaust.report.learners import BatchKey, Enrolment
     from progress_exhaust.report.request import Batch
     from progress_exhaust.report.scan_buckets import ScanBuckets
 
 PAGES_FILE = "pages.json"
+AGAIN_FILE = "again.json"  # since when: the stage was done before, and is wanted anew
 
 Pages = Mapping[str, Any]  # as_of, hierarchy, users: whom and which of their fields, first_ids: of each page; counts
 
@@ -60,8 +59,9 @@ class ExtractOperator(StageOperator):
         for batch in alike:
             other = replace(work, batch=batch, folder=work.site.store().batch_folder(work.site.run_id, batch))
             made = other.find(EXTRACT_FILE)
-            if made and work.is_of_today(made["as_of"]) and other.find(HIERARCHY_FILE) == work.read(HIERARCHY_FILE):
-                self.log.info("%s: what was extracted for request %s serves this one too", work.batch, batch.request_id)
+            if made and work.is_of_today(made["as_of"]) and made | self._wanted(work) == made:
+                work.log.info("%s: what was extracted for request %s serves this one too", work.batch, batch.request_id)
+                work.forget(PAGES_FILE)
                 for number in range(made["parts"]):
                     write_whole(work.part(number), other.part(number).read_bytes())
                 work.leave(EXTRACT_FILE, made)
@@ -72,13 +72,12 @@ class ExtractOperator(StageOperator):
         from progress_exhaust.hooks.report_store import remove_folder, write_whole
         from progress_exhaust.report.learners import cache_was_flushed, counts_of
 
-        settings = work.site.settings
         with ExitStack() as stack:
             tables = stack.enter_context(work.site.learner_tables())
             pages = self._pages(work, tables)
             numbers = range(len(pages["first_ids"]))
             missing = [number for number in numbers if not work.part(number).exists()]
-            made = self._parts(work, tables, pages, missing, stack) if missing else iter(())
+            made = self._parts(work, tables, pages, missing, stack)
             progress = Progress(work, LEARNERS, pages["counts"]["enrolled"])
             counts = Counter(pages["counts"])
             for number in numbers:
@@ -86,40 +85,44 @@ class ExtractOperator(StageOperator):
                     write_whole(work.part(number), next(made))
                 of_part = counts_of(work.part(number))
                 counts.update(of_part)
-                progress.add(of_part.total() - of_part["missing"])
-        if cache_was_flushed(counts, settings.missing_users_percent):
+                (progress.add if number in missing else progress.skip)(of_part.total() - of_part["missing"])
+        most_missing = work.site.settings.missing_users_percent
+        if cache_was_flushed(counts, most_missing):
             remove_folder(work.folder / "parts")
             raise SourceError(
                 f"{work.batch}: {counts['missing']:,} of {counts['enrolled']:,} learners are missing from the user cache, more "
-                f"than missing_users_percent ({settings.missing_users_percent:g}) allows: is the cache being filled?"
+                f"than missing_users_percent ({most_missing:g}) allows: is the cache being filled?"
             )
-        work.leave(EXTRACT_FILE, {"as_of": pages["as_of"], "parts": len(numbers), "counts": counts})
+        extracted = {"as_of": pages["as_of"], "parts": len(numbers), "counts": counts}
+        work.leave(EXTRACT_FILE, extracted | self._wanted(work))
         return dict(counts)
+
+    def _wanted(self, work: Work) -> dict[str, Any]:
+        """Return what pages and parts depend on, beside the sources."""
+        layout = work.site.layout(work.params)
+        return {"hierarchy": work.read(HIERARCHY_FILE), "users": [layout.learners, *layout.user_fields]}
 
     def _pages(self, work: Work, tables: "LearnerTablesHook") -> Pages:
         """Return the batch's pages of learners in user id order: those of an attempt that broke off today, else new ones."""
-        from progress_exhaust.hooks.learner_tables import AGGREGATES, ATTEMPTS, ENROLMENTS
         from progress_exhaust.hooks.report_store import remove_folder, write_whole
         from progress_exhaust.report.learners import enrolled_page, pages, to_parquet
 
-        done = (work.folder / EXTRACT_FILE).exists()
-        begun = None if done else work.find(PAGES_FILE)
-        layout = work.site.layout(work.params)
-        wanted = {"hierarchy": work.read(HIERARCHY_FILE), "users": [layout.learners, *layout.user_fields]}
-        if begun and work.is_of_today(begun["as_of"]) and begun | wanted == begun:
+        begun, wanted, now = work.find(PAGES_FILE), self._wanted(work), datetime.now(UTC).isoformat()
+        if (work.folder / EXTRACT_FILE).exists():
+            work.leave(AGAIN_FILE, {"after": now})
+            work.forget(PAGES_FILE)
+            work.forget(EXTRACT_FILE)
+        elif begun and work.is_of_today(begun["as_of"]) and begun | wanted == begun:
             parts = sum(work.part(number).exists() for number in range(len(begun["first_ids"])))
-            self.log.info("%s: goes on after %d of %d finished parts", work.batch, parts, len(begun["first_ids"]))
+            work.log.info("%s: goes on after %d of %d finished parts", work.batch, parts, len(begun["first_ids"]))
             return begun
-        work.forget(EXTRACT_FILE)
-        if done:
-            forget_scans(work, (ENROLMENTS, AGGREGATES, ATTEMPTS))
         for name in ("pages", "parts"):
             remove_folder(work.folder / name)
-        as_of, optional = datetime.now(UTC).isoformat(), work.hierarchy().optional
-        counts: Counter[str] = Counter(enrolled=0)
+        as_of, enrolments = self._enrolments(work, tables)
+        optional, counts = work.hierarchy().optional, Counter(enrolled=0)
         first_ids: list[str] = []
         progress = Progress(work, "enrolments read")
-        for page in pages(self._enrolments(work, tables), work.site.settings.learners_per_part):
+        for page in pages(enrolments, work.site.settings.learners_per_part):
             table, page_counts = enrolled_page(page, optional)
             write_whole(work.page(len(first_ids)), to_parquet(table, page_counts))
             first_ids.append(page[0].user_id)
@@ -129,15 +132,21 @@ class ExtractOperator(StageOperator):
         work.leave(PAGES_FILE, found)
         return found
 
-    def _enrolments(self, work: Work, tables: "LearnerTablesHook") -> "Iterator[Enrolment]":
-        """Return the batch's enrolments in user id order, whichever way the site's table is keyed."""
+    def _after(self, work: Work) -> str:
+        """Return the instant since when a scan must be; blank for any of today."""
+        again = work.find(AGAIN_FILE)
+        return again["after"] if again else ""
+
+    def _enrolments(self, work: Work, tables: "LearnerTablesHook") -> "tuple[str, Iterator[Enrolment]]":
+        """Return of when the batch's enrolments are, and they in user id order, whichever way the site's table is keyed."""
         from progress_exhaust.hooks.learner_tables import ENROLMENTS
         from progress_exhaust.report.sorted_runs import merged
 
         if tables.enrolments_keyed_by_batch():
-            return tables.enrolments_of_batch(*work.batch.key)
-        shared_scan(work, tables, ENROLMENTS, lambda _: (True, "The enrolments are keyed by user: one scan"))
-        return merged(scan_folder(work, ENROLMENTS))
+            return datetime.now(UTC).isoformat(), tables.enrolments_of_batch(*work.batch.key)
+        reason = "The enrolments are keyed by user: one scan"
+        decided, folder = shared_scan(work, tables, ENROLMENTS, lambda _: (True, reason), after=self._after(work))
+        return decided.as_of, merged(folder)
 
     def _parts(
         self, work: Work, tables: "LearnerTablesHook", pages: Pages, missing: Sequence[int], stack: ExitStack
@@ -151,24 +160,18 @@ class ExtractOperator(StageOperator):
         tables.check_courses()
         nested_ids = work.hierarchy().nested_ids
         buckets = self._scans(work, tables, pages, len(nested_ids), stack)
-        processes = min(work.site.processes, len(missing))
+        processes = max(1, min(work.site.processes, len(missing)))
         if processes > 1:
             tables.close()
-        return in_processes(
+        opened = partial(part_maker, work.site, work.batch, rules, nested_ids, buckets, tables if processes == 1 else None)
+        parts = in_processes(
             part_of_page,
             ((number, work.page(number).read_bytes()) for number in missing),
-            opened=partial(
-                part_maker,
-                work.site,
-                work.batch,
-                rules,
-                nested_ids,
-                buckets,
-                tables=tables if processes == 1 else None,
-            ),
+            opened=opened,
             processes=processes,
             connection_ids=(*settings.cassandra_connections, UserCacheHook.connection_id),
         )
+        return stack.enter_context(closing(parts))
 
     def _scans(
         self, work: Work, tables: "LearnerTablesHook", pages: Pages, nested: int, stack: ExitStack
@@ -189,67 +192,23 @@ class ExtractOperator(StageOperator):
 
         found = {}
         for table, of_learner in ((AGGREGATES, nested), (ATTEMPTS, 1)):
-            if enrolled and of_learner and shared_scan(work, tables, table, partial(decide, table, of_learner)):
+            if not (enrolled and of_learner):
+                continue
+            decided, folder = shared_scan(work, tables, table, partial(decide, table, of_learner), after=self._after(work))
+            if decided.scan:
                 scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="progress-exhaust-"))
                 found[table] = ScanBuckets(Path(scratch), pages["first_ids"], ROWS_OF[table])
-                found[table].fill(read_runs(scan_folder(work, table)))
+                found[table].fill(read_runs(folder))
         return found
 
     def _count(self, work: Work, tables: "LearnerTablesHook", keys: "Sequence[BatchKey]") -> int:
-        """Return how many learners other batches of the run have, about."""
+        """Return how many learners other batches of the run have, about; 0 where it takes too long to find out."""
         from progress_exhaust.hooks.learner_tables import ENROLMENTS
-        from progress_exhaust.report.sorted_runs import count_rows
 
-        if tables.enrolments_keyed_by_batch():
+        if not tables.enrolments_keyed_by_batch():
+            return sum(rows_of(work, ENROLMENTS, key) for key in keys)
+        try:
             return tables.count_enrolments(keys)
-        return sum(count_rows(scan_folder(work, ENROLMENTS, key)) for key in keys)
-
-
-# In a process
-
-
-@contextmanager
-def part_maker(
-    site: Site,
-    batch: "Batch",
-    rules: "Rules",
-    nested_ids: list[str],
-    buckets: "Mapping[str, ScanBuckets]",
-    *,
-    tables: "LearnerTablesHook | None",
-) -> "Iterator[Callable[[int, pa.Table], tuple[pa.Table, Counter[str]]]]":
-    """Yield what makes a part of a page, with its number and the enrolled learners.
-
-    tables: those that are open already, where this is no process of its own
-    """
-    from progress_exhaust.hooks.learner_tables import AGGREGATES, ATTEMPTS
-    from progress_exhaust.report import learners
-
-    with nullcontext(tables) if tables else site.learner_tables() as tables, site.user_cache() as cache:
-        readers = {
-            AGGREGATES: lambda ids: tables.nested_progress(ids, nested_ids, batch.batch_id),
-            ATTEMPTS: lambda ids: tables.attempts(ids, batch.collection_id, batch.batch_id),
-        }
-
-        def rows(table: str, number: int, ids: Sequence[str]) -> "pa.Table":
-            if table in buckets:
-                return buckets[table].page(number)
-            return learners.table_of(readers[table](ids), learners.ROWS_OF[table])
-
-        def make(number: int, enrolled: "pa.Table") -> "tuple[pa.Table, Counter[str]]":
-            sources: Sources = learners.Sources(
-                users=lambda ids: cache.users(ids, (*rules.user_fields, *learners.ORG_FIELDS)),
-                nested=partial(rows, AGGREGATES, number),
-                attempts=partial(rows, ATTEMPTS, number),
-            )
-            return learners.make_part(enrolled, rules, sources)
-
-        yield make
-
-
-def part_of_page(make: "Callable[[int, pa.Table], tuple[pa.Table, Counter[str]]]", page: tuple[int, bytes]) -> bytes:
-    """Return a page's part, both as Parquet."""
-    from progress_exhaust.report.learners import from_parquet, to_parquet
-
-    number, enrolled = page
-    return to_parquet(*make(number, from_parquet(enrolled)))
+        except SourceError as error:
+            work.log.warning("The learners of the run's other batches are not counted: %s", error)
+            return 0

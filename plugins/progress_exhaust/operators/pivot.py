@@ -1,7 +1,7 @@
 """Third stage: the csv."""
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Generator
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -60,7 +60,8 @@ class PivotOperator(StageOperator):
         if ending == "xlsx":
             return write_xlsx(target, report, (from_parquet(part.read_bytes()) for part in self._parts(work)), work.day)
         bom = work.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
-        return write_csv(target, report, self._pages(work, report), bom=bom)
+        with closing(self._pages(work, report)) as lines:
+            return write_csv(target, report, Progress(work, "parts written", len(self._parts(work))).of(lines), bom=bom)
 
     def _leave_summary(self, work: Work, report: "Report", extracted: dict[str, Any], file_name: str, notes: list[str]) -> str:
         from progress_exhaust.hooks.report_store import write_whole
@@ -86,15 +87,14 @@ class PivotOperator(StageOperator):
         attempted = attempted_contents(self._parts(work)) if layout.scores == "attempted" else frozenset()
         return Report(work.batch, work.facts(), work.hierarchy(), layout, rules, attempted)
 
-    def _pages(self, work: Work, report: "Report") -> Iterator[bytes]:
+    def _pages(self, work: Work, report: "Report") -> Generator[bytes, None, None]:
         parts = self._parts(work)
-        lines = in_processes(
+        return in_processes(
             lines_of_part,
             (part.read_bytes() for part in parts),
             opened=lambda: nullcontext(report),
             processes=min(work.site.processes, max(len(parts), 1)),
         )
-        return Progress(work, "parts written", len(parts)).of(lines)
 
     def _parts(self, work: Work) -> "list[ObjectStoragePath]":
         return [work.part(number) for number in range(work.read(EXTRACT_FILE)["parts"])]

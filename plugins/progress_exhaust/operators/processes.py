@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack
@@ -34,8 +34,10 @@ def in_processes(
     opened: Callable[[], AbstractContextManager[Resources]],
     processes: int,
     connection_ids: Sequence[str] = (),
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield work(resources, item) for each item, in their order; few items and results are in memory at a time.
+
+    Close it (`contextlib.closing`) where an error may end the task: the processes end with it.
 
     work: a function of a module
     opened: makes the resources, once in each process
@@ -58,12 +60,16 @@ def in_processes(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        pool.shutdown()
     except BrokenProcessPool:
         raise SourceError(
             f"One of {processes} processes of this task was killed, for want of memory perhaps: lower the settings "
             "processes_per_task or learners_per_part, or give the worker more memory"
         ) from None
     finally:
+        # Whatever broke it off, a timeout of the task too, waits for nobody: Python 3.14's kill_workers().
+        for process in list((pool._processes or {}).values()):
+            process.kill()
         pool.shutdown(cancel_futures=True)
 
 

@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from progress_exhaust.operators.claim_requests import FOUND
 from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator, in_words
+from progress_exhaust.operators.stage import OVER
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -65,12 +66,14 @@ class SettleRequestsOperator(SiteOperator):
         store = site.store()
         for run_id, batch in site.requests().left_by_others():
             remove_folder(store.batch_folder(run_id, batch))
-        over = [run for run in runs if run.state in ("done", "deferred", "refused")]
+        over = [run for run in runs if run.state in OVER]
         if all_of_it or len(over) == len(runs):
             remove_folder(store.run_folder(site.run_id))
             return
         for run in over:
             remove_folder(store.batch_folder(site.run_id, run.batch))
+        # A batch that is rerun has its pages, and is better served by its own partitions.
+        remove_folder(store.scans_folder(site.run_id))
 
     def _summary(self, context: "Context", requests: "RequestsHook", runs: "Iterable[BatchRun]") -> dict[str, Any]:
         outcomes = requests.outcomes()

@@ -1,13 +1,19 @@
-"""One scan of a Cassandra table for all batches of a run that are better served by it."""
+"""One scan of a Cassandra table for all batches of a run that are better served by it.
+
+In a batch's folder of a table, `decided.json` says what the first batch that came has decided for it: to scan or not, when,
+and the folder with its rows. A scan never changes or removes another's rows, which may be being read.
+"""
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from progress_exhaust.operators.processes import in_processes
-from progress_exhaust.operators.stage import Progress, Work
+from progress_exhaust.operators.stage import OVER, Progress, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,67 +22,79 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.learner_tables import LearnerTablesHook, TokenRange
     from progress_exhaust.report.learners import BatchKey
 
-DECIDED_FILE = "decided.json"  # in a batch's folder of a scan: whether there is one for it, and of when
+DECIDED_FILE = "decided.json"
 
 Decide = Callable[[Sequence["BatchKey"]], tuple[bool, str]]
 
 
-def scan_folder(work: Work, table: str, key: "BatchKey | None" = None) -> "ObjectStoragePath":
-    """Return where the rows of a scan lie, of the work's batch or of another one."""
-    return work.site.store().scan_folder(work.site.run_id, table, *(key or work.batch.key))
+@dataclass(frozen=True)
+class Decided:
+    """What was decided for one batch and table."""
+
+    as_of: str
+    scan: str | None  # the name of the folder with its rows; None: its partitions are to be read
+    rows: int = 0
 
 
-def shared_scan(work: Work, tables: "LearnerTablesHook", table: str, decide: Decide) -> bool:
-    """Tell whether the batch's rows are in a scan of today; where not, its partitions are to be read.
+def shared_scan(
+    work: Work, tables: "LearnerTablesHook", table: str, decide: Decide, *, after: str
+) -> "tuple[Decided, ObjectStoragePath]":
+    """Return what is decided for the batch, today and after an instant (ISO), and the folder with its rows, if any.
 
-    The batch that comes first decides for all of the run's that nothing of today is decided for, and scans for them while
-    they wait.
+    The batch that comes first decides for all of the run's that nothing is decided for, and scans for them while they wait.
     """
     with work.requests.alone(f"scan of {table}"):
-        decided = _decided(work, scan_folder(work, table))
-        if decided is None:
-            others = {run.batch.key for run in work.requests.run_batches() if run.state != "done"}
-            folders = {key: scan_folder(work, table, key) for key in sorted({work.batch.key, *others})}
-            folders = {key: folder for key, folder in folders.items() if _decided(work, folder) is None}
-            decided, reason = decide(list(folders))
-            work.log.info("%s, for %d batches of this run", reason, len(folders))
-            if decided:
-                _scan(work, tables, table, folders)
-            _decide(folders, decided)
+        decided = _decided(work, table, work.batch.key)
+        if decided is None or decided.as_of <= after:
+            others = {run.batch.key for run in work.requests.run_batches() if run.state not in OVER}
+            keys = [work.batch.key, *sorted(key for key in others - {work.batch.key} if _decided(work, table, key) is None)]
+            scan, reason = decide(keys)
+            work.log.info("%s, for %d batches of this run", reason, len(keys))
+            decided = (_scan if scan else _leave_partitions)(work, tables, table, keys)
+    return decided, _folder(work, table, work.batch.key) / (decided.scan or "")
+
+
+def rows_of(work: Work, table: str, key: "BatchKey") -> int:
+    """Return how many rows a scan found of a batch; 0 where there was none."""
+    decided = _decided(work, table, key)
+    return decided.rows if decided else 0
+
+
+def _folder(work: Work, table: str, key: "BatchKey") -> "ObjectStoragePath":
+    return work.site.store().scan_folder(work.site.run_id, table, *key)
+
+
+def _decided(work: Work, table: str, key: "BatchKey") -> Decided | None:
+    """Return what is decided for a batch; None where nothing of today is."""
+    path = _folder(work, table, key) / DECIDED_FILE
+    decided = Decided(**json.loads(path.read_text())) if path.exists() else None
+    return decided if decided and work.is_of_today(decided.as_of) else None
+
+
+def _decide(work: Work, table: str, key: "BatchKey", decided: Decided) -> None:
+    from progress_exhaust.hooks.report_store import write_whole
+
+    write_whole(_folder(work, table, key) / DECIDED_FILE, json.dumps(asdict(decided)).encode())
+
+
+def _leave_partitions(work: Work, _tables: "LearnerTablesHook", table: str, keys: "Sequence[BatchKey]") -> Decided:
+    decided = Decided(datetime.now(UTC).isoformat(), None)
+    for key in keys:
+        _decide(work, table, key, decided)
     return decided
 
 
-def forget_scans(work: Work, tables: Sequence[str]) -> None:
-    """Let the batch's tables be read anew: its extract was done, and is wanted again."""
-    from progress_exhaust.hooks.report_store import remove_folder
-
-    for table in tables:
-        remove_folder(scan_folder(work, table))
-
-
-def _decided(work: Work, folder: "ObjectStoragePath") -> bool | None:
-    """Return whether there is a scan; None where nothing of today says so."""
-    path = folder / DECIDED_FILE
-    decided: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return decided["scanned"] if decided and work.is_of_today(decided["as_of"]) else None
-
-
-def _decide(folders: "Mapping[BatchKey, ObjectStoragePath]", scanned: bool) -> None:
-    from progress_exhaust.hooks.report_store import write_whole
-
-    decided = json.dumps({"scanned": scanned, "as_of": datetime.now(UTC).isoformat()}).encode()
-    for folder in folders.values():
-        write_whole(folder / DECIDED_FILE, decided)
-
-
-def _scan(work: Work, tables: "LearnerTablesHook", table: str, folders: "Mapping[BatchKey, ObjectStoragePath]") -> None:
-    from progress_exhaust.hooks.report_store import make_folder, remove_folder
+def _scan(work: Work, tables: "LearnerTablesHook", table: str, keys: "Sequence[BatchKey]") -> Decided:
+    """Read the rows of these batches; return what is decided for the first."""
+    from progress_exhaust.hooks.report_store import make_folder
     from progress_exhaust.report.sorted_runs import write_runs
 
+    as_of = datetime.now(UTC).isoformat()
+    name = as_of.replace(":", "").replace("+", "Z")
+    folders = {key: _folder(work, table, key) / name for key in keys}
     for folder in folders.values():
-        remove_folder(folder)
         make_folder(folder)
-    ranges, keys = tables.token_ranges(table), list(folders)
+    ranges = tables.token_ranges(table)
     tables.close()  # the processes make connections of their own
     found = in_processes(
         scan_range,
@@ -86,10 +104,19 @@ def _scan(work: Work, tables: "LearnerTablesHook", table: str, folders: "Mapping
         connection_ids=work.site.settings.cassandra_connections,
     )
     progress = Progress(work, f"ranges of {table} scanned", len(ranges))
-    write_runs((rows for of_range in progress.of(found) for rows in of_range), folders)
+    with closing(found):
+        counts = write_runs((rows for of_range in progress.of(found) for rows in of_range), folders)
+    for key in keys:
+        _decide(work, table, key, Decided(as_of, name, counts[key]))
+    return Decided(as_of, name, counts[keys[0]])
 
 
-def scan_range(tables: "LearnerTablesHook", what: "tuple[str, list[BatchKey], TokenRange]") -> "list[tuple[BatchKey, pa.Table]]":
+# In a process
+
+
+def scan_range(
+    tables: "LearnerTablesHook", what: "tuple[str, Sequence[BatchKey], TokenRange]"
+) -> "list[tuple[BatchKey, pa.Table]]":
     """Return each batch's rows of one range of the ring."""
     from progress_exhaust.report.learners import ROWS_OF, table_of
 

@@ -29,6 +29,8 @@ EXTRACT_FILE = "extract.json"
 PIVOT_FILE = "pivot.json"
 PACKAGE_FILE = "package.json"
 
+OVER = ("done", "deferred", "refused")  # states of a batch, in the ledger, that nothing follows
+
 SECONDS_BETWEEN_NEWS = 5
 LEARNERS = "learners"
 
@@ -101,7 +103,7 @@ class Progress:
         self._work = work
         self._what = what
         self._total = total
-        self._done = 0
+        self._done = self._skipped = 0
         self._begun = self._told = monotonic()
 
     def of(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -110,13 +112,18 @@ class Progress:
             yield item
             self.add(1)
 
+    def skip(self, done: int) -> None:
+        """Count what an earlier attempt has done: it says nothing of how fast this one is."""
+        self._done += done
+        self._skipped += done
+
     def add(self, done: int) -> None:
         self._done += done
         now = monotonic()
         if now - self._told < SECONDS_BETWEEN_NEWS:
             return
         self._told = now
-        rate = self._done / (now - self._begun)
+        rate = (self._done - self._skipped) / (now - self._begun)
         words = f"{self._done:,} {self._what}, {rate:,.0f} a second"
         if self._total is not None:
             left = (self._total - self._done) / rate if rate else 0

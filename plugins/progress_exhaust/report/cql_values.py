@@ -31,16 +31,18 @@ def completed_contents(statuses: bytes | None, not_counted: Sequence[bytes]) -> 
     if not _is_plain(statuses):
         entries = [completed_entry(content_id) for content_id, status in _entries(statuses) if status == 2]
         return sum(entry not in not_counted for entry in entries)
-    return statuses.count(_COMPLETED) - sum(entry in statuses for entry in not_counted)
+    listed = statuses[4:]
+    return listed.count(_COMPLETED) - sum(entry in listed for entry in not_counted)
 
 
 def _is_plain(statuses: bytes) -> bool:
     """Tell whether every status is 0, 1 or 2 and no content id has a NUL, so that an entry's bytes stand nowhere else."""
-    not_started, others = statuses.count(_NOT_STARTED), statuses.count(_STARTED) + statuses.count(_COMPLETED)
+    listed = statuses[4:]
+    not_started, others = listed.count(_NOT_STARTED), listed.count(_STARTED) + listed.count(_COMPLETED)
     entries = not_started + others
     # Zero bytes of the numbers: three of each length and of each status but 0, which has four.
-    zeros = statuses[:4].count(0) + 6 * entries + 4 * not_started + 3 * others
-    return entries == size(statuses) and statuses.count(0) == zeros and _FOUR not in statuses
+    zeros = 6 * entries + 4 * not_started + 3 * others
+    return entries == size(statuses) and listed.count(0) == zeros and _FOUR not in listed
 
 
 def _entries(statuses: bytes) -> Iterator[tuple[str, int]]:

@@ -174,6 +174,12 @@ HOLDER = """
 SELECT run_id FROM {ledger}.claim WHERE tag = %(tag)s AND request_id = %(request_id)s AND released_at IS NULL
 """
 
+# What is held while a task works elsewhere, for minutes, must not be taken away by a server's usual limits.
+WITHOUT_TIMEOUTS = """
+SELECT set_config(name, '0', true)
+FROM unnest(ARRAY['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']) AS name
+"""
+
 # Held until the transaction ends, however it does.
 WAIT_IN_LINE = "SELECT pg_advisory_xact_lock(hashtextextended(%(work)s, 0))"
 

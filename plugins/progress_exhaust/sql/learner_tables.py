@@ -71,7 +71,7 @@ FROM {enrolments} WHERE token(userid) > ? AND token(userid) <= ? AND batchid IN 
     "user_activity_agg": """
 SELECT user_id, activity_id, aggregates, agg, context_id, activity_id FROM {courses}.user_activity_agg
 WHERE token(activity_type, activity_id, user_id) > ? AND token(activity_type, activity_id, user_id) <= ?
-  AND context_id IN ? ALLOW FILTERING
+  AND activity_type = 'Course' AND context_id IN ? ALLOW FILTERING
 """,
     "assessment_aggregator": """
 SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), total_max_score,
