@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from airflow.sdk import BaseHook
 
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.operators.processes import in_processes
@@ -132,3 +133,23 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def connection(_of: str, name: str) -> dict[str, object]:
+    found = BaseHook.get_connection(name)
+    assert os.environ[f"AIRFLOW_CONN_{name.upper()}"].startswith("{")  # not where the task has it from
+    return {
+        field: getattr(found, field) for field in ("conn_type", "host", "port", "schema", "login", "password", "extra_dejson")
+    }
+
+
+def test_a_process_has_the_tasks_connections_without_asking_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "postgres://us%40er:p%2F%25%3Aw%20%C3%A9@h1,h2:5433/sun%2Fbird?__extra__=%7B%22a%22%3A+%7B%22b%22%3A+%5B1%5D%7D%7D"
+    monkeypatch.setenv("AIRFLOW_CONN_ODD_ONE", uri)
+    [found] = in_processes(
+        connection, ["odd_one"], opened=lambda: nullcontext(""), processes=2, connection_ids=["odd_one", "unknown"]
+    )
+    assert found == {
+        "conn_type": "postgres", "host": "h1,h2", "port": 5433, "schema": "sun/bird", "login": "us@er", "password": "p/%:w é",
+        "extra_dejson": {"a": {"b": [1]}},
+    }  # fmt: skip
