@@ -71,15 +71,15 @@ class ReportStoreHook(BaseHook):
 
     def scan_folder(self, run_id: str, table: str, collection_id: str, batch_id: str) -> ObjectStoragePath:
         """Return where a batch's rows of a table lie, of a scan that all batches of the run share."""
-        return _below(self.scans_folder(run_id), table, collection_id, batch_id)
-
-    def scans_folder(self, run_id: str) -> ObjectStoragePath:
-        """Return where the scans of a run lie."""
-        return self.run_folder(run_id) / "_scans"
+        return _below(self.shared_folder(run_id) / "scans", table, collection_id, batch_id)
 
     def shared_hierarchy(self, run_id: str, collection_id: str) -> ObjectStoragePath:
         """Return the file of a collection's hierarchy that all batches of the run share."""
-        return _below(self.run_folder(run_id) / "_hierarchies", f"{collection_id}.json")
+        return _below(self.shared_folder(run_id) / "hierarchies", f"{collection_id}.json")
+
+    def shared_folder(self, run_id: str) -> ObjectStoragePath:
+        """Return where all lies that batches of a run share."""
+        return self.run_folder(run_id) / "_shared"
 
     def run_folder(self, run_id: str) -> ObjectStoragePath:
         """Return where all of a run's staging lies."""

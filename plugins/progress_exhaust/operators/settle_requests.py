@@ -72,8 +72,8 @@ class SettleRequestsOperator(SiteOperator):
             return
         for run in over:
             remove_folder(store.batch_folder(site.run_id, run.batch))
-        # A batch that is rerun has its pages, and is better served by its own partitions.
-        remove_folder(store.scans_folder(site.run_id))
+        # A batch that is rerun has its own hierarchy and pages, and is better served by its own partitions.
+        remove_folder(store.shared_folder(site.run_id))
 
     def _summary(self, context: "Context", requests: "RequestsHook", runs: "Iterable[BatchRun]") -> dict[str, Any]:
         outcomes = requests.outcomes()
