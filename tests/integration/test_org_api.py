@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.errors import RequestError, SetupError, SourceError
 from progress_exhaust.hooks.org_api import OrgApiHook
 
 ORG = "01269878797503692810"
@@ -107,6 +107,10 @@ def test_a_404_of_the_apis_own_is_no_policy(service: Service) -> None:
         (200, b'{"responseCode": "OK"}'),
         (200, b'{"result": {"response": "PLAIN_DATASET"}}'),
         (200, b"[" * 100_000),
+        (200, b'{"responseCode": "SERVER_ERROR", "result": {}}'),
+        (200, b'{"responseCode": "SERVER_ERROR", "result": {"response": {}}}'),
+        (404, b'{"responseCode": "SERVER_ERROR", "result": {}}'),
+        (200, b'{"responseCode": "OK", "result": {"response": []}}'),
     ],
 )
 @pytest.mark.parametrize("ask", [policy, url], ids=["policy", "key"])
@@ -134,19 +138,39 @@ def test_the_key_is_asked_for_as_the_service_wants_it(service: Service) -> None:
     assert service.asked == [("/api/org/private/v2/org/search", {"request": {"filters": {"id": ORG}}})]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [None, [], [None], ["x"], [{}], [{"id": ORG}], [{"id": ORG, "keys": None}], [{"id": ORG, "keys": {}}],
-     [{"id": ORG, "keys": {"exhaustEncryptionKey": []}}], [{"id": ORG, "keys": {"exhaustEncryptionKey": None}}]],
-)  # fmt: skip
-def test_an_org_without_a_key_has_none(service: Service, content: Any) -> None:
-    service.says({"response": {"content": content}})
+@pytest.mark.parametrize("keys", [None, {}, {"exhaustEncryptionKey": []}, {"exhaustEncryptionKey": None}])
+def test_an_org_without_a_key_has_none(service: Service, keys: Any) -> None:
+    service.says({"response": {"content": [{"id": ORG, "keys": keys}]}})
     assert url() is None
+    service.says({"response": {"content": [{"id": ORG}]}})
+    assert url() is None
+
+
+@pytest.mark.parametrize("content", [None, [], {}, 5, [None], ["x"], [{}], {"id": ORG}])
+def test_an_org_that_is_not_found_is_no_org_without_a_key(service: Service, content: Any) -> None:
+    service.says({"response": {"content": content}})
+    with pytest.raises(SourceError, match="does not find the org"):
+        url()
+
+
+def test_an_org_that_the_search_has_no_page_for_is_not_found(service: Service) -> None:
+    service.says({}, 404, "RESOURCE_NOT_FOUND")
+    with pytest.raises(SourceError, match="404"):
+        url()
+
+
+@pytest.mark.parametrize("keys", ["x", ["x"], 5, {"exhaustEncryptionKey": [None, "https://second"]},
+                                  {"exhaustEncryptionKey": ["", "https://second"]}, {"exhaustEncryptionKey": {}}])  # fmt: skip
+def test_a_key_that_is_no_address_is_the_orgs_to_mend(service: Service, keys: Any) -> None:
+    service.says({"response": {"content": [{"id": ORG, "keys": keys}]}})
+    with pytest.raises(RequestError, match="public key cannot be found"):
+        url()
 
 
 def test_the_key_of_another_org_is_never_taken(service: Service) -> None:
     other = {"id": "another", "keys": {"exhaustEncryptionKey": ["https://another"]}}
     service.says({"response": {"content": [other]}})
-    assert url() is None
+    with pytest.raises(SourceError, match="does not find the org"):
+        url()
     service.says({"response": {"content": [other, {"id": ORG, "keys": {"exhaustEncryptionKey": [URL]}}]}})
     assert url() == URL

@@ -46,7 +46,9 @@ def test_the_jobs_level_comes_before_the_tenants(policy: Any, level: Level | Non
     assert stated_level(policy) is level
 
 
-@pytest.mark.parametrize("named", ["L4", "plain_dataset", " PLAIN_DATASET", 4, ["PLAIN_DATASET"], {"a": 1}, True])
+@pytest.mark.parametrize(
+    "named", ["L4", "plain_dataset", " PLAIN_DATASET", 4, ["PLAIN_DATASET"], {"a": 1}, True, {}, [], 0, False]
+)
 @pytest.mark.parametrize("of_job", [True, False])
 def test_an_unknown_level_is_refused_by_its_name(named: Any, of_job: bool) -> None:
     policy = {"level": "PLAIN_DATASET", "job": {JOB: {"level": named}}} if of_job else {"level": named}
@@ -55,7 +57,9 @@ def test_an_unknown_level_is_refused_by_its_name(named: Any, of_job: bool) -> No
     assert repr(str(named)) in str(caught.value) and "known: PLAIN_DATASET, " in str(caught.value)
 
 
-@pytest.mark.parametrize("policy", ["PLAIN_DATASET", ["PLAIN_DATASET"], 4, {"job": "x"}, {"job": {JOB: "PLAIN_DATASET"}}])
+@pytest.mark.parametrize(
+    "policy", ["PLAIN_DATASET", ["PLAIN_DATASET"], 4, {"job": "x"}, {"job": {JOB: "PLAIN_DATASET"}}, [], "", {"job": []}]
+)
 def test_a_policy_that_is_none_is_refused_in_words(policy: Any) -> None:
     with pytest.raises(RequestError, match="policy cannot be read"):
         protection(policy, STRICTEST, keys())

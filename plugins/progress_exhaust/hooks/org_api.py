@@ -1,16 +1,16 @@
 """HTTP: the user-org service, for an org's data security policy and its public key (data model, section 6)."""
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 import requests
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.hooks.sunbird_api import SunbirdApiHook
+from progress_exhaust.errors import RequestError, SetupError, SourceError
+from progress_exhaust.hooks.sunbird_api import SunbirdApiHook, message
 
 POLICY = "dataSecurityPolicy"
 PUBLIC_KEYS = "exhaustEncryptionKey"
+NOT_FOUND = "RESOURCE_NOT_FOUND"  # the only word that means: this org has stored no preferences
 
 
 class OrgApiHook(SunbirdApiHook):
@@ -40,30 +40,45 @@ class OrgApiHook(SunbirdApiHook):
 
     def security_policy(self, org_id: str) -> Any:
         """Return an org's policy as it is stored; None where it has none."""
-        response = self._response(self._preferences_path, {"orgId": org_id, "key": POLICY})
+        answer = self._send("POST", self._preferences_path, json={"request": {"orgId": org_id, "key": POLICY}})
+        if answer.status_code == 404 and _response_code(answer) == NOT_FOUND:
+            return None
+        response = self._response(answer, self._preferences_path)
         return response.get("data")
 
-    def public_key_url(self, org_id: str) -> Any:
-        """Return where an org says that its public key is; None where it has none."""
-        response = self._response(self._search_path, {"filters": {"id": org_id}})
-        found = [org for org in response.get("content") or () if isinstance(org, dict) and org.get("id", org_id) == org_id]
-        keys = found[0].get("keys") if found else None
-        urls = keys.get(PUBLIC_KEYS) if isinstance(keys, dict) else None
-        return urls[0] if isinstance(urls, list) and urls else urls or None
+    def public_key_url(self, org_id: str) -> str | None:
+        """Return where an org says that its public key is; None where it has none.
 
-    def _response(self, path: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        answer = self._send("POST", path, json={"request": request})
-        if answer.status_code == 404 and _is_the_apis_own(answer):
-            return {}
-        response = self._result(answer, path).get("response") or {}
-        if not isinstance(response, dict):
+        Raises RequestError where it says something else than an address.
+        """
+        answer = self._send("POST", self._search_path, json={"request": {"filters": {"id": org_id}}})
+        content = self._response(answer, self._search_path).get("content")
+        found = [org for org in content if isinstance(org, dict) and org.get("id") == org_id] if isinstance(content, list) else []
+        if not found:
+            # An org that asks for reports is there: one that is not found is no org without a key.
+            raise SourceError(f"{self._where()} does not find the org {org_id}: is its index being made?")
+        keys = found[0].get("keys") or {}
+        urls = keys.get(PUBLIC_KEYS) if isinstance(keys, dict) else [None]
+        if urls is None or urls == []:
+            return None
+        url = urls[0] if isinstance(urls, list) else urls
+        if not isinstance(url, str) or not url:
+            raise RequestError("The org's public key cannot be found: let the org name its address again, then ask again")
+        return url
+
+    def _response(self, answer: requests.Response, path: str) -> dict[str, Any]:
+        result = self._result(answer, path)
+        code, response = _response_code(answer), result.get("response")
+        if code not in (None, "OK"):
+            raise SourceError(f"{self._where()} answered {path} with {str(code)[:60]} {message(answer)}")
+        if response is not None and not isinstance(response, dict):
             raise SourceError(f"{self._where()} answered {path} with something else than the API's JSON")
-        return response
+        return response or {}
 
 
-def _is_the_apis_own(answer: requests.Response) -> bool:
-    """Tell the API's word that it has no such thing from a gateway's that it has no such path."""
+def _response_code(answer: requests.Response) -> Any:
+    """Return the API's own word on its answer, which a gateway's page lacks."""
     try:
-        return "responseCode" in answer.json()
-    except (ValueError, TypeError, RecursionError):
-        return False
+        return answer.json().get("responseCode")
+    except (ValueError, AttributeError, RecursionError):
+        return None

@@ -76,15 +76,15 @@ def protection(policy: Any, default: str, keys: Keys) -> Protection:
 
 def stated_level(policy: Any) -> Level | None:
     """Return the level that a policy states for this report, else for the whole tenant; None where it states neither."""
-    if not policy:
+    if policy is None:
         return None
-    jobs = _part_of(policy, "job")
-    stated = _part_of(jobs, JOB_ID).get("level") or policy.get("level")
-    if not stated:
+    job = _part_of(_part_of(policy, "job"), JOB_ID)
+    stated = next((level for level in (job.get("level"), policy.get("level")) if level not in (None, "")), None)
+    if stated is None:
         return None
     try:
         return Level(stated)
-    except ValueError:
+    except (ValueError, TypeError):
         known = ", ".join(Level)
         raise RequestError(
             f"The org's data security policy names an unknown level, {str(stated)[:60]!r}; known: {known}"
@@ -92,10 +92,10 @@ def stated_level(policy: Any) -> Level | None:
 
 
 def _part_of(policy: Any, name: str) -> Mapping[str, Any]:
-    part = policy.get(name) or {} if isinstance(policy, dict) else None
-    if not isinstance(part, dict):
+    part = policy.get(name) if isinstance(policy, dict) else ""
+    if not isinstance(part, dict | None):
         raise RequestError(UNREADABLE)
-    return part
+    return part or {}
 
 
 def _strictest(keys: Keys) -> Protection:
