@@ -121,3 +121,15 @@ def test_a_param_that_there_is_none_of_removes_nothing(queue: Install, asked: Ro
     assert refused.state == "failed"
     assert refused.says("unknown Param dryrun", "did you mean dry_run?")
     assert len(queue.published()) == 1
+
+
+def test_a_batch_whose_package_was_removed_since_is_made_again(queue: Install, asked: Row) -> None:
+    """A request that is asked for again names its finished batches: one that nobody can download is none."""
+    assert queue.run_dag().state == "success"
+    published = queue.published()
+    for key in published:
+        (queue.reports / key).unlink()
+    queue.sql("UPDATE job_request SET status = 'SUBMITTED'")
+    assert queue.run_dag().state == "success"
+    assert queue.published().keys() == published.keys()
+    assert queue.row(asked)["status"] == "SUCCESS"

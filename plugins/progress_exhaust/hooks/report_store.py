@@ -119,6 +119,13 @@ class ReportStoreHook(BaseHook):
             )
         return size_bytes
 
+    def holds(self, key: str) -> bool:
+        """Tell whether a package is there under a key that a row of job_request names."""
+        if not is_package_key(key):
+            return False
+        with self._telling_container():
+            return bool((self._container / key).exists())
+
     def answers_strangers(self) -> bool:
         """Tell whether anybody may download from the container: by an empty object of its own, and without the login."""
         with self._telling_container():

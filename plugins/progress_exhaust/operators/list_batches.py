@@ -1,7 +1,7 @@
 """Finds out which batches the run's requests are made of."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from progress_exhaust.errors import SetupError
@@ -24,7 +24,7 @@ class ListBatchesOperator(SiteOperator):
         from progress_exhaust.report.plan import Catalogue, Limits, plan, twins
 
         requests = site.requests()
-        held = self._requests(context, requests, site, params)
+        held = [self._with_files(site, request) for request in self._requests(context, requests, site, params)]
         shared = twins(held)
         settings = site.settings
         limits = Limits(settings.batches_per_request, settings.batches_per_channel, settings.batches_per_run)
@@ -48,6 +48,13 @@ class ListBatchesOperator(SiteOperator):
             return requests.pending(selection(context, site, params, dead_runs(context, site)))
         requests.retake()
         return requests.held()
+
+    def _with_files(self, site: Site, request: "JobRequest") -> "JobRequest":
+        """Count as finished only what can still be downloaded: retention may have removed a file since."""
+        if not request.processed:
+            return request
+        store = site.store()
+        return replace(request, processed=tuple(one for one in request.processed if store.holds(str(one.get("filePath")))))
 
     def _tell(self, planned: "Plan") -> None:
         for (_, request_id), message in planned.refused.items():
