@@ -100,10 +100,10 @@ def tmpfs(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def file_size_limit(folder: Path) -> Iterator[None]:
-    """Let no file grow beyond 64 KiB: what an ordinary user has of a full disk."""
+def file_size_limit(folder: Path, most_bytes: int = 65536) -> Iterator[None]:
+    """Let no file grow beyond a size: what an ordinary user has of a full disk."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
     try:
         yield
     finally:

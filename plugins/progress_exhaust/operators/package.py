@@ -1,13 +1,13 @@
 """Fourth stage: the package, in the reports container."""
 
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
 
 from progress_exhaust.errors import OverLimitError, RequestError, SetupError
-from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, StageOperator, Work
+from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, StageOperator, Work, scratch_folder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -29,8 +29,8 @@ class PackageOperator(StageOperator):
         written, key = work.read(PIVOT_FILE), work.batch.object_key(work.day)
         file_name = written["file_name"]
         summary = (work.folder / written["summary_name"]).read_bytes() if written["summary_name"] else None
-        with tempfile.TemporaryDirectory(prefix="progress-exhaust-") as scratch:
-            package = Path(scratch) / Path(key).name
+        with ExitStack() as stack, scratch_folder(stack) as scratch:
+            package = scratch / Path(key).name
             with (work.folder / file_name).open("rb") as csv:
                 write_package(
                     csv,
