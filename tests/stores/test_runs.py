@@ -1,5 +1,7 @@
 """Whole runs of the DAG with the container and the staging folder on a store: the same packages as in local folders."""
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +10,31 @@ import pytest
 from dev.world import sample_world
 from tests.integration.conftest import JOB_REQUEST
 from tests.integration.install import Install
+from tests.openssl import decrypted
 from tests.stores.conftest import Buckets
 
 NOBODY = "redis://127.0.0.1:1"  # where no server is
 # Several pages, parts and sorted runs even of the sample's batches.
 SMALL = {"learners_per_part": 25}
+TEXT = "the requester's text"
 
 
-def anew(install: Install) -> None:
+def anew(install: Install, encryption_key: str | None = None) -> None:
     """Ask for everything again."""
     install.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
     install.sql(JOB_REQUEST)
-    install.submit(sample_world().requests)
+    install.submit([request | {"encryption_key": encryption_key} for request in sample_world().requests])
+
+
+def csvs(packages: dict[str, bytes], text: str | None = None) -> dict[str, bytes]:
+    """Return the csv of each package, decrypted by the requester's text if it is given."""
+    found = {}
+    for key, data in packages.items():
+        with zipfile.ZipFile(io.BytesIO(data)) as package:
+            [name] = package.namelist()
+            csv = package.read(name)
+        found[key] = decrypted(csv, text=text) if text else csv
+    return found
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,12 +59,17 @@ def test_a_run_on_a_store_publishes_the_same_bytes_and_leaves_no_staging(
 ) -> None:
     settings, published = in_folders
     settings |= buckets.settings
-    if buckets.store.scheme == "gs":  # its emulator asks nobody who he is: staging there is refused
+    text = None
+    if buckets.store.scheme == "gs":  # its emulator asks nobody who he is: staging there is refused, and a plain zip
         settings |= {"staging": install.staging.as_uri(), "allow_public_container": True}
-    anew(install)
+        text = TEXT
+    anew(install, text)
     done = install.run_dag(settings=settings, connections={"STORE": buckets.store.connection()})
     assert (done.state, done.failed()) == ("success", [])
-    assert buckets.published() == published
+    if text:  # no two encrypted packages are the same
+        assert csvs(buckets.published(), text) == csvs(published)
+    else:
+        assert buckets.published() == published
     assert (buckets.staged(), install.staged()) == ([], [])
     urls = [url for row in install.rows().values() for url in row["download_urls"] or () if row["status"] == "SUCCESS"]
     assert set(urls) == set(published)
@@ -72,7 +92,7 @@ def test_a_failed_run_on_s3_leaves_its_staging_for_the_retention(install: Instal
 
 
 def test_a_public_container_gets_no_package_until_the_setting_allows_it(install: Install, s3_buckets: Buckets) -> None:
-    anew(install)
+    anew(install, TEXT)
     s3_buckets.open_to_anybody()
     connections, settings = {"STORE": s3_buckets.store.connection()}, SMALL | s3_buckets.settings
     refused = install.run_dag(settings=settings, connections=connections)
@@ -80,6 +100,37 @@ def test_a_public_container_gets_no_package_until_the_setting_allows_it(install:
     assert refused.says(f"The reports container {s3_buckets.container} lets anybody download from it", "allow_public_container")
     assert s3_buckets.published() == {}
     assert install.run_dag(settings=settings | {"allow_public_container": True}, connections=connections).failed() == []
+    found = csvs(s3_buckets.published(), TEXT)
+    assert len(found) > 3 and all(b"User UUID" in csv for csv in found.values())
+
+
+def test_an_allowed_public_container_gets_no_plain_zip(install: Install, s3_buckets: Buckets) -> None:
+    anew(install)
+    keyed = sample_world().requests[0]["request_id"]
+    install.sql("UPDATE job_request SET encryption_key = %s WHERE request_id = %s", [TEXT, keyed])
+    s3_buckets.open_to_anybody()
+    settings = SMALL | s3_buckets.settings | {"allow_public_container": True}
+    done = install.run_dag(settings=settings, connections={"STORE": s3_buckets.store.connection()})
+    assert (done.state, done.failed()) == ("success", [])
+    rows = install.rows()
+    row = rows.pop(keyed)
+    assert (row["status"], list(csvs(s3_buckets.published(), TEXT))) == ("SUCCESS", row["download_urls"])
+    plain = [row for row in rows.values() if "without protection" in (row["err_message"] or "")]
+    assert len(plain) > 1 and {row["status"] for row in plain} == {"FAILED"}
+    assert not [row for row in rows.values() if row["status"] == "SUCCESS"]
+
+
+def test_an_allowed_public_container_gets_no_zip_whose_cipher_is_broken(install: Install, s3_buckets: Buckets) -> None:
+    anew(install, TEXT)
+    s3_buckets.open_to_anybody()
+    settings = SMALL | s3_buckets.settings | {"allow_public_container": True, "zip_cipher": "ZipCrypto"}
+    settings |= {"default_security_level": "PASSWORD_PROTECTED_DATASET"}
+    connections = {"STORE": s3_buckets.store.connection()}
+    refused = install.run_dag(settings=settings, connections=connections)
+    assert refused.failed() == ["batch.package"]
+    assert refused.says(f"The reports container {s3_buckets.container} lets anybody download from it", "zip_cipher to AES-256")
+    assert s3_buckets.published() == {}
+    assert install.run_dag(settings=settings | {"zip_cipher": "AES-256"}, connections=connections).failed() == []
     assert len(s3_buckets.published()) > 3
 
 

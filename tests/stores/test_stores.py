@@ -51,7 +51,8 @@ def test_a_stage_sees_what_another_worker_wrote_a_moment_ago(buckets: Buckets) -
 
 
 def test_what_a_stage_writes_as_it_goes_is_there_once_it_is_closed(buckets: Buckets) -> None:
-    folder = buckets.hook().scan_folder(RUN, "do_1", "B1")
+    folder = buckets.hook().scan_folder(RUN, "user_activity_agg", "do_1", "B1")
+    assert folder.path.endswith(f"/staging/{RUN}/_shared/scans/user_activity_agg/do_1/B1")
     make_folder(folder)
     with (folder / "00000.parquet").open("wb") as target:
         for _ in range(3):

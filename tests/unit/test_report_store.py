@@ -5,16 +5,18 @@ import resource
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
 
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.hooks.report_store import ReportStoreHook, remove_folder, write_whole
+from progress_exhaust.hooks.report_store import ReportStoreHook, _move_in, remove_folder, write_whole
 from progress_exhaust.report.request import Batch
 
 KEY = "progress-exhaust/R1/B1_progress_20220927.zip"
@@ -54,6 +56,24 @@ def test_a_package_of_an_earlier_run_of_the_day_is_replaced(tmp_path: Path) -> N
     assert files(tmp_path / "reports") == {KEY: b"new"}
 
 
+def test_two_who_publish_the_same_package_at_once_leave_one_whole_file(tmp_path: Path) -> None:
+    store, first, second = store_in(tmp_path), tmp_path / "first", b"b" * 700
+    os.mkfifo(first)
+    here = tmp_path / "reports" / "progress-exhaust" / "R1"
+    with ThreadPoolExecutor() as threads:
+        one = threads.submit(_move_in, first, here / Path(KEY).name)
+        with first.open("wb", buffering=0) as slowly:
+            slowly.write(b"a" * (1 << 20))  # the first is half way,
+            while not one.done() and not any(path.stat().st_size for path in here.glob(".*")):
+                sleep(0.01)
+            assert [file.size_bytes for file in store.packages()] == [1 << 20]  # hidden, and the retention sees it,
+            assert store.publish(package(tmp_path, second), KEY) == 700  # when the second begins and ends,
+            assert files(tmp_path / "reports")[KEY] == second
+            slowly.write(b"a")
+        one.result()
+    assert files(tmp_path / "reports") == {KEY: b"a" * ((1 << 20) + 1)}
+
+
 def test_a_local_folder_answers_no_stranger_and_no_question_is_left_in_it(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     assert not store.answers_strangers()
@@ -80,10 +100,10 @@ def tmpfs(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def file_size_limit(folder: Path) -> Iterator[None]:
-    """Let no file grow beyond 64 KiB: what an ordinary user has of a full disk."""
+def file_size_limit(folder: Path, most_bytes: int = 65536) -> Iterator[None]:
+    """Let no file grow beyond a size: what an ordinary user has of a full disk."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
     try:
         yield
     finally:
@@ -178,11 +198,11 @@ def test_of_the_container_only_what_bears_a_reports_name_is_a_package(tmp_path: 
         (base / name).parent.mkdir(exist_ok=True)
         (base / name).write_bytes(b"")
     (base.parent / "B1_progress_20220927.zip").write_bytes(b"")
-    (base / "R1" / ".B9_progress_20220927.zip.part").write_bytes(b"half")  # left by a kill
+    (base / "R1" / f".B9_progress_20220927.zip.{'0' * 32}.part").write_bytes(b"half")  # left by a kill
     (base / "R1" / "folder_progress_20220927.zip").mkdir()
     assert sorted(file.name for file in store.packages()) == [
         "progress-exhaust/B1_progress_20220927.zip",
-        "progress-exhaust/R1/.B9_progress_20220927.zip.part",
+        f"progress-exhaust/R1/.B9_progress_20220927.zip.{'0' * 32}.part",
         KEY,
     ]
 

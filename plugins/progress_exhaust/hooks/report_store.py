@@ -224,9 +224,12 @@ def _below(folder: ObjectStoragePath, *parts: str) -> ObjectStoragePath:
 
 
 def _move_in(package: Path, target: Path) -> None:
-    """Copy beside the target, then rename: nobody sees half a file under its name, whenever this is killed."""
+    """Copy beside the target, then rename: nobody sees half a file under its name, whenever this is killed.
+
+    The copy has a name of its own: whoever publishes the same package at the same time has another.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.part")
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
         with package.open("rb") as source, beside.open("wb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)

@@ -1,20 +1,27 @@
 """Second stage: the facts of the batch's learners, page by page."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progress_exhaust.errors import SourceError
 from progress_exhaust.operators.part_maker import part_maker, part_of_page
 from progress_exhaust.operators.processes import in_processes
 from progress_exhaust.operators.shared_scan import rows_of, shared_scan
-from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, LEARNERS, Progress, StageOperator, Work
+from progress_exhaust.operators.stage import (
+    EXTRACT_FILE,
+    FACTS_FILE,
+    HIERARCHY_FILE,
+    LEARNERS,
+    Progress,
+    StageOperator,
+    Work,
+    scratch_folder,
+)
 
 if TYPE_CHECKING:
     from progress_exhaust.hooks.learner_tables import LearnerTablesHook
@@ -196,9 +203,9 @@ class ExtractOperator(StageOperator):
                 continue
             decided, folder = shared_scan(work, tables, table, partial(decide, table, of_learner), after=self._after(work))
             if decided.scan:
-                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="progress-exhaust-"))
-                found[table] = ScanBuckets(Path(scratch), pages["first_ids"], ROWS_OF[table])
-                found[table].fill(read_runs(folder))
+                with scratch_folder(stack) as scratch:
+                    found[table] = ScanBuckets(scratch, pages["first_ids"], ROWS_OF[table])
+                    found[table].fill(read_runs(folder))
         return found
 
     def _count(self, work: Work, tables: "LearnerTablesHook", keys: "Sequence[BatchKey]") -> int:

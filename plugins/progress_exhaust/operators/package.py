@@ -1,13 +1,13 @@
 """Fourth stage: the package, in the reports container."""
 
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
 
 from progress_exhaust.errors import OverLimitError, RequestError, SetupError
-from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, StageOperator, Work
+from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, StageOperator, Work, scratch_folder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -29,8 +29,8 @@ class PackageOperator(StageOperator):
         written, key = work.read(PIVOT_FILE), work.batch.object_key(work.day)
         file_name = written["file_name"]
         summary = (work.folder / written["summary_name"]).read_bytes() if written["summary_name"] else None
-        with tempfile.TemporaryDirectory(prefix="progress-exhaust-") as scratch:
-            package = Path(scratch) / Path(key).name
+        with ExitStack() as stack, scratch_folder(stack) as scratch:
+            package = scratch / Path(key).name
             with (work.folder / file_name).open("rb") as csv:
                 write_package(
                     csv,
@@ -101,7 +101,7 @@ class PackageOperator(StageOperator):
         return bool(work.batch.request_id) and work.site.settings.org_preferences == "api"
 
     def _check_strangers(self, work: Work, store: "ReportStoreHook", protection: "Protection") -> None:
-        """Refuse a container that anybody may download from, unless the site allows it; a plain zip never goes there."""
+        """Refuse a container that anybody may download from, unless allowed; no zip goes there that anybody can open."""
         from progress_exhaust.report.security import Level
 
         settings = work.site.settings
@@ -116,6 +116,11 @@ class PackageOperator(StageOperator):
             raise RequestError(
                 "The report would be without protection, in a place that anybody can download from: ask for it with an "
                 "encryption key, or let your org choose a security level other than PLAIN_DATASET"
+            )
+        if protection.level is Level.PASSWORD and settings.zip_cipher == "ZipCrypto":
+            raise SetupError(
+                f"The reports container {settings.container} lets anybody download from it, and a zip's cipher ZipCrypto is broken: "
+                "set zip_cipher to AES-256, or make the container private"
             )
 
     def _check_limit(self, work: Work, size_bytes: int) -> None:

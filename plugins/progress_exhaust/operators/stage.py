@@ -1,16 +1,20 @@
 """What the five stages of one batch share: the claim, the ledger, and the folder that they hand their work on in."""
 
+import errno
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExhaustError, RequestError, SetupError
+from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExhaustError, RequestError, SetupError, SourceError
 from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator, in_words, report_day
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ PIVOT_FILE = "pivot.json"
 PACKAGE_FILE = "package.json"
 
 OVER = ("done", "deferred", "refused")  # states of a batch, in the ledger, that nothing follows
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 SECONDS_BETWEEN_NEWS = 5
 LEARNERS = "learners"
@@ -132,6 +138,32 @@ class Progress:
         if self._what == LEARNERS:
             counts = {"enrolled": self._total or 0, "learners_done": self._done}
             self._work.requests.record(self._work.batch, stage="extract", state="running", counts=counts)
+
+
+@contextmanager
+def scratch_folder(stack: ExitStack) -> Iterator[Path]:
+    """Give a folder on the worker's own disk, that goes with the stack; raises SourceError where the disk is full or missing.
+
+    In the block nothing is written anywhere else: a disk that is full is this one. Any other error there is of what is read.
+    """
+    try:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="progress-exhaust-")))
+    except OSError as error:
+        raise _scratch_error(error) from None
+    try:
+        yield folder
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise _scratch_error(error) from None
+
+
+def _scratch_error(error: OSError) -> SourceError:
+    where = f" {tempfile.tempdir}" if tempfile.tempdir else ""  # none, where Python has found no usable one
+    return SourceError(
+        f"The worker's temporary folder{where}: {type(error).__name__}: {error}. Free space there, or set TMPDIR in the worker's "
+        "environment to a folder that has it"
+    )
 
 
 class StageOperator(SiteOperator):

@@ -16,7 +16,7 @@ MAX_FAILURES = 3
 _PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 # A package, and what a kill left half done: a copy in the making, the question whether strangers may read.
 _PACKAGE_FILE = re.compile(
-    r"[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip|\.[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip\.part|\.anybody-[0-9a-f]{32}"
+    r"[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip|\.[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip\.[0-9a-f]{32}\.part|\.anybody-[0-9a-f]{32}"
 )
 
 

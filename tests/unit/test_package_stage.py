@@ -1,0 +1,99 @@
+"""The package stage on files alone: what is wrong with the worker's own disk is not told of staging."""
+
+import logging
+import os
+import random
+import tempfile
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.operators.package import PackageOperator
+from progress_exhaust.operators.site_operator import RunParams, Site
+from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, Work, scratch_folder
+from progress_exhaust.report.request import Batch
+from progress_exhaust.report.scan_buckets import ScanBuckets
+from progress_exhaust.settings import Settings
+from tests.unit.test_report_store import file_size_limit, tmpfs
+
+BATCH = Batch("", "", "", "0133", "do_1")
+CSV = "0133_progress_20220928.csv"
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+    """Give a dry run's batch whose csv no zip makes smaller than 64 KiB."""
+    monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_STORE", "file://")
+    settings = Settings(container=(tmp_path / "reports").as_uri(), staging=(tmp_path / "staging").as_uri())
+    site = Site(settings, "run")
+    folder = site.store().batch_folder("run", BATCH)
+    work = Work(site, RunParams(dry_run=True), BATCH, date(2022, 9, 28), folder, None, logging.getLogger(__name__))  # type: ignore[arg-type]
+    data = random.Random(1).randbytes(200_000)
+    work.leave(PIVOT_FILE, {"file_name": CSV, "summary_name": None, "size_bytes": len(data)})
+    Path((folder / CSV).path).write_bytes(data)
+    return work
+
+
+def packed(work: Work) -> None:
+    """Run the stage as StageOperator does."""
+    with work.site.store().telling_staging():
+        PackageOperator(task_id="package", batch={}).make(work)
+
+
+@pytest.mark.parametrize("full_disk", [tmpfs, file_size_limit], ids=["tmpfs", "file size limit"])
+def test_a_full_temporary_folder_is_told_by_its_name_and_the_retry_succeeds(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Any
+) -> None:
+    if full_disk is tmpfs and os.geteuid() != 0:
+        pytest.skip("only root may mount a disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    with full_disk(disk):
+        with pytest.raises(SourceError, match=rf"^The worker's temporary folder {disk}: OSError: .*set TMPDIR"):
+            packed(work)
+        assert list(disk.iterdir()) == []
+    packed(work)
+    assert (work.folder / PACKAGE_FILE).exists()
+
+
+def test_a_temporary_folder_that_is_not_there_is_told_by_its_name(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    monkeypatch.setattr(tempfile, "tempdir", str(gone))
+    with pytest.raises(SourceError, match=rf"^The worker's temporary folder {gone}: FileNotFoundError: .*set TMPDIR"):
+        packed(work)
+
+
+def test_no_usable_temporary_folder_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    told = pytest.raises(SourceError, match=r"^The worker's temporary folder: .*No usable temporary directory.*set TMPDIR")
+    with file_size_limit(Path(), most_bytes=0), told, ExitStack() as stack, scratch_folder(stack):
+        pass
+
+
+def test_a_csv_that_is_gone_is_told_of_staging(work: Work) -> None:
+    (work.folder / CSV).unlink()
+    with pytest.raises(SetupError, match=r"^Staging file://"):
+        packed(work)
+
+
+def test_the_folder_outlives_the_block_and_goes_with_the_stack() -> None:
+    with ExitStack() as stack:
+        with scratch_folder(stack) as scratch:
+            (scratch / "rows").write_bytes(b"1")
+        assert (scratch / "rows").exists()
+    assert not scratch.exists()
+
+
+def test_a_scans_rows_that_find_no_room_are_told_of_the_temporary_folder() -> None:
+    rows = pa.table({"user_id": [f"u{number:06}" for number in range(20_000)]})
+    told = pytest.raises(SourceError, match=r"^The worker's temporary folder .*: OSError: .*set TMPDIR")
+    with file_size_limit(Path()), told, ExitStack() as stack, scratch_folder(stack) as scratch:
+        ScanBuckets(scratch, ["u000000"], rows.schema).fill([rows])
