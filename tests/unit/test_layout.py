@@ -8,7 +8,7 @@ import pytest
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report import columns
-from progress_exhaust.report.layout import BUILT_IN, FIELDS, Layout
+from progress_exhaust.report.layout import BUILT_IN, FIELDS, STANDARD_DATE, Layout
 from progress_exhaust.settings import Settings, parse_settings
 
 COLUMN = {"label": "State", "field": "user.state"}
@@ -59,8 +59,18 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
         ({"field": "user."}, "or no name of a field"),
         (
             {"field": "completion_date", "format": "DD/mm/yyyy"},
-            "column 'Mine': format 'DD/mm/yyyy' does not fit completion_date; ",
+            "column 'Mine': format 'DD/mm/yyyy' does not fit completion_date: DD is not known; a date is made of yyyy, MM, ",
         ),
+        (
+            {"field": "completion_date", "format": "dd/mm/yyyy"},
+            "column 'Mine': format 'dd/mm/yyyy' does not fit completion_date: mm is the minute, and it has no HH "
+            "(MM is the month); a date is made of yyyy, MM, ",
+        ),
+        ({"field": "enrolment_date", "format": "dd/MM/yyyy dd"}, "does not fit enrolment_date: dd is there twice; "),
+        ({"field": "enrolment_date", "format": "--"}, "does not fit enrolment_date: it has none of the letters; "),
+        ({"field": "enrolment_date", "format": ""}, "does not fit enrolment_date: it has none of the letters; "),
+        ({"field": "enrolment_date", "format": "dd\x00"}, "'dd\\x00' does not fit enrolment_date: it has a control character"),
+        ({"field": "enrolment_date", "format": "dd\x9fMM"}, "it has a control character"),
         ({"field": "completion_date", "format": "dd/MM/yy"}, "a date is made of yyyy, MM, dd, HH, mm, ss, SSS and signs"),
         ({"field": "total_score", "format": "dd"}, "format 'dd' does not fit total_score; it may have points or percent"),
         ({"field": "user.state", "format": "last"}, "it may have first: of a list in JSON, the first entry"),
@@ -74,6 +84,12 @@ def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said
     message = mistaken(**column)
     assert message.startswith("Variable progress_exhaust: ") and "layouts.mine" in message
     assert said in message
+
+
+@pytest.mark.parametrize("pattern", ["dd.MM.yyyy", "yyyyMMdd", "HH:mm", "MM", "dd/MM HH:mm:ss", "dd\u00a0MM 年", STANDARD_DATE])
+def test_a_date_may_be_written_in_many_ways(pattern: str) -> None:
+    mine = {"columns": [{"label": "Mine", "field": "completion_date", "format": pattern}]}
+    assert settings(mine=mine).layouts["mine"].columns[0].format == pattern
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ CONTACT = re.compile(r"e-?mail|phone|mobile|contact|recovery", re.IGNORECASE)  #
 DATES = ("enrolment_date", "completion_date")
 POINTS, PERCENT, FIRST = "points", "percent", "first"
 STANDARD_DATE = "yyyy-MM-dd HH:mm:ss:SSS+0000"
-DATE = re.compile(r"(yyyy|MM|dd|HH|mm|ss|SSS|[^A-Za-z])+")
+DATE_LETTERS = re.compile("yyyy|MM|dd|HH|mm|ss|SSS")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # The fields that are not the user cache's; what each means stands in docs/layouts.md.
 FIELDS = (
     *("collection_id", "collection_name", "batch_id", "batch_name", "user_id", "user_name", *DATES),
@@ -50,14 +51,19 @@ class LayoutColumn(BaseModel):
             )
         if user_field is not None and (not re.fullmatch(r"[A-Za-z0-9_]+", user_field) or CONTACT.search(user_field)):
             raise ValueError(f"column {self.label!r}: {user_field!r} is a contact field, or no name of a field: it is never read")
-        if self.format is not None and not self._format_fits(self.format):
-            raise ValueError(f"column {self.label!r}: format {self.format!r} does not fit {self.field}; {self._formats()}")
+        if self.format is not None and self.field in DATES:
+            mistake = _mistake_in_date(self.format)
+            if mistake:
+                raise ValueError(f"{self._unfit()}: {mistake}; {self._formats()}")
+        elif self.format is not None and not self._format_fits(self.format):
+            raise ValueError(f"{self._unfit()}; {self._formats()}")
         return self
 
     def _format_fits(self, chosen: str) -> bool:
-        if self.field in DATES:
-            return DATE.fullmatch(chosen) is not None
         return chosen in ((FIRST,) if self.user_field else (POINTS, PERCENT) if self.field == "total_score" else ())
+
+    def _unfit(self) -> str:
+        return f"column {self.label!r}: format {self.format!r} does not fit {self.field}"
 
     def _formats(self) -> str:
         if self.field in DATES:
@@ -65,6 +71,24 @@ class LayoutColumn(BaseModel):
         if self.user_field:
             return f"it may have {FIRST}: of a list in JSON, the first entry"
         return f"it may have {POINTS} or {PERCENT}" if self.field == "total_score" else "it has none"
+
+
+def _mistake_in_date(pattern: str) -> str | None:
+    """Say what is wrong with a date's format, if anything is."""
+    letters = DATE_LETTERS.findall(pattern)
+    unknown = re.search("[A-Za-z]+", DATE_LETTERS.sub(" ", pattern))
+    twice = [one for one in letters if letters.count(one) > 1]
+    if CONTROL.search(pattern):
+        return "it has a control character"
+    if unknown:
+        return f"{unknown[0]} is not known"
+    if not letters:
+        return "it has none of the letters"
+    if twice:
+        return f"{twice[0]} is there twice"
+    if "mm" in letters and "HH" not in letters:
+        return "mm is the minute, and it has no HH (MM is the month)"
+    return None
 
 
 class Layout(BaseModel):
