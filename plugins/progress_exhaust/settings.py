@@ -9,7 +9,6 @@ import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     BaseModel,
@@ -23,7 +22,7 @@ from pydantic import (
 )
 
 from progress_exhaust.errors import SetupError
-from progress_exhaust.report.layout import BUILT_IN, Layout, LayoutColumn
+from progress_exhaust.report.layout import BUILT_IN, Layout, LayoutColumn, is_time_zone
 
 VARIABLE = "progress_exhaust"
 
@@ -206,10 +205,8 @@ class Settings(BaseModel):
     @field_validator("report_timezone")
     @classmethod
     def _known_timezone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (KeyError, ValueError, OSError):
-            raise ValueError("is no IANA time zone, such as Asia/Kolkata") from None
+        if not is_time_zone(name):
+            raise ValueError("is no IANA time zone, such as Asia/Kolkata")
         return name
 
     @model_validator(mode="after")
