@@ -9,7 +9,6 @@ import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     BaseModel,
@@ -23,7 +22,7 @@ from pydantic import (
 )
 
 from progress_exhaust.errors import SetupError
-from progress_exhaust.report.layout import BUILT_IN, Layout, LayoutColumn
+from progress_exhaust.report.layout import BUILT_IN, Layout, LayoutColumn, is_time_zone
 
 VARIABLE = "progress_exhaust"
 
@@ -100,10 +99,14 @@ class Settings(BaseModel):
     )
     report_timezone: str = Field("Asia/Kolkata", description="time zone of the date in a report's file name")
     output_format: Literal["csv", "xlsx"] = Field(
-        "csv", description="what is in the package: csv, or an Excel workbook where a sheet has room for it"
+        "csv",
+        description="what is in the package: csv, or an Excel workbook; over 1,048,575 learners or 16,384 columns the csv comes "
+        "instead of the workbook",
     )
     summary_file: bool = Field(
-        False, description="put summary.txt beside it: as-of time, enrolled, reported, left out and why, what the columns mean"
+        False,
+        description="put summary.txt beside it: as-of time, enrolled, reported, left out and why, what the columns mean; no "
+        "summary.txt at TEXT_KEY and PUBLIC_KEY, which would not encrypt it",
     )
     csv_bom: bool = Field(False, description="start the csv with the byte order mark that Excel wants")
     defuse_formulas: bool = Field(True, description="put an apostrophe before what a spreadsheet would run")
@@ -206,10 +209,8 @@ class Settings(BaseModel):
     @field_validator("report_timezone")
     @classmethod
     def _known_timezone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (KeyError, ValueError, OSError):
-            raise ValueError("is no IANA time zone, such as Asia/Kolkata") from None
+        if not is_time_zone(name):
+            raise ValueError("is no IANA time zone, such as Asia/Kolkata")
         return name
 
     @model_validator(mode="after")

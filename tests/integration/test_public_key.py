@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from progress_exhaust.errors import RequestError, SetupError, SourceError
+from progress_exhaust.hooks import public_key
 from progress_exhaust.hooks.public_key import MOST_BYTES, KeySource, is_public
 from tests.openssl import openssl
 
@@ -217,8 +218,68 @@ INSIDE = [
     "127.0.0.1", "127.8.8.8", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.1", "224.0.0.1",
     "255.255.255.255", "192.0.2.1", "198.18.0.1", "240.0.0.1", "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254",
     "ff02::1", "::ffff:10.0.0.1", "::ffff:8.8.8.8", "64:ff9b::10.0.0.1", "64:ff9b:1::1", "2002:a00:1::", "2001:0:a00:1::",
-    "2001:db8::1",
+    "2001:db8::1", "::127.0.0.1", "::8.8.8.8", "::ffff:0:127.0.0.1", "::ffff:0:808:808", "fec0::1", "feff::1", "4000::1",
+    "64:ff9b::a83f:8110", "168.63.129.16",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("listed", "url"),
+    [
+        ("k.example.org:443", "https://k.example.org/key"),
+        ("k.example.org:443", "https://k.example.org:443/key"),
+        ("k.example.org", "https://k.example.org:443/key"),
+        ("k.example.org:80", "http://k.example.org/key"),
+    ],
+)
+def test_a_schemes_own_port_may_be_listed_or_not(names: dict[str, list[str]], listed: str, url: str) -> None:
+    names["k.example.org"] = ["127.0.0.9"]  # nobody listens there
+    with pytest.raises(SourceError, match="ConnectionRefusedError"):
+        source(listed).fetch(url)
+
+
+@pytest.mark.parametrize(
+    ("listed", "url"),
+    [
+        ("k.example.org:443", "http://k.example.org/key"),
+        ("k.example.org:80", "https://k.example.org/key"),
+        ("k.example.org", "https://k.example.org:80/key"),
+        ("k.example.org:8443", "https://k.example.org/key"),
+    ],
+)
+def test_another_port_is_another_host(listed: str, url: str) -> None:
+    with pytest.raises(RequestError, match="which is no host that keys are fetched from"):
+        source(listed).fetch(url)
+
+
+def test_all_addresses_share_one_deadline(names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, waited = [100.0], []
+
+    def connect(place: tuple[str, int], timeout: float) -> socket.socket:
+        waited.append(timeout)
+        clock[0] += timeout
+        raise TimeoutError
+
+    monkeypatch.setattr(public_key, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(socket, "create_connection", connect)
+    names["keys.example.org"] = ["8.8.8.8 8.8.4.4 1.1.1.1 1.0.0.1"]
+    with pytest.raises(SourceError, match="TimeoutError"):
+        source("keys.example.org", private=False, timeout_seconds=15).fetch("https://keys.example.org/key.pem")
+    assert waited == [10, 5]
+
+
+def test_the_time_that_the_name_took_counts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+
+    def resolve(*arguments: Any, **more: Any) -> Any:
+        clock[0] += 20
+        return RESOLVE(*arguments, **more)
+
+    monkeypatch.setattr(public_key, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(SourceError, match="TimeoutError"):
+        source(server.host, timeout_seconds=15).fetch(f"http://{server.host}/key.pem")
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("address", PUBLIC)

@@ -80,3 +80,9 @@ def test_each_link_to_a_file_leads_somewhere(page: str) -> None:
     folder = PROJECT if page == "README.md" else PROJECT / "docs"
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGES[page]):
         assert Path(folder, target).exists(), target
+
+
+@pytest.mark.parametrize("page", ["configuration.md", "layouts.md", "security.md"])
+@pytest.mark.parametrize("words", ["no summary.txt at TEXT_KEY and PUBLIC_KEY", "the csv comes instead of the workbook"])
+def test_what_a_requester_gets_less_or_else_is_told(page: str, words: str) -> None:
+    assert words in " ".join(PAGES[page].replace("`", "").split())

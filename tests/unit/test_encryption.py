@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dev import machine
 from progress_exhaust.errors import RequestError, SetupError
@@ -88,10 +90,28 @@ def test_what_the_docs_say_of_opening_one_without_the_tool_works(tmp_path: Path,
 # The org's public key
 
 
+def rsa_pem(exponent: int, modulus: int) -> bytes:
+    key = RSAPublicNumbers(exponent, modulus).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
 def test_a_short_key_is_refused_in_words(tmp_path: Path) -> None:
     _, public = key_pair(tmp_path, bits=1024)
     with pytest.raises(RequestError, match="has 1024 bits, and needs 2048 or more"):
         read_public_key(public.read_bytes())
+
+
+def test_a_key_with_more_bits_than_openssl_takes_is_refused_in_words() -> None:
+    assert wrap_by_public_key(read_public_key(rsa_pem(65537, (1 << 16_383) + 1)))(bytes(32))
+    for bits in (16_385, 32_768):
+        with pytest.raises(RequestError, match=f"has {bits} bits, and may have 16384 at most: upload another"):
+            read_public_key(rsa_pem(65537, (1 << (bits - 1)) + 1))
+
+
+@pytest.mark.parametrize(("exponent", "modulus"), [((1 << 100) + 1, (1 << 4095) + 1), (65537, 1 << 4095)])
+def test_a_key_that_encrypts_nothing_is_refused_in_words(exponent: int, modulus: int) -> None:
+    with pytest.raises(RequestError, match="public key cannot encrypt anything: upload another"):
+        read_public_key(rsa_pem(exponent, modulus))
 
 
 def test_a_key_that_is_not_rsa_is_refused_in_words(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report import columns
-from progress_exhaust.report.layout import BUILT_IN, FIELDS, Layout
+from progress_exhaust.report.layout import BUILT_IN, FIELDS, STANDARD_DATE, Layout
 from progress_exhaust.settings import Settings, parse_settings
 
 COLUMN = {"label": "State", "field": "user.state"}
@@ -55,12 +55,48 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
         ({"field": "user.email"}, "column 'Mine': 'email' is a contact field"),
         ({"field": "user.maskedPhone"}, "column 'Mine': 'maskedPhone' is a contact field"),
         ({"field": "user.recoveryEmail"}, "is a contact field"),
+        *(
+            ({"field": f"user.{name}"}, f"column 'Mine': {name!r} is a contact field")
+            for name in (
+                "e_mail",
+                "mail",
+                "gmailid",
+                "tel",
+                "home_tel",
+                "telno",
+                "tel_no",
+                "whatsapp",
+                "whats_app",
+                "cellno",
+                "cell",
+                "cell_number",
+                "telegram",
+                "fax",
+                "msisdn",
+            )
+        ),
+        ({"field": "progress", "label": "\ud800"}, "unable to parse raw data as a unicode string"),
+        ({"field": "progress", "prefix": "\ud800"}, r"column 'Mine': prefix '\ud800' is no text: it has half a character"),
+        (
+            {"field": "enrolment_date", "format": "dd\udfff"},
+            r"column 'Mine': format 'dd\udfff' is no text: it has half a character",
+        ),
         ({"field": "user.a b"}, "column 'Mine': 'a b' is a contact field, or no name of a field"),
         ({"field": "user."}, "or no name of a field"),
         (
             {"field": "completion_date", "format": "DD/mm/yyyy"},
-            "column 'Mine': format 'DD/mm/yyyy' does not fit completion_date; ",
+            "column 'Mine': format 'DD/mm/yyyy' does not fit completion_date: DD is not known; a date is made of yyyy, MM, ",
         ),
+        (
+            {"field": "completion_date", "format": "dd/mm/yyyy"},
+            "column 'Mine': format 'dd/mm/yyyy' does not fit completion_date: mm is the minute, and it has no HH "
+            "(MM is the month); a date is made of yyyy, MM, ",
+        ),
+        ({"field": "enrolment_date", "format": "dd/MM/yyyy dd"}, "does not fit enrolment_date: dd is there twice; "),
+        ({"field": "enrolment_date", "format": "--"}, "does not fit enrolment_date: it has none of the letters; "),
+        ({"field": "enrolment_date", "format": ""}, "does not fit enrolment_date: it has none of the letters; "),
+        ({"field": "enrolment_date", "format": "dd\x00"}, "'dd\\x00' does not fit enrolment_date: it has a control character"),
+        ({"field": "enrolment_date", "format": "dd\x9fMM"}, "it has a control character"),
         ({"field": "completion_date", "format": "dd/MM/yy"}, "a date is made of yyyy, MM, dd, HH, mm, ss, SSS and signs"),
         ({"field": "total_score", "format": "dd"}, "format 'dd' does not fit total_score; it may have points or percent"),
         ({"field": "user.state", "format": "last"}, "it may have first: of a list in JSON, the first entry"),
@@ -76,6 +112,12 @@ def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said
     assert said in message
 
 
+@pytest.mark.parametrize("pattern", ["dd.MM.yyyy", "yyyyMMdd", "HH:mm", "MM", "dd/MM HH:mm:ss", "dd\u00a0MM 年", STANDARD_DATE])
+def test_a_date_may_be_written_in_many_ways(pattern: str) -> None:
+    mine = {"columns": [{"label": "Mine", "field": "completion_date", "format": pattern}]}
+    assert settings(mine=mine).layouts["mine"].columns[0].format == pattern
+
+
 @pytest.mark.parametrize(
     ("layout", "said"),
     [
@@ -87,7 +129,10 @@ def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said
             {"columns": [COLUMN], "time_zone": "India"},
             "time_zone 'India' is no IANA time zone, such as Asia/Kolkata, and not report",
         ),
-        ({"columns": [COLUMN], "time_zone": "../etc"}, "is no IANA time zone"),
+        *(
+            ({"columns": [COLUMN], "time_zone": name}, f"time_zone {name!r} is no IANA time zone")
+            for name in ("../etc", "", "Factory", "localtime", "posix/Asia/Kolkata", "right/Asia/Kolkata", "asia/kolkata")
+        ),
         ({"like": "standart"}, "there is no built-in layout 'standart'; there are standard, sunbird-lern-7"),
         ({"like": ["standard"]}, "there is no built-in layout ['standard']"),
     ],
@@ -121,6 +166,16 @@ def test_only_what_the_columns_show_is_read_of_the_user_cache() -> None:
     )  # fmt: skip
     twice = [COLUMN, {"label": "Again", "field": "user.state"}, {"label": "Name", "field": "user_name"}]
     assert Layout.model_validate({"columns": twice}).user_fields == ("state", "firstname", "lastname")
+
+
+@pytest.mark.parametrize("name", ["state", "cancelled", "hostel", "excellence", "telugu", "usersubtype"])
+def test_other_fields_of_the_user_cache_may_be_shown(name: str) -> None:
+    assert Layout.model_validate({"columns": [{"label": "It", "field": f"user.{name}"}]}).user_fields == (name,)
+
+
+@pytest.mark.parametrize("name", ["UTC", "Asia/Kolkata", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "report"])
+def test_a_time_zone_of_a_layout(name: str) -> None:
+    assert Layout.model_validate({"like": "standard", "time_zone": name}).time_zone == name
 
 
 def test_a_layout_goes_to_json_and_back() -> None:

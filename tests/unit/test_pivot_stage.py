@@ -81,6 +81,14 @@ def test_what_no_sheet_has_room_for_is_a_csv_and_the_summary_says_so(
     assert NO_ROOM in (tmp_path / SUMMARY).read_bytes().decode()
 
 
+def test_text_that_a_sheet_cuts_is_told_in_the_log_and_the_summary(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    long = {"like": "standard", "columns": [{"label": label * 32_768, "field": "user.state"} for label in "ab"]}
+    pivoted(tmp_path, output_format="xlsx", summary_file=True, layouts={"mine": long}, layout="mine")
+    words = "Excel holds 32,767 characters in a cell: longer texts are cut in 2 cells. The csv has them whole."
+    assert f"\r\n{words}\r\n" in (tmp_path / SUMMARY).read_bytes().decode()
+    assert [message.endswith(words) for message in caplog.messages] == [True]
+
+
 @pytest.mark.parametrize(("bom", "of_layout", "has_one"), [(True, None, True), (False, True, True), (True, False, False)])
 def test_the_layout_has_the_last_word_on_the_byte_order_mark(
     tmp_path: Path, bom: bool, of_layout: bool | None, has_one: bool

@@ -107,6 +107,8 @@ def test_an_unknown_setting_without_a_neighbour_names_them_all() -> None:
         ("report_timezone", "India", "is no IANA time zone, such as Asia/Kolkata"),
         ("report_timezone", "../etc/passwd", "is no IANA time zone"),
         ("report_timezone", "", "is no IANA time zone"),
+        ("report_timezone", "Factory", "is no IANA time zone"),
+        ("report_timezone", "right/Asia/Kolkata", "is no IANA time zone"),
         ("csv_bom", "perhaps", "valid boolean"),
         ("defuse_formulas", None, "valid boolean"),
         ("org_preferences", "file", "should be 'api' or 'none'"),

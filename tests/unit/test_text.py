@@ -1,12 +1,13 @@
 """The specification's "File", on text, numbers and dates: one rule a table."""
 
 from decimal import Decimal
+from zoneinfo import available_timezones
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from progress_exhaust.report.layout import STANDARD_DATE
+from progress_exhaust.report.layout import STANDARD_DATE, is_time_zone
 from progress_exhaust.report.text import SUSPECT, clean, dates, defuse, instants, number
 
 IST = "Asia/Kolkata"  # five and a half hours before UTC
@@ -148,6 +149,11 @@ def test_what_is_no_text_date(value: str) -> None:
 )
 def test_a_date_is_written_by_the_layouts_pattern_and_zone(pattern: str, zone: str, shown: str) -> None:
     assert dates(pa.array([1598382054150, None]), pattern, zone).to_pylist() == [shown, None]
+
+
+def test_a_date_may_be_in_any_zone_that_the_settings_take() -> None:
+    for zone in filter(is_time_zone, available_timezones()):
+        assert len(dates(pa.array([1598382054150]), "dd/MM/yyyy", zone)[0].as_py()) == 10, zone
 
 
 @pytest.mark.parametrize(("last", "shown"), [(0, ""), (-5 * 3600_000, ""), (-6 * 3600_000, "31/12/9999"), (2**62, "")])

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from threading import Event, Timer
+from time import monotonic
 from urllib.parse import SplitResult, quote, urlsplit
 
 from progress_exhaust.errors import RequestError, SetupError, SourceError
@@ -19,7 +20,8 @@ from progress_exhaust.errors import RequestError, SetupError, SourceError
 MOST_BYTES = 64 * 1024
 PORTS = {"https": 443, "http": 80}
 NAT64 = IPv6Network("64:ff9b::/96")  # the last four bytes are an IPv4 address
-LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
+GLOBAL = IPv6Network("2000::/3")  # no other of IPv6 is handed out: what hides an IPv4 address or a site's own is not in it
+AZURE = IPv4Address("168.63.129.16")  # a public address that inside Azure is the virtual machine's host
 UNQUOTED = "/%:=&+,;@!$'()*~?"
 MOST_CONNECT_SECONDS = 10
 TRY_LATER = (408, 429)  # statuses below 500 that pass
@@ -29,10 +31,10 @@ TRY_LATER = (408, 429)  # statuses below 500 that pass
 class KeySource:
     """Where public keys may be fetched from.
 
-    :param hosts: `name`, or `name:port` where the port is not the scheme's own
+    :param hosts: `name`, or `name:port`, which may be left out where it is the scheme's own
     :param private_hosts: those of them whose address may be private, as in a test
     :param plain_http: also by http
-    :param timeout_seconds: how long it may take in all
+    :param timeout_seconds: how long it may take in all; only the system's look-up of a name is not broken off
     """
 
     hosts: tuple[str, ...]
@@ -44,9 +46,10 @@ class KeySource:
         """Return the file at a URL; raises RequestError for what the org has to mend, SourceError for what is down."""
         target = self._allowed(url)
         name, port = str(target.hostname), target.port or PORTS[target.scheme]
+        deadline = monotonic() + self.timeout_seconds
         addresses = self._addresses(target, name, port)
         try:
-            data = self._read(target, name, addresses, port)
+            data = self._read(target, name, addresses, port, deadline)
         except ssl.SSLCertVerificationError as error:
             raise RequestError(
                 f"The org's public key cannot be fetched: {name} has no valid certificate ({error.verify_message})"
@@ -71,13 +74,13 @@ class KeySource:
             raise RequestError("The org's public key must be fetched by https, and its URL says http: upload the key again")
         if target.username is not None or target.password is not None:
             raise RequestError("The URL of the org's public key holds a login: upload the key where none is needed")
-        place = _place(host, port, target.scheme)[:80]
+        place = (host if port is None else f"{host}:{port}")[:80]
         if not self.hosts:
             raise SetupError(
                 f"An org's public key lies on {place}, and the Variable names no host that keys may be fetched from: "
                 "set public_key_hosts"
             )
-        if place not in self.hosts:
+        if not _listed(target, self.hosts):
             raise RequestError(f"The org's public key lies on {place}, which is no host that keys are fetched from here")
         return target
 
@@ -86,13 +89,13 @@ class KeySource:
             found = [str(place[4][0]) for place in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
         except (OSError, UnicodeError) as error:
             raise SourceError(f"The host of the org's public key, {name}, is not found: {error}") from None
-        if _place(name, target.port, target.scheme) not in self.private_hosts and not all(map(is_public, found)):
+        if not _listed(target, self.private_hosts) and not all(map(is_public, found)):
             raise RequestError(f"The org's public key lies on {name}, which is no public address: upload the key elsewhere")
         return found
 
-    def _read(self, target: SplitResult, name: str, addresses: list[str], port: int) -> bytes:
-        plain = _connected(addresses, port, min(self.timeout_seconds, MOST_CONNECT_SECONDS))
-        with plain, _ended_after(self.timeout_seconds, plain.dup()):
+    def _read(self, target: SplitResult, name: str, addresses: list[str], port: int, deadline: float) -> bytes:
+        plain = _connected(addresses, port, deadline)
+        with plain, _ended_after(_left(deadline), plain.dup()):
             connection: http.client.HTTPConnection
             if target.scheme == "https":
                 connection = http.client.HTTPSConnection(name, port)
@@ -111,11 +114,18 @@ class KeySource:
                     return data
 
 
-def _connected(addresses: list[str], port: int, timeout_seconds: float) -> socket.socket:
+def _connected(addresses: list[str], port: int, deadline: float) -> socket.socket:
     for address in addresses[:-1]:
         with suppress(OSError):
-            return socket.create_connection((address, port), timeout_seconds)
-    return socket.create_connection((addresses[-1], port), timeout_seconds)
+            return socket.create_connection((address, port), min(_left(deadline), MOST_CONNECT_SECONDS))
+    return socket.create_connection((addresses[-1], port), min(_left(deadline), MOST_CONNECT_SECONDS))
+
+
+def _left(deadline: float) -> float:
+    seconds = deadline - monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
 
 
 @contextmanager
@@ -151,13 +161,15 @@ def is_public(address: str) -> bool:
     if isinstance(ip, IPv6Address):
         if ip in NAT64:
             return is_public(str(IPv4Address(int(ip) & 0xFFFFFFFF)))
-        if ip.sixtofour or ip.teredo or ip.ipv4_mapped or ip in LOCAL_NAT64:
+        if ip.sixtofour or ip.teredo or ip not in GLOBAL:
             return False
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and ip != AZURE
 
 
-def _place(host: str, port: int | None, scheme: str) -> str:
-    return host if port in (None, PORTS[scheme]) else f"{host}:{port}"
+def _listed(target: SplitResult, hosts: tuple[str, ...]) -> bool:
+    own = PORTS[target.scheme]
+    port = target.port or own
+    return f"{target.hostname}:{port}" in hosts or (port == own and target.hostname in hosts)
 
 
 def _refusal(status: int, name: str) -> RequestError | SourceError:

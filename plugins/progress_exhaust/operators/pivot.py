@@ -34,7 +34,7 @@ class PivotOperator(StageOperator):
 
     def make(self, work: Work) -> dict[str, Any]:
         from progress_exhaust.report.columns import columns
-        from progress_exhaust.report.summary_text import NO_ROOM
+        from progress_exhaust.report.summary_text import CUT, NO_ROOM
         from progress_exhaust.report.xlsx_file import fits
 
         settings, report, extracted = work.site.settings, self._report(work), work.read(EXTRACT_FILE)
@@ -43,11 +43,14 @@ class PivotOperator(StageOperator):
         if ending == "xlsx" and not fits(extracted["counts"]["reported"], width):
             ending = "csv"
             notes.append(NO_ROOM)
-            self.log.warning("%s: %s", work.batch, NO_ROOM)
         file_name = work.batch.file_name(work.day, ending)
         work.forget(PIVOT_FILE)  # a kill from here on leaves half a file
         with (work.folder / file_name).open("wb") as target:
             written = self._write(work, target, report, ending)
+        if written.cut_cells:
+            notes.append(CUT.format(written.cut_cells))
+        for note in notes:
+            work.log.warning("%s: %s", work.batch, note)
         summary = self._leave_summary(work, report, extracted, file_name, notes) if settings.summary_file else None
         work.leave(PIVOT_FILE, {**asdict(written), "file_name": file_name, "summary_name": summary})
         return {"rows": written.rows, "columns": width, f"{ending}_bytes": written.size_bytes}

@@ -27,6 +27,7 @@ class Written:
     rows: int
     size_bytes: int
     sha256: str
+    cut_cells: int = 0  # of a workbook: their texts are longer than a cell may have
 
 
 def write_csv(target: BinaryIO, report: Report, pages: Iterable[bytes], *, bom: bool) -> Written:

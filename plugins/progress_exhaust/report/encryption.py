@@ -21,7 +21,7 @@ from progress_exhaust.errors import RequestError, SetupError
 from progress_exhaust.report.security import Level
 
 BLOCK_BYTES = 16
-LEAST_RSA_BITS = 2048
+LEAST_RSA_BITS, MOST_RSA_BITS = 2048, 16_384  # more than that OpenSSL does not encrypt by
 ROUNDS = 3  # of the platform's encryption of a requester's key
 LEAST_BYTES_OF_ROUNDS = 48  # what three rounds make of the shortest key
 
@@ -47,7 +47,7 @@ def wrap_by_public_key(public_key: RSAPublicKey) -> Wrap:
 
 
 def read_public_key(pem: bytes) -> RSAPublicKey:
-    """Read an org's PEM file; raises RequestError where it holds no RSA public key of 2048 bits or more."""
+    """Read an org's PEM file; raises RequestError where it holds no RSA public key of 2048 to 16,384 bits that works."""
     try:
         key = serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
@@ -56,6 +56,12 @@ def read_public_key(pem: bytes) -> RSAPublicKey:
         raise RequestError("The org's public key is no RSA key: upload another")
     if key.key_size < LEAST_RSA_BITS:
         raise RequestError(f"The org's public key has {key.key_size} bits, and needs {LEAST_RSA_BITS} or more: upload another")
+    if key.key_size > MOST_RSA_BITS:
+        raise RequestError(f"The org's public key has {key.key_size} bits, and may have {MOST_RSA_BITS} at most: upload another")
+    try:
+        wrap_by_public_key(key)(bytes(32))
+    except ValueError:
+        raise RequestError("The org's public key cannot encrypt anything: upload another") from None
     return key
 
 

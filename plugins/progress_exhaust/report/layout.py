@@ -5,17 +5,22 @@ Light on purpose: the settings hold layouts, and they are read where no frame is
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 USER = "user."  # before the name of a field of the user cache
-CONTACT = re.compile(r"e-?mail|phone|mobile|contact|recovery", re.IGNORECASE)  # never read, whatever the cache calls it
+CONTACT = re.compile(  # never read, whatever the cache calls it
+    r"mail|phone|mobile|contact|recovery|whats_?app|telegram|msisdn|fax|(?:^|_)(?:tel|cell)(?:_|no|num|$)", re.IGNORECASE
+)
 DATES = ("enrolment_date", "completion_date")
 POINTS, PERCENT, FIRST = "points", "percent", "first"
 STANDARD_DATE = "yyyy-MM-dd HH:mm:ss:SSS+0000"
-DATE = re.compile(r"(yyyy|MM|dd|HH|mm|ss|SSS|[^A-Za-z])+")
+DATE_LETTERS = re.compile("yyyy|MM|dd|HH|mm|ss|SSS")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, as JSON may have one escaped: no UTF-8 can hold it
 # The fields that are not the user cache's; what each means stands in docs/layouts.md.
 FIELDS = (
     *("collection_id", "collection_name", "batch_id", "batch_name", "user_id", "user_name", *DATES),
@@ -50,14 +55,22 @@ class LayoutColumn(BaseModel):
             )
         if user_field is not None and (not re.fullmatch(r"[A-Za-z0-9_]+", user_field) or CONTACT.search(user_field)):
             raise ValueError(f"column {self.label!r}: {user_field!r} is a contact field, or no name of a field: it is never read")
-        if self.format is not None and not self._format_fits(self.format):
-            raise ValueError(f"column {self.label!r}: format {self.format!r} does not fit {self.field}; {self._formats()}")
+        for name, value in (("prefix", self.prefix), ("format", self.format or "")):  # pydantic looks at the others
+            if SURROGATE.search(value):
+                raise ValueError(f"column {self.label!r}: {name} {value!r} is no text: it has half a character")
+        if self.format is not None and self.field in DATES:
+            mistake = _mistake_in_date(self.format)
+            if mistake:
+                raise ValueError(f"{self._unfit()}: {mistake}; {self._formats()}")
+        elif self.format is not None and not self._format_fits(self.format):
+            raise ValueError(f"{self._unfit()}; {self._formats()}")
         return self
 
     def _format_fits(self, chosen: str) -> bool:
-        if self.field in DATES:
-            return DATE.fullmatch(chosen) is not None
         return chosen in ((FIRST,) if self.user_field else (POINTS, PERCENT) if self.field == "total_score" else ())
+
+    def _unfit(self) -> str:
+        return f"column {self.label!r}: format {self.format!r} does not fit {self.field}"
 
     def _formats(self) -> str:
         if self.field in DATES:
@@ -65,6 +78,30 @@ class LayoutColumn(BaseModel):
         if self.user_field:
             return f"it may have {FIRST}: of a list in JSON, the first entry"
         return f"it may have {POINTS} or {PERCENT}" if self.field == "total_score" else "it has none"
+
+
+@cache
+def is_time_zone(name: str) -> bool:
+    """Tell whether this names an IANA time zone that Arrow knows, too; zoneinfo alone takes more of the system's files."""
+    return name == "UTC" or (name in available_timezones() and name not in ("Factory", "localtime"))
+
+
+def _mistake_in_date(pattern: str) -> str | None:
+    """Say what is wrong with a date's format, if anything is."""
+    letters = DATE_LETTERS.findall(pattern)
+    unknown = re.search("[A-Za-z]+", DATE_LETTERS.sub(" ", pattern))
+    twice = [one for one in letters if letters.count(one) > 1]
+    if CONTROL.search(pattern):
+        return "it has a control character"
+    if unknown:
+        return f"{unknown[0]} is not known"
+    if not letters:
+        return "it has none of the letters"
+    if twice:
+        return f"{twice[0]} is there twice"
+    if "mm" in letters and "HH" not in letters:
+        return "mm is the minute, and it has no HH (MM is the month)"
+    return None
 
 
 class Layout(BaseModel):
@@ -118,10 +155,8 @@ class Layout(BaseModel):
         for label in labels:
             if labels.count(label) > 1:
                 raise ValueError(f"two columns have the label {label!r}")
-        try:
-            ZoneInfo("UTC" if self.time_zone == "report" else self.time_zone)
-        except (KeyError, ValueError, OSError):
-            raise ValueError(f"time_zone {self.time_zone!r} is no IANA time zone, such as Asia/Kolkata, and not report") from None
+        if self.time_zone != "report" and not is_time_zone(self.time_zone):
+            raise ValueError(f"time_zone {self.time_zone!r} is no IANA time zone, such as Asia/Kolkata, and not report")
         return self
 
 

@@ -13,6 +13,7 @@ from progress_exhaust.report.pivot import Report
 
 SUMMARY_FILE = "summary.txt"
 NO_ROOM = "An Excel sheet has no room for this many rows or columns: this is the csv instead."
+CUT = "Excel holds 32,767 characters in a cell: longer texts are cut in {:,} cells. The csv has them whole."
 
 # What the counts of the extract mean, in the order of the lines.
 _LEFT_OUT = {

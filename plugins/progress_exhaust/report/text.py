@@ -14,6 +14,8 @@ from os.path import commonprefix
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from progress_exhaust.report.layout import DATE_LETTERS
+
 # Text that `clean` or `defuse` may change, as RE2 reads it: a quick filter, so that most cells are not looked at twice.
 SUSPECT = r"[\x{00}-\x{1f}\x{7f}-\x{9f}]|^[^\p{L}\p{N}]"
 
@@ -32,7 +34,6 @@ _USUAL_DATE = (
     r" (?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]:[0-9]{3}\+0000$"
 )
 _ISO = "yyyy-MM-dd HH:mm:ss.SSS"  # what Arrow makes of milliseconds
-_DATE_LETTERS = re.compile("yyyy|MM|dd|HH|mm|ss|SSS")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_INSTANT, _LAST_INSTANT = (
     (datetime.fromisoformat(f"{day}T{time}+00:00") - _EPOCH) // timedelta(milliseconds=1)
@@ -100,7 +101,7 @@ def _pieces(pattern: str) -> list[tuple[int, int] | str]:
     found: list[tuple[int, int] | str] = []
     place = 0
     while place < len(pattern):
-        letters = _DATE_LETTERS.match(pattern, place)
+        letters = DATE_LETTERS.match(pattern, place)
         if letters:
             start = _ISO.index(letters[0])
             length = len(commonprefix([_ISO[start:], pattern[place:]]))  # noqa: RUF071 of text, not of paths
@@ -123,8 +124,8 @@ def moment(text: str, pattern: str) -> datetime | None:
         return None
     directives = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S", "SSS": "%f"}
     try:
-        return datetime.strptime(text, _DATE_LETTERS.sub(lambda letters: directives[letters[0]], pattern.replace("%", "%%")))
-    except (ValueError, re.error):  # the latter where a pattern has the same letters twice
+        return datetime.strptime(text, DATE_LETTERS.sub(lambda letters: directives[letters[0]], pattern.replace("%", "%%")))
+    except ValueError:
         return None
 
 

@@ -18,6 +18,7 @@ from progress_exhaust.report.csv_file import Written, put
 from progress_exhaust.report.pivot import Learners, Report
 
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384  # of a sheet
+CUT = -2  # what the library returns for a text that it cut to what a cell holds: 32,767 units of UTF-16
 MOST_DIGITS = 15  # of a number: Excel forgets what comes after them
 FIRST_DAY = datetime(1900, 3, 1)  # before it Excel counts a day that there never was
 
@@ -34,7 +35,7 @@ def fits(rows: int, columns: int) -> bool:
 
 def write_xlsx(target: BinaryIO, report: Report, parts: Iterable[pa.Table], day: date) -> Written:
     """Write the header, frozen, then a row for each learner of the parts; the workbook bears the report's day."""
-    shown, row = columns(report), 0
+    shown, row, cut = columns(report), 0, 0
     with TemporaryFile() as whole:
         with Workbook(whole, {"constant_memory": True, "use_zip64": True}) as workbook:
             workbook.set_properties({"created": datetime.combine(day, time())})
@@ -43,7 +44,7 @@ def write_xlsx(target: BinaryIO, report: Report, parts: Iterable[pa.Table], day:
             formats = [workbook.add_format({"num_format": _excel_format(column)}) for column in shown]
             for place, column in enumerate(shown):
                 sheet.set_column(place, place, _WIDTHS[column.kind], formats[place])
-                sheet.write_string(0, place, text.clean(column.label))
+                cut += sheet.write_string(0, place, text.clean(column.label)) == CUT
             writers = {str: sheet.write_string, float: sheet.write_number, datetime: sheet.write_datetime}
             for part in parts:
                 learners = Learners(part, report)
@@ -51,10 +52,10 @@ def write_xlsx(target: BinaryIO, report: Report, parts: Iterable[pa.Table], day:
                     row += 1
                     for place, value in enumerate(values):
                         if value != "":
-                            writers[type(value)](row, place, value, formats[place])
+                            cut += writers[type(value)](row, place, value, formats[place]) == CUT
         whole.seek(0)
         size_bytes, sha256 = put(target, iter(lambda: whole.read(1 << 20), b""))
-    return Written(row, size_bytes, sha256)
+    return Written(row, size_bytes, sha256, cut)
 
 
 def _values(column: Column, learners: Learners) -> list[Value]:
