@@ -8,6 +8,7 @@ SQLite in AIRFLOW_HOME. The exit status is 0 only when the run succeeded.
 
 import fcntl
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -58,13 +59,22 @@ def run(conf: dict[str, Any]) -> tuple[str, float]:
         Pool.create_or_update_pool(DAG_ID, POOL_SLOTS, "batches at work at a time", include_deferred=False)
         end_killed_runs()
 
-    with at_work(home, prepare):
+    with at_work(home, lambda: in_a_process(prepare)):
         bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
         if bag.import_errors:
             raise SystemExit(f"The DAG does not load: {bag.import_errors}")
         begun = time.monotonic()
         ended = bag.dags[DAG_ID].test(run_conf=conf or None)
         return str(ended.state), time.monotonic() - begun
+
+
+def in_a_process(work: Callable[[], None]) -> None:
+    """Do the work where its memory goes with it."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"Airflow's database in {os.environ['AIRFLOW_HOME']} cannot be prepared: see above")
 
 
 @contextmanager
