@@ -53,7 +53,7 @@ class Settings(BaseModel):
         description="URL of the private folder that the stages hand their work on in; readable by every worker",
     )
     allow_public_container: bool = Field(
-        False, description="publish even where anybody may download from the container; never a plain zip"
+        False, description="publish even where anybody may download from the container; never a plain zip, nor one by ZipCrypto"
     )
     retention_days: float | None = Field(
         None, gt=0, description="days after which `progress_exhaust_retention` removes a package; none: it keeps them all"

@@ -120,6 +120,20 @@ def test_an_allowed_public_container_gets_no_plain_zip(install: Install, s3_buck
     assert not [row for row in rows.values() if row["status"] == "SUCCESS"]
 
 
+def test_an_allowed_public_container_gets_no_zip_whose_cipher_is_broken(install: Install, s3_buckets: Buckets) -> None:
+    anew(install, TEXT)
+    s3_buckets.open_to_anybody()
+    settings = SMALL | s3_buckets.settings | {"allow_public_container": True, "zip_cipher": "ZipCrypto"}
+    settings |= {"default_security_level": "PASSWORD_PROTECTED_DATASET"}
+    connections = {"STORE": s3_buckets.store.connection()}
+    refused = install.run_dag(settings=settings, connections=connections)
+    assert refused.failed() == ["batch.package"]
+    assert refused.says(f"The reports container {s3_buckets.container} lets anybody download from it", "zip_cipher to AES-256")
+    assert s3_buckets.published() == {}
+    assert install.run_dag(settings=settings | {"zip_cipher": "AES-256"}, connections=connections).failed() == []
+    assert len(s3_buckets.published()) > 3
+
+
 def test_no_learner_stands_in_what_airflow_keeps_of_a_run_on_s3(install: Install, s3_buckets: Buckets) -> None:
     anew(install)
     settings = SMALL | s3_buckets.settings

@@ -101,7 +101,7 @@ class PackageOperator(StageOperator):
         return bool(work.batch.request_id) and work.site.settings.org_preferences == "api"
 
     def _check_strangers(self, work: Work, store: "ReportStoreHook", protection: "Protection") -> None:
-        """Refuse a container that anybody may download from, unless the site allows it; a plain zip never goes there."""
+        """Refuse a container that anybody may download from, unless allowed; no zip goes there that anybody can open."""
         from progress_exhaust.report.security import Level
 
         settings = work.site.settings
@@ -116,6 +116,11 @@ class PackageOperator(StageOperator):
             raise RequestError(
                 "The report would be without protection, in a place that anybody can download from: ask for it with an "
                 "encryption key, or let your org choose a security level other than PLAIN_DATASET"
+            )
+        if protection.level is Level.PASSWORD and settings.zip_cipher == "ZipCrypto":
+            raise SetupError(
+                f"The reports container {settings.container} lets anybody download from it, and a zip's cipher ZipCrypto is "
+                "broken: set zip_cipher to AES-256, or make the container private"
             )
 
     def _check_limit(self, work: Work, size_bytes: int) -> None:
