@@ -119,8 +119,8 @@ class PackageOperator(StageOperator):
             )
         if protection.level is Level.PASSWORD and settings.zip_cipher == "ZipCrypto":
             raise SetupError(
-                f"The reports container {settings.container} lets anybody download from it, and the cipher ZipCrypto is broken: "
-                "set zip_cipher to AES-256, or make the container private"
+                f"The reports container {settings.container} lets anybody download from it, and a zip's cipher ZipCrypto is "
+                "broken: set zip_cipher to AES-256, or make the container private"
             )
 
     def _check_limit(self, work: Work, size_bytes: int) -> None:
