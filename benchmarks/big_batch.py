@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 PROJECT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
@@ -50,9 +50,13 @@ COMPACTION_TIMEOUT_SECONDS = 1800
 
 
 class Bench:
-    """The services of the benchmark's data folder, and what is loaded in them."""
+    """The services of the benchmark's data folder, and what is loaded in them.
 
-    def __init__(self) -> None:
+    :param keep: do not stop them at the end of the block
+    """
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self.keep = keep
         os.environ.setdefault("PROGRESS_EXHAUST_DEV_DATA", str(PROJECT / ".bench"))
         os.environ.setdefault("PROGRESS_EXHAUST_DEV_CASSANDRA_HEAP", "2G")
         services.start()
@@ -60,6 +64,13 @@ class Bench:
         os.environ.update(services.environment())
         os.environ["PROGRESS_EXHAUST_DEV_CONTENT_DATA"] = str(self.settings.data / "content")
         os.environ["AIRFLOW_HOME"] = str(self.settings.data / "airflow-run")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if not self.keep:
+            services.stop()
 
     def load(self, learners: int, others: int) -> None:
         """Put one batch among so many other learners into the servers, and nothing else."""
@@ -159,16 +170,18 @@ def main(given: list[str]) -> int:
     parser.add_argument("--others", type=int, nargs="*", help="learners beside them (twice as many)")
     parser.add_argument("--strategies", nargs="*", default=["auto"], choices=STRATEGIES, help="how tables keyed by user are read")
     parser.add_argument("--runs", type=int, default=1, help="measured runs of each, after one to warm up")
+    parser.add_argument("--keep", action="store_true", help="let the servers run on, loaded for the next call")
     arguments = parser.parse_args(given)
-    bench, rows = Bench(), []
-    print(machine(), flush=True)
-    for learners in arguments.sizes:
-        for others in arguments.others or [2 * learners]:
-            bench.load(learners, others)
-            bench.run(learners, others, arguments.strategies[0])
-            for strategy in arguments.strategies * arguments.runs:
-                rows.append(bench.run(learners, others, strategy))
-                print(rows[-1], flush=True)
+    rows = []
+    with Bench(keep=arguments.keep) as bench:
+        print(machine(), flush=True)
+        for learners in arguments.sizes:
+            for others in arguments.others or [2 * learners]:
+                bench.load(learners, others)
+                bench.run(learners, others, arguments.strategies[0])
+                for strategy in arguments.strategies * arguments.runs:
+                    rows.append(bench.run(learners, others, strategy))
+                    print(rows[-1], flush=True)
     print(f"\n{machine()}\n\n{table(rows)}")
     return 0
 

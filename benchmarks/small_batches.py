@@ -74,23 +74,23 @@ def main(given: list[str]) -> int:
     arguments = parser.parse_args(given)
     # The run is triggered here, and no other one comes between: none is due before the next 29th of February.
     os.environ["PROGRESS_EXHAUST_SCHEDULE"] = "0 0 29 2 *"
-    bench = Bench()
-    bench.empty()
-    (bench.settings.data / "loaded").unlink(missing_ok=True)
-    load_part(Places.from_environment(), many_batches_world(arguments.batches, arguments.learners), 0, 1)
-    bench.settle()
-    airflow_servers.start()
-    try:
-        time.sleep(10)  # the DAG is read, and the servers come to rest
-        before = used(bench)
-        trigger = [airflow_servers.AIRFLOW, "dags", "trigger", DAG_ID, "--run-id", f"{RUN_ID}-{time.time():.0f}"]
-        triggered = measure(trigger, os.environ, PROJECT)
-        if triggered.exit_status:
-            sys.exit(triggered.output)
-        seconds = wait_for(trigger[-1])
-        costs = {name: total - before[name] for name, total in used(bench).items()}
-    finally:
-        airflow_servers.stop()
+    with Bench() as bench:
+        bench.empty()
+        (bench.settings.data / "loaded").unlink(missing_ok=True)
+        load_part(Places.from_environment(), many_batches_world(arguments.batches, arguments.learners), 0, 1)
+        bench.settle()
+        airflow_servers.start()
+        try:
+            time.sleep(10)  # the DAG is read, and the servers come to rest
+            before = used(bench)
+            trigger = [airflow_servers.AIRFLOW, "dags", "trigger", DAG_ID, "--run-id", f"{RUN_ID}-{time.time():.0f}"]
+            triggered = measure(trigger, os.environ, PROJECT)
+            if triggered.exit_status:
+                sys.exit(triggered.output)
+            seconds = wait_for(trigger[-1])
+            costs = {name: total - before[name] for name, total in used(bench).items()}
+        finally:
+            airflow_servers.stop()
     costs = dict(sorted(costs.items(), key=lambda item: -item[1]))
     airflow = sum(cost for name, cost in costs.items() if name in AIRFLOW_PARTS)
     costs |= {"**Airflow, tasks included**": airflow, "**all of it**": sum(costs.values())}
