@@ -8,6 +8,7 @@ import pytest
 
 from dev import services
 from dev.servers import all_services
+from dev.world import Row, World, batch_world
 from tests.integration.install import Airflow, Install, new_install
 
 # The loader's big batches, which the server warns of one by one, would fill the report of a test that fails.
@@ -45,6 +46,23 @@ def queue(install: Install, tmp_path: Path) -> Install:
     install.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
     install.sql(JOB_REQUEST)
     return install
+
+
+@pytest.fixture(scope="module")
+def world(install: Install) -> World:
+    """Load one small batch; nothing is asked for yet. A module may have a world of its own."""
+    made = batch_world(12, nested=1, assessments=2, leaves=5)
+    asked, made.requests = made.requests, []
+    install.load(made)
+    made.requests = asked
+    return made
+
+
+@pytest.fixture
+def asked(queue: Install, world: World) -> Row:
+    """Submit one request that can be met, on an empty job_request; return it."""
+    queue.submit(world.requests)
+    return world.requests[0]
 
 
 JOB_REQUEST = (Path(__file__).parents[2] / "dev/postgres/job_request.sql").read_text()

@@ -44,13 +44,6 @@ def world(install: Install) -> World:
     return made
 
 
-@pytest.fixture
-def asked(queue: Install, world: World) -> Row:
-    """Submit one request that can be met, on an empty job_request; return it."""
-    queue.submit(world.requests)
-    return world.requests[0]
-
-
 def ask(data: Any, seconds: int = 1, **changes: Any) -> Row:
     row = request_row({}, label=f"label{seconds}", channel=ORG, by="requester", at=REQUESTED_AT + timedelta(seconds=seconds))
     return row | {"request_data": data} | changes

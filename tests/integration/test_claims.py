@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dev.world import ORG, REQUESTED_AT, Row, World, batch_world, request_row
+from dev.world import ORG, REQUESTED_AT, Row, World, request_row
 from tests.integration.install import REPORT_DAY, Install
 from tests.oracle import expected_csv
 
@@ -24,16 +24,6 @@ CREATE TRIGGER take_over AFTER UPDATE ON progress_exhaust.batch_run FOR EACH ROW
 WHEN (NEW.stage = '{stage}' AND NEW.state = 'running' AND NOT NEW.seconds ? '{stage}')
 EXECUTE FUNCTION take_over('{run_id}')
 """
-
-
-@pytest.fixture(scope="module")
-def world(install: Install) -> World:
-    """Load one small batch."""
-    made = batch_world(12, nested=1, assessments=2, leaves=5)
-    asked, made.requests = made.requests, []
-    install.load(made)
-    made.requests = asked
-    return made
 
 
 def ask(world: World, number: int, **changes: Any) -> Row:

@@ -5,29 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from dev.world import Row, World, batch_world
+from dev.world import Row
 from tests.integration.install import Install, RunResult
 
 DAY_SECONDS = 86400
 NOBODY = "redis://127.0.0.1:1"  # where no server is
-
-
-@pytest.fixture(scope="module")
-def world(install: Install) -> World:
-    """Load one small batch; nothing is asked for yet."""
-    made = batch_world(12, nested=1, assessments=2, leaves=5)
-    asked, made.requests = made.requests, []
-    install.load(made)
-    made.requests = asked
-    return made
-
-
-@pytest.fixture
-def asked(queue: Install, world: World) -> Row:
-    queue.submit(world.requests)
-    return world.requests[0]
 
 
 def clean(install: Install, conf: Row | None = None, **settings: Any) -> RunResult:
