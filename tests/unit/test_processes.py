@@ -108,7 +108,7 @@ from contextlib import nullcontext
 from progress_exhaust.operators.processes import in_processes
 
 def work(_, number):
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())  # a line at once: two processes' print()s may mix theirs
     time.sleep(60)
 
 list(in_processes(work, range(4), opened=lambda: nullcontext(""), processes=2))
