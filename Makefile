@@ -21,7 +21,9 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env bench bench-small stores demo demo-data run up down services test check docs lock
+.PHONY: help env bench bench-small stores demo demo-data run up down services test test-faults test-kills check docs lock
+# How many random kills `make test-kills` spreads over whole runs.
+N := 200
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +77,12 @@ check: env ## lint, types, import rules
 test: check stores ## set up all that is needed, run every check and every test
 	@$(PY) -m pytest
 	@$(STORES)/bin/python -m pytest tests/stores
+
+test-faults: check stores ## every fault test, the slow ones too: broken servers, lost answers, hostile data, soak
+	@$(STORES)/bin/python -m pytest tests/faults -m ""
+
+test-kills: env ## kill what works at N random moments of whole runs, then hold what they left against a quiet night; N=200
+	@$(PY) tests/faults/kills.py $(N)
 
 bench: env ## measure whole runs over one big batch, on real services: time, CPU, memory; SIZES="1000 1000000" chooses
 	@$(PY) benchmarks/big_batch.py $(SIZES)

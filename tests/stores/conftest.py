@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from dev import stores
-from tests.integration.conftest import airflow, install, queue, servers  # noqa: F401
 
 collect_ignore_glob = [] if importlib.util.find_spec("s3fs") else ["test_*"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dev.world import sample_world
-from tests.integration.conftest import JOB_REQUEST
+from tests.integration.fixtures import JOB_REQUEST
 from tests.integration.install import Install
 from tests.openssl import decrypted
 from tests.stores.conftest import Buckets
