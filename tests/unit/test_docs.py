@@ -11,6 +11,7 @@ PROJECT = docs.PROJECT
 DAG_FILE = (PROJECT / "dags" / "progress_exhaust.py").read_text()
 DAG_FILES = DAG_FILE + (PROJECT / "dags" / "progress_exhaust_retention.py").read_text()
 PAGES = {page.name: page.read_text() for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))}
+COMMANDS = re.compile(r"^(.*)\n *```(?:sh|bash|sql|cql)$", re.MULTILINE)
 EVERYTHING = "\n".join(PAGES.values())
 TASK_IDS = re.findall(r'(?:task_id=|^    )"([a-z_]+)"(?:\)|,|: [A-Z]\w+Operator)', DAG_FILE, re.MULTILINE)
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
@@ -73,6 +74,14 @@ def test_each_setting_that_one_migrates_to_exists() -> None:
 def test_each_make_command_in_the_docs_exists(page: str) -> None:
     named = set(re.findall(r"(?:^|`|\" )make ([a-z-]+)", PAGES[page], re.MULTILINE))
     assert named <= MAKE_TARGETS
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_each_command_is_run_by_a_test_or_says_that_it_is_not(page: str) -> None:
+    for before in COMMANDS.findall(PAGES[page]):
+        mark = re.fullmatch(r" *<!-- (?:run by (.+)|not run: .+) -->", before)
+        assert mark, f"what runs the commands after {before!r}?"
+        assert all((PROJECT / path).exists() for path in (mark[1] or "").split(", ") if path), before
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
