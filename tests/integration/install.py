@@ -225,11 +225,12 @@ class Install:
         """Make job_request and the ledger anew, and grant the DAG's role what it needs of them."""
         self.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
         self.sql(JOB_REQUEST)
-        self.sql(psql("ledger.sql"))
+        self.sql(psql((GRANTS / "ledger.sql").read_text()))
         self.grant()
 
     def grant(self) -> None:
-        self.sql(psql("postgres.sql", role=self.login, DBNAME=self.postgres.rpartition("/")[2]))
+        grants = (GRANTS / "postgres.sql").read_text()
+        self.sql(psql(grants, role=self.login, DBNAME=self.postgres.rpartition("/")[2]))
 
     def load(self, world: World) -> None:
         """Load a world, and submit its requests."""
@@ -335,10 +336,10 @@ def put_below(paths: tuple[str, ...], content: ContentServer) -> None:
     content.RequestHandlerClass = BelowPath
 
 
-def psql(file: str, **names: str) -> str:
-    """Return a file of docs/grants as psql runs it, with its variables replaced."""
+def psql(text: str, **names: str) -> str:
+    """Return a text of docs/grants as psql runs it, with its variables replaced."""
     names = {"schema": "public", "requests": "job_request", "ledger": "progress_exhaust"} | names
-    return re.sub(r':"(\w+)"', lambda found: '"' + names[found[1]] + '"', (GRANTS / file).read_text())
+    return re.sub(r':"(\w+)"', lambda found: '"' + names[found[1]] + '"', text)
 
 
 def cassandra_grants(names: Names, role: str) -> list[str]:
