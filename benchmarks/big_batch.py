@@ -27,7 +27,6 @@ if __name__ == "__main__":
 
 import psycopg2
 import redis
-from cassandra.cluster import Cluster
 
 from benchmarks.meters import cpu_seconds, machine, measure, table
 from dev import services
@@ -86,8 +85,7 @@ class Bench:
         loaded.write_text(wanted)
 
     def empty(self) -> None:
-        with Cluster(["127.0.0.1"], port=self.settings.port("cassandra")) as cluster:
-            session = cluster.connect()
+        with services.connected_cassandra(self.settings.port("cassandra")) as session:
             for name in TABLES:
                 session.execute(f"TRUNCATE {name}", timeout=120)
         self.redis().flushall()

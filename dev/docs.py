@@ -1,4 +1,4 @@
-"""The table of settings in docs/configuration.md, made from the model: `python dev/docs.py` writes it anew."""
+"""What docs/ has from the code: the table of settings, and the ledger for psql. `python dev/docs.py` writes them anew."""
 
 import re
 import sys
@@ -7,6 +7,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGE = PROJECT / "docs" / "configuration.md"
+LEDGER_FILE = PROJECT / "docs" / "grants" / "ledger.sql"
 BEGIN, END = "<!-- settings: made by `make docs` -->\n", "<!-- end of settings -->"
 
 if __name__ == "__main__":
@@ -28,6 +29,17 @@ def with_table(page: str) -> str:
     return re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: BEGIN + settings_table() + END, page, flags=re.DOTALL)
 
 
+def ledger_sql() -> str:
+    """Return what an operator runs with psql where the DAG's own role may make no schema."""
+    from progress_exhaust.sql.job_requests import CREATE_LEDGER
+
+    head = (
+        "-- The claims and the ledger, as the first task makes them where its role may: made by `make docs`.\n"
+        "--   psql -1 -v ledger=progress_exhaust -f docs/grants/ledger.sql DATABASE"
+    )
+    return head + CREATE_LEDGER.format(ledger=':"ledger"')
+
+
 def _shown(name: str, field: Any) -> str:
     if field.default_factory is not None:
         return f"`$AIRFLOW_HOME/progress-exhaust/{'reports' if name == 'container' else name}`"
@@ -37,3 +49,4 @@ def _shown(name: str, field: Any) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(with_table(PAGE.read_text()))
+    LEDGER_FILE.write_text(ledger_sql())

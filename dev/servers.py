@@ -16,8 +16,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -32,6 +32,9 @@ OFFSETS = {
     "cassandra": 0, "cassandra storage": 1, "cassandra JMX": 2, "postgres": 3, "redis": 4, "content": 5, "airflow": 6,
 }  # fmt: skip
 STOP_TIMEOUT_SECONDS = 15
+LOGIN_TIMEOUT_SECONDS = 60
+# The one that a new Cassandra has. Nothing but the loopback reaches it.
+CASSANDRA_USER = CASSANDRA_PASSWORD = "cassandra"  # noqa: S105
 PG_USER = "sunbird"  # no schema of this name: Postgres would look there first
 JVM_PROFILES = {
     # Functional tests want a quick start, benchmarks the compiler and collector of a real node.
@@ -191,6 +194,8 @@ class Cassandra(Service):
             "native_port": self.port,
             "storage_port": self.settings.port("cassandra storage"),
             "jmx_port": self.settings.port("cassandra JMX"),
+            "authenticator": "PasswordAuthenticator",  # so that tests run under a role with few rights
+            "authorizer": "CassandraAuthorizer",
         }
         for name in ("cassandra.yaml", "jvm.options", "logback.xml"):
             text = (HERE / "cassandra" / name).read_text()
@@ -229,13 +234,10 @@ class Cassandra(Service):
     def furnish(self) -> None:
         applied = self.folder / "schema-applied"
         schema = hashlib.sha256((HERE / "cassandra" / "schema.cql").read_bytes()).hexdigest()
-        if applied.exists() and applied.read_text() == schema:
-            return
-        from cassandra.cluster import Cluster
-
-        with Cluster(["127.0.0.1"], port=self.port, protocol_version=5) as cluster:
-            apply_schema(cluster.connect(), {})
-        applied.write_text(schema)
+        with connected_cassandra(self.port) as session:
+            if not applied.exists() or applied.read_text() != schema:
+                apply_schema(session, {})
+                applied.write_text(schema)
 
 
 class Postgres(Service):
@@ -362,6 +364,27 @@ class ContentApi(Service):
                 return bool(answer.status == 200)
         except (URLError, OSError):
             return False
+
+
+@contextmanager
+def connected_cassandra(port: int) -> Iterator[Any]:
+    """Give a session of the server's own user, who may do anything."""
+    from cassandra.auth import PlainTextAuthProvider
+    from cassandra.cluster import Cluster, NoHostAvailable
+
+    login = PlainTextAuthProvider(CASSANDRA_USER, CASSANDRA_PASSWORD)
+    deadline = time.monotonic() + LOGIN_TIMEOUT_SECONDS
+    while True:
+        with Cluster(["127.0.0.1"], port=port, protocol_version=5, auth_provider=login) as cluster:
+            try:
+                session = cluster.connect()
+            except NoHostAvailable:  # A new server answers a moment before it knows its user.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+                continue
+            yield session
+            return
 
 
 def apply_schema(session: Any, keyspaces: Mapping[str, str]) -> None:

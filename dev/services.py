@@ -24,9 +24,23 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from dev.machine import ServiceError, install_packages, is_free
-from dev.servers import OFFSETS, Cassandra, Postgres, Service, Settings, all_services, apply_schema
+from dev.servers import (
+    CASSANDRA_PASSWORD,
+    CASSANDRA_USER,
+    OFFSETS,
+    Cassandra,
+    Postgres,
+    Service,
+    Settings,
+    all_services,
+    apply_schema,
+    connected_cassandra,
+)
 
-__all__ = ["ServiceError", "Settings", "apply_schema", "create_database", "environment", "start", "status", "stop"]
+__all__ = [
+    "ServiceError", "Settings", "apply_schema", "connected_cassandra", "create_database", "environment", "start", "status",
+    "stop",
+]  # fmt: skip
 
 DEFAULT_PORT_BASE = 19000
 PORT_STEP = 20
@@ -93,9 +107,10 @@ def status() -> bool:
 def environment() -> dict[str, str]:
     """Return Airflow's connections and Variable for these services."""
     settings = Settings.from_environment()
+    login = f"{CASSANDRA_USER}:{CASSANDRA_PASSWORD}"
     connections = {
         "REQUESTS": f"{Postgres(settings).uri}/sunbird",
-        "CASSANDRA": f"cassandra://127.0.0.1:{settings.port('cassandra')}/?__extra__={CASSANDRA_EXTRA}",
+        "CASSANDRA": f"cassandra://{login}@127.0.0.1:{settings.port('cassandra')}/?__extra__={CASSANDRA_EXTRA}",
         "USERS": f"redis://127.0.0.1:{settings.port('redis')}",
         "CONTENT": f"http://127.0.0.1:{settings.port('content')}",
         "ORG": f"http://127.0.0.1:{settings.port('content')}",

@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import psycopg2
 import psycopg2.extras
 import redis
-from cassandra.cluster import Cluster
 
 from dev import services
 from dev.content_api import ContentServer, serve
@@ -34,6 +33,8 @@ USERS_DB, RELATIONS_DB = 14, 15  # not the ones of the demo
 RUN_AFTER, REPORT_DAY = datetime(2022, 9, 27, 20, 0, tzinfo=UTC), date(2022, 9, 28)
 RUN_TIMEOUT_SECONDS = 180
 CONTENT_PATH, ORG_PATH, KEYS_PATH = "/api/content", "/api/org", "/keys"
+GRANTS = PROJECT / "docs" / "grants"
+JOB_REQUEST = (PROJECT / "dev/postgres/job_request.sql").read_text()
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,16 @@ class Airflow:
 
 @dataclass
 class Install:
-    """The stores around a report, and the DAG that runs against them."""
+    """The stores around a report, and the DAG that runs against them.
+
+    A test may do anything with `postgres`, `session`, `users` and `relations`; the DAG has a login of its own in each, with the
+    rights of docs/grants/ and no other.
+    """
 
     airflow: Airflow
     folder: Path
+    login: str  # its name in all three
+    password: str
     postgres: str  # URI
     session: Any  # of Cassandra
     cassandra_port: int
@@ -162,10 +169,11 @@ class Install:
     def connections(self) -> dict[str, str]:
         redis_port = self.users.connection_pool.connection_kwargs["port"]
         extra = quote(json.dumps({"protocol_version": 5}))
+        login = f"{self.login}:{self.password}"
         return {
-            "REQUESTS": self.postgres,
-            "CASSANDRA": f"cassandra://127.0.0.1:{self.cassandra_port}/?__extra__={extra}",
-            "USERS": f"redis://127.0.0.1:{redis_port}",
+            "REQUESTS": f"postgresql://{login}@{self.postgres.rpartition('@')[2]}",
+            "CASSANDRA": f"cassandra://{login}@127.0.0.1:{self.cassandra_port}/?__extra__={extra}",
+            "USERS": f"redis://{login}@127.0.0.1:{redis_port}",
             "CONTENT": f"{self.content.url}{CONTENT_PATH}",
             "ORG": f"{self.content.url}{ORG_PATH}",
         }
@@ -210,9 +218,19 @@ class Install:
         }
         order = {"environment": environment, "conf": conf, "record_reads": record_reads, "dag_id": dag_id, "say": say}
         result = self.airflow.run(order)
-        password = urlsplit(self.postgres).password
-        assert password and password not in result.log
+        assert self.password not in result.log
         return result
+
+    def make_tables(self) -> None:
+        """Make job_request and the ledger anew, and grant the DAG's role what it needs of them."""
+        self.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
+        self.sql(JOB_REQUEST)
+        self.sql(psql((GRANTS / "ledger.sql").read_text()))
+        self.grant()
+
+    def grant(self) -> None:
+        grants = (GRANTS / "postgres.sql").read_text()
+        self.sql(psql(grants, role=self.login, DBNAME=self.postgres.rpartition("/")[2]))
 
     def load(self, world: World) -> None:
         """Load a world, and submit its requests."""
@@ -273,24 +291,33 @@ def new_install(airflow: Airflow, folder: Path) -> Iterator[Install]:
         enrolments_by_batch=f"{keyspaces['sunbird_courses']}.report_user_enrolments",
     )
     port = settings.port("cassandra")
+    login, password = name, secrets.token_urlsafe(18)
     uri = services.create_database(name)
     content_data = folder / "content"
     content_data.mkdir()
     users, relations = (redis.Redis(port=settings.port("redis"), db=number) for number in (USERS_DB, RELATIONS_DB))
-    with Cluster(["127.0.0.1"], port=port, protocol_version=5) as cluster, serve(content_data) as content, users, relations:
+    with services.connected_cassandra(port) as session, serve(content_data) as content, users, relations:
         put_below((CONTENT_PATH, ORG_PATH, KEYS_PATH), content)
-        session = cluster.connect()
         session.default_timeout = 60.0
         services.apply_schema(session, keyspaces)
         users.flushdb()
         relations.flushdb()
-        install = Install(airflow, folder, uri, session, port, names, users, relations, content)
-        install.sql((PROJECT / "dev/postgres/job_request.sql").read_text())
+        install = Install(airflow, folder, login, password, uri, session, port, names, users, relations, content)
         try:
+            session.execute(f"CREATE ROLE {login} WITH PASSWORD = '{password}' AND LOGIN = true")
+            for statement in cassandra_grants(names, login):
+                session.execute(statement)
+            users.execute_command("ACL SETUSER", *redis_rules(login, password))
+            install.sql(f"CREATE ROLE {login} LOGIN PASSWORD '{password}'")
+            # What every role may do elsewhere, this one may do by a grant.
+            install.sql(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC")
+            install.make_tables()
             yield install
         finally:
+            session.execute(f"DROP ROLE IF EXISTS {login}")
             for keyspace in keyspaces.values():
                 session.execute(f"DROP KEYSPACE {keyspace}")
+            users.acl_deluser(login)
             drop_database(uri)
 
 
@@ -309,8 +336,34 @@ def put_below(paths: tuple[str, ...], content: ContentServer) -> None:
     content.RequestHandlerClass = BelowPath
 
 
+def psql(text: str, **names: str) -> str:
+    """Return a text of docs/grants as psql runs it, with its variables replaced."""
+    names = {"schema": "public", "requests": "job_request", "ledger": "progress_exhaust"} | names
+    return re.sub(r':"(\w+)"', lambda found: '"' + names[found[1]] + '"', text)
+
+
+def cassandra_grants(names: Names, role: str) -> list[str]:
+    """Return the statements of docs/grants for an install's tables, both kinds of enrolment table among them."""
+    text = re.sub("--.*", "", (GRANTS / "cassandra.cql").read_text()).replace(" exhaust;", f" {role};")
+    text = text.replace("dev_hierarchy_store.", f"{names.hierarchies}.")
+    by_batch, by_user = (
+        text.replace("sunbird_courses.report_user_enrolments", table).replace("sunbird_courses.", f"{names.courses}.")
+        for table in (names.enrolments_by_batch, names.enrolments_by_user)
+    )
+    return [statement for statement in dict.fromkeys((by_batch + by_user).split(";\n")) if statement.strip()]
+
+
+def redis_rules(user: str, password: str) -> list[str]:
+    """Return the words of docs/grants/redis.acl for ACL SETUSER."""
+    _, _, *rules = (GRANTS / "redis.acl").read_text().split()
+    return [user, "reset", *(f">{password}" if rule == ">PASSWORD" else rule for rule in rules)]
+
+
 def drop_database(uri: str) -> None:
+    """Drop an install's database, and its role of the same name."""
     server, _, name = uri.rpartition("/")
     with closing(psycopg2.connect(f"{server}/postgres")) as pg:
         pg.autocommit = True
-        pg.cursor().execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        cursor = pg.cursor()
+        cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        cursor.execute(f'DROP ROLE IF EXISTS "{name}"')

@@ -242,9 +242,11 @@ def test_a_missing_column_of_job_request_stops_the_run_before_anything_is_touche
     statement = 'ALTER TABLE "job_request" ADD COLUMN batch_number integer, ADD COLUMN processed_batches jsonb;'
     assert statement in result.log
     assert queue.rows() == before
-    assert queue.sql("SELECT nspname FROM pg_namespace WHERE nspname = 'progress_exhaust'") == []
-    # The statement is what mends it.
+    assert queue.sql("SELECT FROM progress_exhaust.claim") == []
+    # The statement is what mends it, and the grants on the new columns.
     queue.sql(statement)
+    assert queue.run_dag(conf={"dry_run": True}).says("permission denied", "job_request", "docs/grants/postgres.sql")
+    queue.grant()
     assert queue.run_dag(conf={"dry_run": True}).state == "success"
 
 
@@ -277,6 +279,7 @@ def test_what_cassandra_lacks_is_said_with_what_mends_it(queue: Install, world: 
         return result.says(*words)
 
     run("CREATE KEYSPACE LACKING WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
+    run(f"GRANT SELECT ON KEYSPACE LACKING TO {queue.login}")
     run("CREATE TABLE LACKING.course_batch (courseid text, batchid text, PRIMARY KEY (courseid, batchid))")
     before = queue.row(asked)
     assert failed("list_batches", "progress_exhaust_cassandra", f"ALTER TABLE {keyspace}.course_batch ADD name text;")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from progress_exhaust.errors import ClaimLostError, SetupError
+from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
 from progress_exhaust.hooks.job_requests import DIED_TOO_OFTEN, RequestsHook
 from progress_exhaust.report.plan import twins
 from progress_exhaust.report.request import Batch
+from tests.integration.install import GRANTS as GRANTS_FOLDER
+from tests.integration.install import psql
 from tests.integration.life import (
     CONNECTION,
     DAY,
@@ -512,6 +515,7 @@ def test_the_ledger_may_be_made_twice(site: Site) -> None:
 
 ROLE = "progress_exhaust_few_rights"
 PASSWORD = "s3cret"
+GRANTS = (GRANTS_FOLDER / "postgres.sql").read_text()
 
 
 @pytest.fixture
@@ -520,6 +524,7 @@ def poor(database: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     there = urlsplit(os.environ[CONNECTION])
     drop_role(database)
     database.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'; REVOKE ALL ON SCHEMA public FROM public")
+    database.execute("REVOKE ALL ON DATABASE progress_exhaust_shapes FROM public")
     monkeypatch.setenv(CONNECTION, urlunsplit(there._replace(netloc=f"{ROLE}:{PASSWORD}@{there.netloc.rpartition('@')[2]}")))
     yield
     drop_role(database)
@@ -531,17 +536,35 @@ def drop_role(cursor: Any) -> None:
         cursor.execute(f"DROP OWNED BY {ROLE} CASCADE; DROP ROLE {ROLE}")
 
 
-def grant_requests(site: Site) -> None:
+def rights_on(site: Site, of: str, statements: str = GRANTS) -> str:
+    """Return those statements of docs/grants/postgres.sql that concern the requests or the ledger, for a site."""
     schema, _, table = site.shape.name.rpartition(".")
-    site.cursor.execute(f'GRANT USAGE ON SCHEMA "{schema or "public"}" TO {ROLE}')
-    site.cursor.execute(f'GRANT SELECT, UPDATE ON "{schema or "public"}"."{table}" TO {ROLE}')
+    chosen = [one for one in statements.split(";\n") if of in one or "DBNAME" in one]
+    names = {"schema": schema or "public", "requests": table, "ledger": site.shape.ledger}
+    return psql(";\n".join(chosen), role=ROLE, DBNAME="progress_exhaust_shapes", **names)
+
+
+def grant_requests(site: Site) -> None:
+    site.cursor.execute(rights_on(site, ':"schema"'))
 
 
 def grant_ledger(site: Site) -> None:
-    ledger = site.shape.ledger
-    site.cursor.execute(f'GRANT USAGE ON SCHEMA "{ledger}" TO {ROLE}')
-    for table in ("claim", "batch_run"):
-        site.cursor.execute(f'GRANT SELECT, INSERT, UPDATE, DELETE ON "{ledger}"."{table}" TO {ROLE}')
+    site.cursor.execute(rights_on(site, ':"ledger"'))
+
+
+def single_rights() -> list[str]:
+    """Return the file's grants, each of one column where it names columns."""
+    found = []
+    for statement in re.sub("--.*", "", GRANTS).split(";\n"):
+        words = re.fullmatch(r"\s*GRANT (\w+) \((.+)\) (ON .+)", statement, re.DOTALL)
+        if words:
+            found += [f"GRANT {words[1]} ({column.strip()}) {words[3]}" for column in words[2].split(",")]
+        elif statement.strip():
+            found.append(statement.strip())
+    return found
+
+
+RIGHTS = single_rights()
 
 
 @pytest.mark.usefixtures("poor")
@@ -585,3 +608,18 @@ def test_requests_that_may_not_be_read_are_told(site: Site) -> None:
     site.hook().prepare()
     with pytest.raises(SetupError, match="permission denied for table"):
         site.hook().claim(chosen())
+
+
+@pytest.mark.usefixtures("poor")
+@pytest.mark.parametrize("missing", RIGHTS)
+def test_each_right_is_needed_and_told(database: Any, missing: str) -> None:
+    site = Site(database, WIDE)
+    site.clear()
+    rest = ";\n".join(one for one in RIGHTS if one != missing)
+    database.execute(rights_on(site, "", rest))
+    with pytest.raises((SetupError, SourceError), match=r"permission denied for (table|schema|database)") as caught:
+        live_a_life(site)
+    if "DATABASE" not in missing:  # to which there is no connection then
+        [right] = re.findall("GRANT (USAGE|SELECT|INSERT|UPDATE|DELETE)", missing)
+        told = re.search(r"\(for (.+?)\); docs/grants/postgres.sql has every right", str(caught.value))
+        assert told and (right == "USAGE" or right in told[1])

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from dev.world import sample_world
-from tests.integration.fixtures import JOB_REQUEST
 from tests.integration.install import Install
 from tests.openssl import decrypted
 from tests.stores.conftest import Buckets
@@ -21,8 +20,7 @@ TEXT = "the requester's text"
 
 def anew(install: Install, encryption_key: str | None = None) -> None:
     """Ask for everything again."""
-    install.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
-    install.sql(JOB_REQUEST)
+    install.make_tables()
     install.submit([request | {"encryption_key": encryption_key} for request in sample_world().requests])
 
 

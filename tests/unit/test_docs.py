@@ -22,6 +22,10 @@ def test_the_settings_table_is_that_of_the_model() -> None:
     assert docs.with_table(page) == page, "run `make docs`"
 
 
+def test_an_operator_makes_the_same_ledger_as_the_first_task() -> None:
+    assert docs.LEDGER_FILE.read_text() == docs.ledger_sql(), "run `make docs`"
+
+
 @pytest.mark.parametrize("name", re.findall(r'^    "(\w+)": Param\(', DAG_FILE, re.MULTILINE))
 def test_each_param_is_documented(name: str) -> None:
     assert f"| `{name}` |" in PAGES["configuration.md"]

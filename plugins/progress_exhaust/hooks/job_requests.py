@@ -117,11 +117,11 @@ class RequestsHook(PostgresHook):
     def _create_ledger(self, cursor: Any) -> None:
         try:
             self._run(cursor, sql.CREATE_LEDGER)
-        except psycopg.errors.InsufficientPrivilege:
+        except SetupError:
             statements = sql.CREATE_LEDGER.format(job_request=self._job_request, ledger=self._ledger)
             raise SetupError(
                 f"{self._where()} has no schema {self._ledger}, and this role may not make it. Let one that may run the "
-                f"following, then grant the rights that docs/configuration.md lists:\n{statements}"
+                f"following, which is docs/grants/ledger.sql, and then docs/grants/postgres.sql:\n{statements}"
             ) from None
 
     # The queue
@@ -401,7 +401,14 @@ class RequestsHook(PostgresHook):
         return batch.to_dict() | {"run_id": self.run_id}
 
     def _run(self, cursor: Any, statement: str, values: Mapping[str, Any] | None = None) -> None:
-        cursor.execute(statement.format(job_request=self._job_request, ledger=self._ledger), values)
+        try:
+            cursor.execute(statement.format(job_request=self._job_request, ledger=self._ledger), values)
+        except psycopg.errors.InsufficientPrivilege as error:
+            needed = dict.fromkeys(re.findall(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE)\b", statement))
+            raise SetupError(
+                f"{self._where()}: {_first_line(error)} (for {', '.join(needed)}); docs/grants/postgres.sql has every right "
+                "(docs/security.md)"
+            ) from None
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -414,8 +421,6 @@ class RequestsHook(PostgresHook):
                 yield cursor
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise SetupError(f"{self._where()}: {_first_line(error)}; see the grants in the docs") from None
         finally:
             connection.close()
 

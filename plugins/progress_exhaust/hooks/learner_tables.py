@@ -408,7 +408,9 @@ class _Cluster(CassandraHook):
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (InvalidRequest, Unauthorized) as error:
+        except Unauthorized as error:
+            raise SetupError(f"{self._where}: {error}; docs/grants/cassandra.cql has every right (docs/security.md)") from None
+        except InvalidRequest as error:
             raise SetupError(f"{self._where}: {error}") from None
         except (DriverException, NoHostAvailable, UnresolvableContactPoints) as error:
             raise SourceError(f"{self._where} does not answer: {_reason(error)}") from None

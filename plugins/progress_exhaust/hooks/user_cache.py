@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from airflow.providers.redis.hooks.redis import RedisHook
 from redis import RedisError, ResponseError
+from redis.exceptions import NoPermissionError
 
 from progress_exhaust.errors import SetupError, SourceError
 
@@ -84,6 +85,9 @@ class UserCacheHook:
             yield
         except ResponseError as error:
             # A pipeline's error starts with its command, and thereby with a learner's id.
-            raise SetupError(f"{self._where}: {str(error).rpartition('caused error: ')[2]}") from None
+            words = str(error).rpartition("caused error: ")[2]
+            if isinstance(error, NoPermissionError):
+                words += "; docs/grants/redis.acl has every right (docs/security.md)"
+            raise SetupError(f"{self._where}: {words}") from None
         except RedisError as error:
             raise SourceError(f"{self._where} does not answer: {error}") from None

@@ -1,0 +1,212 @@
+"""Every statement comes from sql/, with its values bound and its names from validated settings; nothing else reaches a server."""
+
+import ast
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from progress_exhaust.errors import SetupError
+from progress_exhaust.operators.site_operator import Site
+from progress_exhaust.settings import Settings, parse_settings
+
+PACKAGE = Path(__file__).resolve().parents[2] / "plugins" / "progress_exhaust"
+FILES = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+STATEMENTS = {name: text for name, text in FILES.items() if name.startswith("sql/") and not name.endswith("__init__.py")}
+
+# What sends a statement, of the drivers' or of Airflow's hooks, however it is called.
+SENDS = {
+    "bulk_dump", "bulk_load", "copy", "copy_expert", "execute", "execute_async", "executemany", "get_df", "get_first",
+    "get_pandas_df", "get_records", "insert_rows", "mogrify", "prepare", "record_exists", "stream", "table_exists",
+}  # fmt: skip
+# What may stand in the braces of a statement: a setting's name, which the setting's pattern has passed.
+PLACES = {
+    "job_request": "job_request_table",
+    "ledger": "ledger_schema",
+    "enrolments": "enrolments_table",
+    "courses": "courses_keyspace",
+    "hierarchies": "hierarchy_table",
+}
+HOSTILE = [
+    "x; DROP TABLE job_request", 'x"', "x'", "x--", "x/*", "x y", " x", "x ", "x\n", "\nx", "x\x00", "x\u00a0y", "x\u2028",
+    "таблица", "ｘ", "x\u0301", "x`", "x$", "x%", "x{ledger}", "x{}", "x(", "x)", "1x", "", "x.", ".x", "a.b.c", "a..b", "x\\",
+    "x,y", "x?", "x=1", "x\t", "x\u202e", "x²",
+]  # fmt: skip
+
+
+class Module:
+    """A file's calls, and what each of their arguments was made from."""
+
+    def __init__(self, source: str) -> None:
+        self.tree = ast.parse(source)
+        self.around = {child: parent for parent in ast.walk(self.tree) for child in ast.iter_child_nodes(parent)}
+        self._asked: set[tuple[str, str]] = set()  # parameters, by function, that are looked into: one may call itself
+        self.sources = set()  # the names under which the file knows modules of sql/
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "progress_exhaust.sql":
+                self.sources |= {name.asname or name.name for name in node.names}
+
+    def calls(self, *names: str) -> Iterator[ast.Call]:
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+                if name in names:
+                    yield node
+
+    def sent(self) -> Iterator[ast.Call]:
+        """Yield what sends a statement: a call with arguments, and not an operator's own execute(context)."""
+        for call in self.calls(*SENDS):
+            context = len(call.args) == 1 and isinstance(call.args[0], ast.Name) and call.args[0].id == "context"
+            if (call.args or call.keywords) and not context:
+                yield call
+
+    def comes_from_sql(self, node: ast.expr) -> bool:
+        """Tell whether a statement is one of sql/, with nothing but validated names put in."""
+        if isinstance(node, ast.Subscript):
+            return self.comes_from_sql(node.value)
+        if isinstance(node, ast.Attribute):
+            return isinstance(node.value, ast.Name) and node.value.id in self.sources
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+            named = all(keyword.arg in PLACES and is_own(keyword.value) for keyword in node.keywords)
+            return named and not node.args and self.comes_from_sql(node.func.value)
+        return isinstance(node, ast.Name) and self._parameter_comes_from_sql(node)
+
+    def _parameter_comes_from_sql(self, name: ast.Name) -> bool:
+        """A parameter is what every caller in the file gives; one that is bound already has a type that says so."""
+        function = self.around[name]
+        while not isinstance(function, ast.FunctionDef):
+            if function not in self.around:
+                return False
+            function = self.around[function]
+        annotations = {argument.arg: ast.unparse(argument.annotation or ast.Constant(None)) for argument in function.args.args}
+        loops = {
+            loop.target.id: loop.iter.id
+            for loop in ast.walk(function)
+            if isinstance(loop, ast.For) and isinstance(loop.target, ast.Name) and isinstance(loop.iter, ast.Name)
+        }
+        source = loops.get(name.id, name.id)
+        if source not in annotations or any(isinstance(one, ast.Assign) and written(one) == source for one in ast.walk(function)):
+            return False
+        if "BoundStatement" in annotations[source]:
+            return True
+        if (function.name, source) in self._asked:
+            return True
+        self._asked.add((function.name, source))
+        place = list(annotations).index(source) - ("self" in annotations)
+        callers = [call for call in self.calls(function.name) if self.around.get(call) is not function]
+        return bool(callers) and all(len(call.args) > place and self.comes_from_sql(call.args[place]) for call in callers)
+
+
+def is_own(node: ast.expr) -> bool:
+    """Tell whether a value is an attribute of the hook itself, which its constructor made of a setting."""
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def written(node: ast.Assign) -> str:
+    return ast.unparse(node.targets[0])
+
+
+def loose(source: str) -> list[str]:
+    module = Module(source)
+    found = []
+    for call in module.sent():
+        redis_pipeline = ast.unparse(call.func) == "pipeline.execute"
+        if not redis_pipeline and not (call.args and module.comes_from_sql(call.args[0])):
+            found.append(ast.unparse(call))
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_only_statements_of_sql_are_sent(name: str) -> None:
+    assert loose(FILES[name]) == []
+
+
+def test_the_statements_that_are_sent_were_found() -> None:
+    found = {name: len(list(Module(text).sent())) for name, text in FILES.items()}
+    assert found["hooks/job_requests.py"] == 1  # _run
+    assert found["hooks/learner_tables.py"] == 6
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'cursor.execute("SELECT 1")',
+        'cursor.execute(f"SELECT {name}")',
+        'cursor.execute(sql.HOLDER + " OR true")',
+        "cursor.execute(sql.HOLDER % name)",
+        "cursor.execute(sql.HOLDER.format(ledger=name))",
+        "cursor.execute(sql.HOLDER.format(self._ledger))",
+        "cursor.execute(sql.HOLDER.format(tag=self._ledger))",
+        "cursor.execute(sql.HOLDER.replace('x', name))",
+        "cursor.execute(other.HOLDER)",
+        "cursor.execute(name)",
+        "name = 'SELECT 1'\n  cursor.execute(name)",
+        "cursor.executemany(name, [])",
+        "self.get_records('SELECT 1')",
+        "self._session.execute_async(name)",
+        "self._session.prepare('SELECT ' + name)",
+        "cursor.execute(query=name)",
+    ],
+)
+def test_a_statement_from_elsewhere_would_be_found(body: str) -> None:
+    source = f"from progress_exhaust.sql import job_requests as sql\ndef f(self, cursor, name):\n  {body}\n"
+    assert loose(source)
+    assert loose(source + "f(hook, cursor, 'SELECT 1')\n")
+
+
+def test_a_parameter_is_what_its_callers_give() -> None:
+    source = "from progress_exhaust.sql import job_requests as sql\ndef run(cursor, statement):\n  cursor.execute(statement)\n"
+    assert loose(source + "run(cursor, sql.HOLDER)\n") == []
+    assert loose(source + "run(cursor, sql.HOLDER)\nrun(cursor, 'SELECT 1')\n")
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_is_put_together_from_constants_alone(name: str) -> None:
+    tree = ast.parse(STATEMENTS[name])
+    parts = (ast.Module, ast.Assign, ast.Expr, ast.Name, ast.Constant, ast.BinOp, ast.Dict, ast.expr_context, ast.operator)
+    plain = (*parts, ast.Set, ast.Call)  # frozenset({…}), of columns
+    assert [ast.unparse(node) for node in ast.walk(tree) if not isinstance(node, plain)] == []
+    assert {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)} <= {"frozenset"}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_the_values_of_a_statement_are_bound(name: str) -> None:
+    module = vars(importlib.import_module("progress_exhaust." + name.removesuffix(".py").replace("/", ".")))
+    texts = [one for value in module.values() for one in (value.values() if isinstance(value, dict) else [value])]
+    texts = [text for text in texts if isinstance(text, str) and re.search(r"\b(SELECT|INSERT|UPDATE|DELETE|CREATE)\b", text)]
+    assert len(texts) > 5
+    for text in texts:
+        bare = text.replace("{{", "").replace("}}", "")
+        assert set(re.findall(r"\{([^}]*)\}", bare)) <= set(PLACES)
+        assert not re.search(r"%(?!\(\w+\)s)", bare), text
+        quoted = re.findall("'([^']*)'", re.sub("--.*", "", bare))
+        assert not [one for one in quoted if re.search(r"[{?]|%\(", one)], "what is inside a quoted text is not bound"
+
+
+@pytest.mark.parametrize("setting", sorted(set(PLACES.values())))
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_name_that_is_no_plain_identifier_is_refused(setting: str, hostile: str) -> None:
+    for value in (hostile, f"keyspace.{hostile}", f"{hostile}.table"):
+        with pytest.raises(SetupError, match=setting):
+            parse_settings(json.dumps({setting: value}))
+
+
+@pytest.mark.parametrize("setting", sorted(set(PLACES.values())))
+def test_a_plain_identifier_is_taken(setting: str) -> None:
+    name = "a.Dev_2" if setting in ("enrolments_table", "hierarchy_table") else "Dev_2"
+    assert getattr(parse_settings(json.dumps({setting: name})), setting) == name
+
+
+def test_the_hooks_get_these_names_from_the_settings_alone() -> None:
+    names = {name: f"{name}_a.b" if name in ("enrolments_table", "hierarchy_table") else f"{name}_a" for name in PLACES.values()}
+    site = Site(Settings(**names), "run")
+    requests, tables = vars(site.requests()), vars(site.learner_tables())
+    assert requests["_job_request"] == f'"{names["job_request_table"]}"' and requests["_ledger"] == f'"{names["ledger_schema"]}"'
+    assert (tables["_enrolments"], tables["_courses"], tables["_hierarchies"]) == (
+        names["enrolments_table"], names["courses_keyspace"], names["hierarchy_table"],
+    )  # fmt: skip
+    places = [name for name, text in FILES.items() for _ in Module(text).calls("RequestsHook", "LearnerTablesHook")]
+    assert places == ["operators/site_operator.py"] * 2
