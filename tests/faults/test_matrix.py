@@ -21,8 +21,9 @@ from tests.faults.faulty_way import CUT, DELAY, HANG, REFUSE, RESET, TRICKLE, Fa
 from tests.integration.fixtures import JOB_REQUEST
 from tests.integration.install import Install, Row, RunResult
 
-# Three parts in two processes, and no patience.
-SETTINGS = {"learners_per_part": 5, "processes_per_task": 2, "read_strategy": "partitions", "read_timeout_seconds": 2}
+# Three parts in two processes; and no patience with what is down.
+SETTINGS = {"learners_per_part": 5, "processes_per_task": 2, "read_strategy": "partitions"}
+TIMEOUT = {"read_timeout_seconds": 2}
 S3_CLIENT = {"connect_timeout": 2, "read_timeout": 2, "retries": {"max_attempts": 1}}
 RETRIES = 8  # more than a fault lasts: it ends once the log tells of it
 
@@ -31,8 +32,8 @@ SLOW = (DELAY, TRICKLE)
 CAUSES = {
     REFUSE: r"refused|closed|reset|could not connect|aborted|disconnected|shut ?down",
     HANG: r"timed? ?out|no answer|timeout",
-    CUT: r"closed|aborted|broken|without sending|ended|incomplete|disconnected|lost|shut ?down|unavailable|EOF|not enough data",
-    RESET: r"reset|closed|aborted|lost|could not connect|disconnected|shut ?down|unavailable",
+    CUT: r"timed out|closed|aborted|broken|incomplete|disconnected|lost|shut ?down|EOF",
+    RESET: r"reset|closed|aborted|lost|could not connect|disconnected|shut ?down",
 }
 
 
@@ -63,9 +64,9 @@ SERVERS = {
     "postgres": Server(
         "REQUESTS", lambda install: urlsplit(install.postgres).port or 0, "wait_for_requests", "batch.package", b"FOR SHARE", 0
     ),
-    "content": Server("CONTENT", lambda install: install.content.server_port, "list_batches", "list_batches", b"/v1/search", 100),
+    "content": Server("CONTENT", lambda install: install.content.server_port, "list_batches", "list_batches", b"/v1/search", 250),
 }
-STORE = Server("STORE", lambda install: 0, "list_batches", "batch.package", b".zip HTTP/1.1", 20)
+STORE = Server("STORE", lambda _: 0, "list_batches", "batch.package", b".zip HTTP/1.1", 20)
 FAULTS = [REFUSE, HANG, CUT, RESET, DELAY, TRICKLE]
 QUICK = {("cassandra", HANG, "middle"), ("redis", CUT, "middle"), ("postgres", HANG, "middle"), ("content", RESET, "before")}
 
@@ -140,7 +141,9 @@ class Disturbed:
         # A slow way is told of by nobody.
         with ended_once_told(self.way, self.install.airflow.home, self.connection_id):
             result = self.install.run_dag(
-                settings=SETTINGS | self.settings, connections={self.server.connection: connection}, retries=RETRIES
+                settings=SETTINGS | self.settings | ({} if fault in SLOW else TIMEOUT),
+                connections={self.server.connection: connection},
+                retries=RETRIES,
             )
         assert self.way.met > 0, "the fault was never felt"
         return result
@@ -169,7 +172,10 @@ def test_a_fault_of_a_moment_costs_a_try_and_no_byte(
     port = server.port(install)
     with way_to(port) as way:
         run = Disturbed(install, server, way)
-        result = run.run(install.connections()[server.connection].replace(f":{port}", f":{way.port}"), fault, moment)
+        uri = install.connections()[server.connection].replace(f":{port}", f":{way.port}")
+        if name == "cassandra":
+            uri = uri.partition("?")[0]  # the protocol's version is the package's own choice, as at a site
+        result = run.run(uri, fault, moment)
     run.check(result, fault, moment)
     assert install.published() == undisturbed
     assert install.row(world.requests[0])["status"] == "SUCCESS"
