@@ -48,7 +48,7 @@ def connect(uri: str) -> Any:
 def hook_of(run_id: str, table: str = "job_request", ledger: str = LEDGER) -> "RequestsHook":
     from progress_exhaust.hooks.job_requests import RequestsHook
 
-    return RequestsHook(run_id=run_id, job_request_table=table, ledger_schema=ledger, timeout_seconds=60)
+    return RequestsHook(run_id=run_id, job_request_table=table, ledger_schema=ledger)
 
 
 def chosen(**changes: Any) -> "Selection":

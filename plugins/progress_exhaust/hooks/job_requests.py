@@ -93,7 +93,7 @@ class RequestsHook(PostgresHook):
 
     default_conn_name = "progress_exhaust_requests"
 
-    def __init__(self, *, run_id: str, job_request_table: str, ledger_schema: str, timeout_seconds: float) -> None:
+    def __init__(self, *, run_id: str, job_request_table: str, ledger_schema: str, timeout_seconds: float = 60) -> None:
         super().__init__(postgres_conn_id=self.default_conn_name)
         self.run_id = run_id
         self._timeout_seconds = timeout_seconds
