@@ -19,7 +19,8 @@ def hook(install: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[Requests
     [row] = install.sql("SELECT current_database() AS name")
     for limit in LIMITS:
         install.sql(f'ALTER DATABASE "{row["name"]}" SET {limit} = 300')  # milliseconds
-    yield RequestsHook(run_id="run", job_request_table="job_request", ledger_schema="progress_exhaust")
+    # Shorter than the work: the wait for one's turn has no end of its own.
+    yield RequestsHook(run_id="run", job_request_table="job_request", ledger_schema="progress_exhaust", timeout_seconds=0.8)
     for limit in LIMITS:
         install.sql(f'ALTER DATABASE "{row["name"]}" RESET {limit}')
 

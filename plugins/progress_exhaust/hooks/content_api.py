@@ -5,11 +5,11 @@ from typing import Any
 from urllib.parse import quote
 
 from progress_exhaust.errors import RequestError, SourceError
-from progress_exhaust.hooks.sunbird_api import SunbirdApiHook, message
+from progress_exhaust.hooks.sunbird_api import NOT_FOUND, SunbirdApiHook, message, response_code
 
 FIELDS = ("identifier", "name", "channel", "status")
 IDS_PER_SEARCH = 100  # the servers' usual cap on an answer
-MOST_PAGES = 10_000  # of one search: a count that never ends must
+MOST_SEARCH_BYTES = 16 * 2**20  # of all answers to one search: some 50,000 collections
 
 
 class ContentApiHook(SunbirdApiHook):
@@ -40,36 +40,46 @@ class ContentApiHook(SunbirdApiHook):
         :param most: how many at most
         """
         seen: set[str] = set()
-        answered = 0
-        for _ in range(MOST_PAGES):
+        answered = bytes_read = 0
+        while len(seen) != most:
             limit = IDS_PER_SEARCH if most is None else min(IDS_PER_SEARCH, most - len(seen))
-            result = self._post(
-                self._search_path,
-                {"request": {"filters": filters, "fields": FIELDS, "limit": limit, "offset": answered}},
-            )
+            request = {"filters": filters, "fields": FIELDS, "limit": limit, "offset": answered}
+            result, size_bytes = self._post(self._search_path, {"request": request})
+            total, bytes_read = result.get("count"), bytes_read + size_bytes
+            if isinstance(total, bool) or not isinstance(total, int):
+                raise SourceError(f"{self._where()} answered {self._search_path} without a number as the count")
             found = [one for kind in result.values() if isinstance(kind, list) for one in kind]
-            for one in found:
-                identifier = one.get("identifier") if isinstance(one, dict) else None
-                if isinstance(identifier, str) and identifier not in seen and (most is None or len(seen) < most):
-                    seen.add(identifier)
+            rows = [one for one in found if isinstance(one, dict) and isinstance(one.get("identifier"), str)]
+            if len(rows) < len(found):
+                self.log.warning("%s: the search left out %d without an identifier", self._where(), len(found) - len(rows))
+            known = len(seen)
+            for one in rows:
+                if one["identifier"] not in seen and len(seen) != most:
+                    seen.add(one["identifier"])
                     yield one
             answered += len(found)
-            total = result.get("count")
-            if not found or not isinstance(total, int) or answered >= total or len(seen) == most:
+            if answered >= total:
                 return
-        raise SourceError(f"{self._where()}: the search has no end: {MOST_PAGES} answers and more to come")
+            # Else what is missing would pass for what is not there, or the search would have no end.
+            if len(seen) == known:
+                raise SourceError(f"{self._where()}: the search counts {total:,}, and after {known:,} brings nothing new")
+            if bytes_read > MOST_SEARCH_BYTES:
+                raise SourceError(f"{self._where()}: the search has no end: {bytes_read:,} bytes, and more to come")
 
     def hierarchy(self, collection_id: str) -> dict[str, Any] | None:
         """Return a collection's tree; None where the service has none."""
         path = self._hierarchy_path.replace("{id}", quote(collection_id, safe=""))
         answer = self._send("GET", path)
-        if answer.status_code == 404:
+        if answer.status_code == 404 and response_code(answer) == NOT_FOUND:
             return None
         content = self._result(answer, path).get("content")
-        return content if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            raise SourceError(f"{self._where()} answered {path} with something else than a tree")
+        return content
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _post(self, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+        """Return the result, and how many bytes the answer has."""
         answer = self._send("POST", path, json=body)
-        if answer.status_code == 400:
+        if answer.status_code == 400 and response_code(answer) is not None:  # else it is a gateway's
             raise RequestError(f"The content search does not accept the request's filters: {message(answer)}")
-        return self._result(answer, path)
+        return self._result(answer, path), len(answer.content)

@@ -5,12 +5,16 @@ write to job_request names this run's claim; where that is lost, ClaimLostError 
 """
 
 import json
+import math
+import os
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from threading import Event, Timer
 from typing import Any
 
 import psycopg
@@ -21,6 +25,8 @@ from progress_exhaust.report.request import Batch, JobRequest, object_key_ending
 from progress_exhaust.sql import job_requests as sql
 
 Key = tuple[str, str]  # tag, request id
+
+MOST_CONNECT_SECONDS = 10
 
 DIED_TOO_OFTEN = "The report could not be made: three attempts were broken off. Ask for it again"
 
@@ -82,13 +88,15 @@ class RequestsHook(PostgresHook):
     :param run_id: the DAG run that claims and writes
     :param job_request_table: table of the requests, `schema.table` too
     :param ledger_schema: schema of our own tables
+    :param timeout_seconds: how long one statement may take; the wait of `alone` may take longer
     """
 
     default_conn_name = "progress_exhaust_requests"
 
-    def __init__(self, *, run_id: str, job_request_table: str, ledger_schema: str) -> None:
+    def __init__(self, *, run_id: str, job_request_table: str, ledger_schema: str, timeout_seconds: float = 60) -> None:
         super().__init__(postgres_conn_id=self.default_conn_name)
         self.run_id = run_id
+        self._timeout_seconds = timeout_seconds
         self._job_request = ".".join(f'"{part}"' for part in job_request_table.split("."))
         self._ledger = f'"{ledger_schema}"'
 
@@ -288,7 +296,8 @@ class RequestsHook(PostgresHook):
         """Let one task at a time do this work of the run; the others wait for it."""
         with self._transaction() as cursor:
             self._run(cursor, sql.WITHOUT_TIMEOUTS)
-            self._run(cursor, sql.WAIT_IN_LINE, {"work": f"progress_exhaust {self.run_id} {work}"})
+            # The one statement without an end of its own: the work that it waits for may take long.
+            cursor.execute(sql.WAIT_IN_LINE, {"work": f"progress_exhaust {self.run_id} {work}"})
             yield
 
     # The end of a request
@@ -402,7 +411,8 @@ class RequestsHook(PostgresHook):
 
     def _run(self, cursor: Any, statement: str, values: Mapping[str, Any] | None = None) -> None:
         try:
-            cursor.execute(statement.format(job_request=self._job_request, ledger=self._ledger), values)
+            with self._in_time(cursor.connection):
+                cursor.execute(statement.format(job_request=self._job_request, ledger=self._ledger), values)
         except psycopg.errors.InsufficientPrivilege as error:
             needed = dict.fromkeys(re.findall(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE)\b", statement))
             raise SetupError(
@@ -417,12 +427,45 @@ class RequestsHook(PostgresHook):
         except psycopg.OperationalError as error:
             raise SourceError(f"{self._where()} does not answer: {_first_line(error)}") from None
         try:
-            with connection, connection.cursor() as cursor:
+            with connection.cursor() as cursor:
                 yield cursor
+            with self._in_time(connection):
+                connection.commit()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
         finally:
-            connection.close()
+            connection.close()  # the server rolls back what was not committed
+
+    def _create_connection(self, conn_args: dict[str, Any]) -> Any:
+        """Connect, as Airflow's hook does, in bounded time: the driver itself waits for two minutes."""
+        seconds = math.ceil(min(self._timeout_seconds, MOST_CONNECT_SECONDS))
+        return super()._create_connection({"connect_timeout": seconds} | conn_args)
+
+    @contextmanager
+    def _in_time(self, connection: Any) -> Iterator[None]:
+        """Break the connection off where an answer takes too long: a server that hangs ends no statement by itself."""
+        over = Event()
+
+        def end() -> None:
+            over.set()
+            with suppress(OSError):
+                held.shutdown(socket.SHUT_RDWR)
+
+        with socket.socket(fileno=os.dup(connection.fileno())) as held:
+            timer = Timer(self._timeout_seconds, end)
+            timer.daemon = True
+            timer.start()
+            try:
+                yield
+            except psycopg.Error:
+                if not over.is_set():
+                    raise
+                raise psycopg.OperationalError(
+                    f"no answer in {self._timeout_seconds:g} s: the server hangs, or another session keeps a lock that long"
+                ) from None
+            finally:
+                timer.cancel()
+                timer.join()
 
     def _where(self) -> str:
         connection = self.connection

@@ -23,6 +23,7 @@ from cassandra import (
     UnresolvableContactPoints,
 )
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResponseFuture, ResultSet, Session
+from cassandra.connection import ConnectionException
 from cassandra.cqltypes import BytesType
 from cassandra.policies import ConstantSpeculativeExecutionPolicy, DCAwareRoundRobinPolicy, RetryPolicy, TokenAwarePolicy
 from cassandra.protocol import OverloadedErrorMessage, ProtocolHandler, ResultMessage
@@ -44,6 +45,9 @@ PARTITIONS_PER_RANGE = {ENROLMENTS: 5_000, AGGREGATES: 20_000, ATTEMPTS: 20_000}
 RANGES_WITHOUT_ESTIMATE = 64
 FIRST_TOKEN, LAST_TOKEN = -(2**63), 2**63 - 1
 COORDINATORS_TRIED = 3
+# Not 5, unless the connection says so: the driver (3.30) loses the begin of a segment whose header comes in two pieces, takes the
+# rest for a spoilt one, and drops the connection.
+PROTOCOL_VERSION = 4
 BUSY = (OperationTimedOut, ReadTimeout, Unavailable, OverloadedErrorMessage, NoHostAvailable)
 PAUSES_SECONDS = (0.1, 1, 5)  # before a read is sent once more to a cluster that was too busy to answer it
 
@@ -104,7 +108,7 @@ class LearnerTablesHook:
         if key[0] == "batchid":
             return True
         raise SetupError(
-            f"Cassandra table {self._enrolments} is keyed by {', '.join(key)}; the report reads enrolments by batchid or "
+            f"{cluster.where}: table {self._enrolments} is keyed by {', '.join(key)}; the report reads enrolments by batchid or "
             "by userid: set enrolments_table in the Variable to a table that has such a key"
         )
 
@@ -285,7 +289,7 @@ class _Cluster(CassandraHook):
 
     def __init__(self, connection_id: str, consistency: str, timeout_seconds: float) -> None:
         connection = self.get_connection(connection_id)
-        self._where = f"Cassandra at {connection.host}:{connection.port or 9042} (connection {connection_id})"
+        self.where = f"Cassandra at {connection.host}:{connection.port or 9042} (connection {connection_id})"
         self._prepared: dict[str, PreparedStatement] = {}
         with self._errors():
             super().__init__(connection_id)
@@ -310,7 +314,6 @@ class _Cluster(CassandraHook):
             row_factory=tuple_factory,
             speculative_execution_policy=ConstantSpeculativeExecutionPolicy(timeout_seconds / 4, 1),
         )
-        version = {"protocol_version": extra["protocol_version"]} if "protocol_version" in extra else {}
         return Cluster(
             made.contact_points,
             port=made.port,
@@ -318,7 +321,9 @@ class _Cluster(CassandraHook):
             ssl_options=made.ssl_options,
             cql_version=made.cql_version,
             execution_profiles={EXEC_PROFILE_DEFAULT: reads},
-            **version,
+            # The driver's own 2 s for what it reads of the schema are too few for a slow way, or a cluster of many tables.
+            control_connection_timeout=timeout_seconds,
+            protocol_version=extra.get("protocol_version", PROTOCOL_VERSION),
         )
 
     @staticmethod
@@ -334,13 +339,13 @@ class _Cluster(CassandraHook):
         keyspaces = self.cluster.metadata.keyspaces
         if keyspace not in keyspaces or name not in keyspaces[keyspace].tables:
             raise SetupError(
-                f"{self._where} has no table {table}; name the right one in the Variable progress_exhaust, or run: "
+                f"{self.where} has no table {table}; name the right one in the Variable progress_exhaust, or run: "
                 f"CREATE TABLE {table} with {', '.join(f'{column} {kind}' for column, kind in columns.items())}"
             )
         missing = [column for column in columns if column not in keyspaces[keyspace].tables[name].columns]
         if missing:
             statements = " ".join(f"ALTER TABLE {table} ADD {column} {columns[column]};" for column in missing)
-            raise SetupError(f"{self._where}: table {table} lacks {', '.join(missing)}; run: {statements}")
+            raise SetupError(f"{self.where}: table {table} lacks {', '.join(missing)}; run: {statements}")
 
     def partition_key(self, table: str) -> list[str]:
         keyspace, name = table.split(".")
@@ -409,19 +414,24 @@ class _Cluster(CassandraHook):
         try:
             yield
         except Unauthorized as error:
-            raise SetupError(f"{self._where}: {error}; docs/grants/cassandra.cql has every right (docs/security.md)") from None
+            raise SetupError(f"{self.where}: {error}; docs/grants/cassandra.cql has every right (docs/security.md)") from None
         except InvalidRequest as error:
-            raise SetupError(f"{self._where}: {error}") from None
-        except (DriverException, NoHostAvailable, UnresolvableContactPoints) as error:
-            raise SourceError(f"{self._where} does not answer: {_reason(error)}") from None
+            raise SetupError(f"{self.where}: {error}") from None
+        except (DriverException, ConnectionException, NoHostAvailable, UnresolvableContactPoints) as error:
+            raise SourceError(f"{self.where} does not answer: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
     """Return what a driver's error says of its nodes, without its wrapping."""
     nodes = getattr(error, "errors", None)
     if isinstance(nodes, dict) and nodes:
-        return "; ".join(f"{node}: {reason}" for node, reason in nodes.items())
-    return f"{type(error).__name__}: {error}"
+        return "; ".join(f"{node}: {_words(reason)}" for node, reason in nodes.items())
+    return f"{type(error).__name__}: {_words(error)}"
+
+
+def _words(error: object) -> str:
+    """Return an error's words; of one that only says that nothing came, the driver has none."""
+    return "no answer in time" if isinstance(error, OperationTimedOut) and not error.errors else str(error)
 
 
 def _nested_progress(rows: Iterable[Row]) -> Iterator[Row]:

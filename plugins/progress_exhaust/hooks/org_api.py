@@ -6,11 +6,10 @@ import requests
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from progress_exhaust.errors import RequestError, SetupError, SourceError
-from progress_exhaust.hooks.sunbird_api import SunbirdApiHook, message
+from progress_exhaust.hooks.sunbird_api import NOT_FOUND, SunbirdApiHook, message, response_code
 
 POLICY = "dataSecurityPolicy"
 PUBLIC_KEYS = "exhaustEncryptionKey"
-NOT_FOUND = "RESOURCE_NOT_FOUND"  # the only word that means: this org has stored no preferences
 
 
 class OrgApiHook(SunbirdApiHook):
@@ -41,7 +40,7 @@ class OrgApiHook(SunbirdApiHook):
     def security_policy(self, org_id: str) -> Any:
         """Return an org's policy as it is stored; None where it has none."""
         answer = self._send("POST", self._preferences_path, json={"request": {"orgId": org_id, "key": POLICY}})
-        if answer.status_code == 404 and _response_code(answer) == NOT_FOUND:
+        if answer.status_code == 404 and response_code(answer) == NOT_FOUND:
             return None
         response = self._response(answer, self._preferences_path)
         return response.get("data")
@@ -68,17 +67,9 @@ class OrgApiHook(SunbirdApiHook):
 
     def _response(self, answer: requests.Response, path: str) -> dict[str, Any]:
         result = self._result(answer, path)
-        code, response = _response_code(answer), result.get("response")
+        code, response = response_code(answer), result.get("response")
         if code not in (None, "OK"):
             raise SourceError(f"{self._where()} answered {path} with {str(code)[:60]} {message(answer)}")
         if response is not None and not isinstance(response, dict):
             raise SourceError(f"{self._where()} answered {path} with something else than the API's JSON")
         return response or {}
-
-
-def _response_code(answer: requests.Response) -> Any:
-    """Return the API's own word on its answer, which a gateway's page lacks."""
-    try:
-        return answer.json().get("responseCode")
-    except (ValueError, AttributeError, RecursionError):
-        return None

@@ -1,6 +1,11 @@
 """HTTP: what Sunbird's APIs have in common, for the hook of each."""
 
 import json
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -8,6 +13,14 @@ import requests
 from airflow.providers.http.hooks.http import HttpHook
 
 from progress_exhaust.errors import SetupError, SourceError
+
+MOST_BYTES = 64 * 2**20  # of one answer, unpacked: a tree of 10,000 contents has half of it
+MOST_CONNECT_SECONDS = 10
+BYTES_PER_READ = 2**16
+# One that says when to come again (RFC 9110, 10.2.3) is waited for, so often and so long; more than that is for Airflow's retry.
+BUSY = (429, 503)
+MOST_WAITS, MOST_WAIT_SECONDS = 3, 60
+NOT_FOUND = "RESOURCE_NOT_FOUND"  # the API's own word: a 404 without it is a gateway's, and says nothing of what is there
 
 
 class SunbirdApiHook(HttpHook):
@@ -31,16 +44,59 @@ class SunbirdApiHook(HttpHook):
         self._session.close()
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        try:
-            return self._session.request(
-                method,
-                self.base_url + path,
-                timeout=(min(self._timeout_seconds, 10), self._timeout_seconds),
-                allow_redirects=False,
-                **arguments,
-            )
-        except requests.RequestException as error:
-            raise SourceError(f"{self._where()} does not answer: {_cause(error)}") from None
+        """Return the answer, read whole; raises SourceError where there is none in time, or one that has no end."""
+        for _ in range(MOST_WAITS):
+            answer = self._answer(method, path, arguments)
+            seconds = _asked_to_wait(answer)
+            if seconds is None:
+                break
+            if seconds > MOST_WAIT_SECONDS:
+                raise SourceError(
+                    f"{self._where()} answered {path} with {answer.status_code}: not before {seconds:,.0f} s from now"
+                )
+            self.log.info("%s answered %s, and is asked again in %.0f s, as it says", self._where(), answer.status_code, seconds)
+            time.sleep(seconds)
+        else:
+            answer = self._answer(method, path, arguments)
+        if answer.is_redirect:
+            raise SourceError(f"{self._where()} sends {path} on to another address ({answer.status_code}), which is not followed")
+        return answer
+
+    def _answer(self, method: str, path: str, arguments: dict[str, Any]) -> requests.Response:
+        """Ask once, in a thread: no timeout of the client's ends an answer that comes byte by byte."""
+        done: list[requests.Response | Exception] = []
+
+        def ask() -> None:
+            try:
+                with self._session.request(
+                    method,
+                    self.base_url + path,
+                    timeout=(min(self._timeout_seconds, MOST_CONNECT_SECONDS), self._timeout_seconds),
+                    allow_redirects=False,
+                    stream=True,
+                    **arguments,
+                ) as answer:
+                    pieces = answer.iter_content(BYTES_PER_READ)
+                    # Where requests itself would keep the content, which it only reads without a bound.
+                    answer._content = b"".join(islice(pieces, MOST_BYTES // BYTES_PER_READ + 1))
+                done.append(answer)
+            except Exception as error:
+                done.append(error)
+
+        thread = Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(self._timeout_seconds)
+        if not done:
+            self._session.close()
+            raise SourceError(f"{self._where()} does not answer: {path} is not answered whole in {self._timeout_seconds:g} s")
+        [answer] = done
+        if isinstance(answer, requests.RequestException):
+            raise SourceError(f"{self._where()} does not answer: {_cause(answer)}")
+        if isinstance(answer, Exception):
+            raise answer
+        if len(answer.content) > MOST_BYTES:
+            raise SourceError(f"{self._where()} answered {path} with more than {MOST_BYTES:,} bytes")
+        return answer
 
     def _result(self, answer: requests.Response, path: str) -> dict[str, Any]:
         if answer.status_code in (401, 403):
@@ -82,6 +138,27 @@ def message(answer: requests.Response) -> str:
         return str(json.loads(answer.content)["params"]["errmsg"])[:200]
     except (ValueError, KeyError, TypeError, RecursionError):
         return answer.reason or ""
+
+
+def response_code(answer: requests.Response) -> Any:
+    """Return the API's own word on its answer, which a gateway's page lacks."""
+    try:
+        return answer.json().get("responseCode")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
+def _asked_to_wait(answer: requests.Response) -> float | None:
+    """Return for how many seconds a busy API asks to be left alone; None where it does not."""
+    if answer.status_code not in BUSY:
+        return None
+    said = answer.headers.get("Retry-After", "")
+    if said.isdecimal():
+        return float(said)
+    try:
+        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
 
 
 def _cause(error: requests.RequestException) -> str:

@@ -76,6 +76,7 @@ class Site:
             run_id=self.run_id,
             job_request_table=self.settings.job_request_table,
             ledger_schema=self.settings.ledger_schema,
+            timeout_seconds=self.settings.read_timeout_seconds,
         )
 
     def learner_tables(self) -> "LearnerTablesHook":
