@@ -82,12 +82,12 @@ def test_anything_else_is_an_error_of_the_request_in_plain_words(text: str, mess
         parse_request_data(text)
 
 
-@pytest.mark.parametrize("text", ["01", REQUEST_ID, "do_1", "a.b-c_d", "x" * 200])
+@pytest.mark.parametrize("text", ["01", REQUEST_ID, "do_1", "a.b-c_d", "x" * 150])
 def test_an_id_may_be_part_of_a_path(text: str) -> None:
     assert is_path_part(text)
 
 
-@pytest.mark.parametrize("text", ["", ".", "..", "a..b", ".a", "-a", "a/b", "a\\b", "a b", "a\n", "é", "x" * 201, "a\x00", "%2e"])
+@pytest.mark.parametrize("text", ["", ".", "..", "a..b", ".a", "-a", "a/b", "a\\b", "a b", "a\n", "é", "x" * 151, "a\x00", "%2e"])
 def test_an_id_that_leads_elsewhere_may_not(text: str) -> None:
     assert not is_path_part(text)
 

@@ -17,7 +17,7 @@ import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
-from progress_exhaust.report.request import Batch, JobRequest, object_key_ending
+from progress_exhaust.report.request import Batch, JobRequest, is_package_key, object_key_ending
 from progress_exhaust.sql import job_requests as sql
 
 Key = tuple[str, str]  # tag, request id
@@ -364,7 +364,8 @@ class RequestsHook(PostgresHook):
         return message if longest is None or len(message) <= longest else message[: longest - 1] + "…"
 
     def _succeed(self, cursor: Any, tag: str, request_id: str, processed: list[Mapping[str, Any]]) -> None:
-        urls = [str(entry["filePath"]) for entry in processed if str(entry.get("filePath") or "").endswith(".zip")]
+        keys = [str(entry.get("filePath")) for entry in processed]
+        urls = [key for key in keys if key.endswith(".zip") and is_package_key(key)]
         self._end(cursor, sql.SUCCEED, "SUCCESS", tag, request_id, urls=urls, processed=json.dumps(processed))
 
     def _end(self, cursor: Any, statement: str, outcome: str, tag: str, request_id: str, **values: Any) -> None:
@@ -445,7 +446,8 @@ def _first_line(error: Exception) -> str:
 def _entries(processed: str | None) -> list[Mapping[str, Any]]:
     try:
         entries = json.loads(processed or "[]")
-    except ValueError:
+        json.dumps(entries, allow_nan=False)  # 1e999 is read as infinite, and could not be written again
+    except (ValueError, RecursionError):
         return []
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 

@@ -4,6 +4,7 @@ No query asks for one partition alone, and none brings a learner of another batc
 same nodes own, or ranges of the ring that the server filters; a few queries in flight, and fewer bytes decoded than sent.
 """
 
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -329,7 +330,7 @@ class _Cluster(CassandraHook):
         return CassandraHook.get_lb_policy(policy_name, dict(policy_args))
 
     def check(self, table: str, columns: Mapping[str, str]) -> None:
-        """Raise SetupError, with the statement that mends it, where the table or a column is missing."""
+        """Raise SetupError, with what mends it, where the table or a column is missing, or of a type that cannot be read."""
         keyspace, name = table.split(".")
         keyspaces = self.cluster.metadata.keyspaces
         if keyspace not in keyspaces or name not in keyspaces[keyspace].tables:
@@ -337,10 +338,18 @@ class _Cluster(CassandraHook):
                 f"{self._where} has no table {table}; name the right one in the Variable progress_exhaust, or run: "
                 f"CREATE TABLE {table} with {', '.join(f'{column} {kind}' for column, kind in columns.items())}"
             )
-        missing = [column for column in columns if column not in keyspaces[keyspace].tables[name].columns]
+        there = keyspaces[keyspace].tables[name].columns
+        missing = [column for column in columns if column not in there]
         if missing:
             statements = " ".join(f"ALTER TABLE {table} ADD {column} {columns[column]};" for column in missing)
             raise SetupError(f"{self._where}: table {table} lacks {', '.join(missing)}; run: {statements}")
+        for column, kind in columns.items():
+            readable, found = cql.READABLE.get(column) or cql.READABLE[kind], there[column].cql_type
+            if not re.fullmatch(f"(frozen<)?({readable})>?", found):
+                raise SetupError(
+                    f"{self._where}: column {column} of table {table} is of type {found}, which cannot be read as {kind}; name a "
+                    "table whose columns are of Sunbird's types in the Variable progress_exhaust"
+                )
 
     def partition_key(self, table: str) -> list[str]:
         keyspace, name = table.split(".")

@@ -59,6 +59,8 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
         try:
             check_request_id(request)
             wanted[request.key] = parse_request_data(request.request_data)
+            if not request.standalone:
+                check_size(wanted[request.key].batch_ids, limits.per_request)
             filters, limit = wanted[request.key].search_filters, wanted[request.key].search_limit
             if filters is not None:
                 search = json.dumps([filters, limit], sort_keys=True)
@@ -82,6 +84,7 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
                 batches = named_batches(request, wanted[request.key].batch_ids, named, collections)
             if not request.standalone:
                 check_size(batches, limits.per_request)
+            check_files(batches)
         except RequestError as error:
             planned.refused[request.key] = str(error)
             continue
@@ -161,6 +164,14 @@ def check_size(planned: Sequence[object], most: int) -> None:
     """Raise RequestError where a request asks for more batches than one may."""
     if len(planned) > most:
         raise RequestError(f"Number of batches in request exceeded. It should be within {most}")
+
+
+def check_files(planned: Sequence[Planned]) -> None:
+    """Raise RequestError where two batches of a request, of two collections, would have one file."""
+    of_id = Counter(batch.batch_id for batch, _ in planned)
+    twice = [batch_id for batch_id, number in of_id.items() if number > 1]
+    if twice:
+        raise RequestError(f"Batch {', '.join(twice)} belongs to more than one collection: ask for one collection at a time")
 
 
 def _planned(request: JobRequest, row: CourseBatch, collections: Mapping[str, Collection]) -> Planned:
