@@ -17,7 +17,7 @@ import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
-from progress_exhaust.report.request import Batch, JobRequest, is_package_key, object_key_ending
+from progress_exhaust.report.request import Batch, JobRequest, object_key_ending
 from progress_exhaust.sql import job_requests as sql
 
 Key = tuple[str, str]  # tag, request id
@@ -364,8 +364,7 @@ class RequestsHook(PostgresHook):
         return message if longest is None or len(message) <= longest else message[: longest - 1] + "…"
 
     def _succeed(self, cursor: Any, tag: str, request_id: str, processed: list[Mapping[str, Any]]) -> None:
-        keys = [str(entry.get("filePath")) for entry in processed]
-        urls = [key for key in keys if key.endswith(".zip") and is_package_key(key)]
+        urls = [str(entry["filePath"]) for entry in processed if str(entry.get("filePath") or "").endswith(".zip")]
         self._end(cursor, sql.SUCCEED, "SUCCESS", tag, request_id, urls=urls, processed=json.dumps(processed))
 
     def _end(self, cursor: Any, statement: str, outcome: str, tag: str, request_id: str, **values: Any) -> None:
@@ -449,7 +448,13 @@ def _entries(processed: str | None) -> list[Mapping[str, Any]]:
         json.dumps(entries, allow_nan=False)  # 1e999 is read as infinite, and could not be written again
     except (ValueError, RecursionError):
         return []
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return [entry for entry in entries if _names_a_file(entry)] if isinstance(entries, list) else []
+
+
+def _names_a_file(entry: Any) -> bool:
+    """Tell whether an entry has a key that may be offered again: one that leads elsewhere, or is no text, is nobody's file."""
+    key = entry.get("filePath") if isinstance(entry, dict) else None
+    return isinstance(key, str) and ".." not in key and key == _storable(key)
 
 
 def _job_request(row: Sequence[Any]) -> JobRequest:

@@ -24,7 +24,7 @@ from cassandra import (
     UnresolvableContactPoints,
 )
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResponseFuture, ResultSet, Session
-from cassandra.cqltypes import BytesType
+from cassandra.cqltypes import BytesType, UTF8Type
 from cassandra.policies import ConstantSpeculativeExecutionPolicy, DCAwareRoundRobinPolicy, RetryPolicy, TokenAwarePolicy
 from cassandra.protocol import OverloadedErrorMessage, ProtocolHandler, ResultMessage
 from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
@@ -45,8 +45,10 @@ PARTITIONS_PER_RANGE = {ENROLMENTS: 5_000, AGGREGATES: 20_000, ATTEMPTS: 20_000}
 RANGES_WITHOUT_ESTIMATE = 64
 FIRST_TOKEN, LAST_TOKEN = -(2**63), 2**63 - 1
 COORDINATORS_TRIED = 3
+MOST_KEY_BYTES = 65_535  # of a partition key, its parts' lengths and ends included: Cassandra has none longer
 BUSY = (OperationTimedOut, ReadTimeout, Unavailable, OverloadedErrorMessage, NoHostAvailable)
 PAUSES_SECONDS = (0.1, 1, 5)  # before a read is sent once more to a cluster that was too busy to answer it
+_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
 class LearnerTablesHook:
@@ -221,7 +223,9 @@ class LearnerTablesHook:
         """Group the users whose partitions have the same owners, so that each read goes to a node that has them all."""
         owners: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for user_id in user_ids:
-            owners[cluster.owners(self._courses, _routing_key(partition(user_id)))].append(user_id)
+            parts = partition(user_id)
+            if sum(len(part.encode()) + 3 for part in parts) <= MOST_KEY_BYTES:
+                owners[cluster.owners(self._courses, _routing_key(parts))].append(user_id)
         for ids in owners.values():
             yield from _chunks(ids, self._keys_per_read)
 
@@ -250,16 +254,40 @@ class _OwnedRead(BoundStatement):  # type: ignore[misc]  # the driver has no typ
         return read
 
 
+class _AnyText(UTF8Type):  # type: ignore[misc]
+    @staticmethod
+    def deserialize(data: bytes, _protocol: int) -> str:
+        return _SURROGATE.sub("\ufffd".encode(), data).decode(errors="replace")
+
+
+def _any_text(kind: Any) -> Any:
+    """Return the type that reads any bytes of a text column as text; other types as they are. Maps take none but UTF-8."""
+    return _AnyText if issubclass(kind, UTF8Type) else kind
+
+
 _Result = ProtocolHandler.message_types_by_opcode[ResultMessage.opcode]
 
 
 class _CountedResult(_Result):  # type: ignore[misc, valid-type]
     """Leaves an enrolment's map and lists as bytes: they are only counted, and objects of them cost four times as much."""
 
+    _broken_text = False  # a value is no UTF-8
+
+    def recv_results_rows(self, f: Any, protocol: int, user_types: Any, known: Any, *more: Any) -> None:
+        """Decode the rows; where half a character is in them, which Cassandra takes for text, once more, with U+FFFD for it."""
+        start = f.tell()
+        try:
+            super().recv_results_rows(f, protocol, user_types, known, *more)
+        except DriverException:
+            f.seek(start)
+            self._broken_text = True
+            known = known and [(*column, _any_text(kind)) for *column, kind in known]
+            super().recv_results_rows(f, protocol, user_types, known, *more)
+
     def recv_results_metadata(self, *args: Any) -> None:
         super().recv_results_metadata(*args)
         self.column_metadata = [
-            (*column, name, BytesType if name in cql.LEFT_AS_BYTES else kind)
+            (*column, name, BytesType if name in cql.LEFT_AS_BYTES else _any_text(kind) if self._broken_text else kind)
             for *column, name, kind in self.column_metadata or ()
         ]
 
@@ -343,13 +371,16 @@ class _Cluster(CassandraHook):
         if missing:
             statements = " ".join(f"ALTER TABLE {table} ADD {column} {columns[column]};" for column in missing)
             raise SetupError(f"{self._where}: table {table} lacks {', '.join(missing)}; run: {statements}")
-        for column, kind in columns.items():
-            readable, found = cql.READABLE.get(column) or cql.READABLE[kind], there[column].cql_type
-            if not re.fullmatch(f"(frozen<)?({readable})>?", found):
-                raise SetupError(
-                    f"{self._where}: column {column} of table {table} is of type {found}, which cannot be read as {kind}; name a "
-                    "table whose columns are of Sunbird's types in the Variable progress_exhaust"
-                )
+        unreadable = [
+            f"{column} as {there[column].cql_type} instead of {kind}"
+            for column, kind in columns.items()
+            if not re.fullmatch(f"(frozen<)?({cql.READABLE.get(column) or cql.READABLE[kind]})>?", there[column].cql_type)
+        ]
+        if unreadable:
+            raise SetupError(
+                f"{self._where}: table {table} has what the report cannot read: {', '.join(unreadable)}; name a table with "
+                "columns of these types in the Variable progress_exhaust"
+            )
 
     def partition_key(self, table: str) -> list[str]:
         keyspace, name = table.split(".")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from progress_exhaust.errors import RequestError
-from progress_exhaust.report.request import Batch, BatchFacts, JobRequest, Wanted, is_path_part, parse_request_data
+from progress_exhaust.report.request import Batch, BatchFacts, JobRequest, Wanted, is_id, parse_request_data
 
 RETIRED = "Retired"
 
@@ -156,7 +156,7 @@ def found_batches(
 
 def check_request_id(request: JobRequest) -> None:
     """Raise RequestError where the request's id cannot be part of its files' path."""
-    if not request.standalone and not is_path_part(request.request_id):
+    if not request.standalone and not is_id(request.request_id):
         raise RequestError("The request's id is not valid: letters, digits, '-', '_' and '.' only")
 
 
@@ -176,7 +176,7 @@ def check_files(planned: Sequence[Planned]) -> None:
 
 def _planned(request: JobRequest, row: CourseBatch, collections: Mapping[str, Collection]) -> Planned:
     collection_id, batch_id, batch_name = row
-    if not is_path_part(batch_id) or not is_path_part(collection_id):
+    if not is_id(batch_id) or not is_id(collection_id):
         raise RequestError("The id of a batch or its collection is not valid: letters, digits, '-', '_' and '.' only")
     collection = collections[collection_id]
     name = collection.get("name")

@@ -12,10 +12,10 @@ from progress_exhaust.errors import RequestError
 
 JOB_ID = "progress-exhaust"
 MAX_FAILURES = 3
+MOST_ID_CHARACTERS = 150  # a file's name has more, and file systems hold 255
 MOST_FILTER_LEVELS = 20  # of lists and objects: deeper than any search of the platform
 
-# Of a name with what is added to it, file systems hold 255 characters.
-_PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,149}", re.ASCII)
+_PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 # A package, and what a kill left half done: a copy in the making, the question whether strangers may read.
 _PACKAGE_FILE = re.compile(
     r"[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip|\.[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip\.[0-9a-f]{32}\.part|\.anybody-[0-9a-f]{32}"
@@ -161,15 +161,20 @@ def parse_request_data(text: str) -> Wanted:
 
 
 def is_path_part(text: str) -> bool:
-    """Tell whether an id from the data may be part of a file's path."""
+    """Tell whether a name from the data may be part of a file's path."""
     return _PATH_PART.fullmatch(text) is not None and ".." not in text
+
+
+def is_id(text: str) -> bool:
+    """Tell whether an id from the data may name a request's or batch's files."""
+    return len(text) <= MOST_ID_CHARACTERS and is_path_part(text)
 
 
 def _batch_ids(ids: Any) -> tuple[str, ...]:
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         raise RequestError("batchId must be a text, and batchFilter a list of texts")
     for one in ids:
-        if not is_path_part(one):
+        if not is_id(one):
             raise RequestError("A batch id of the request is not valid: letters, digits, '-', '_' and '.' only")
     return tuple(dict.fromkeys(ids))
 
