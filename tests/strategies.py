@@ -30,7 +30,7 @@ from dev.world import (
 COURSE, BATCH, OTHER_BATCH = "do_2133074736487792641239", "013307481768378368112", "013307481768378368113"
 
 # What has a meaning to a csv, a spreadsheet, a terminal or a script, and some letters.
-CHARACTERS = "ab5. ,;\"'=+-@|\r\n\t\x00\x1b\x7f\x85\u00a0\u2028\u200b\ufeff\uff1d\uff0b\uff0d\uff20é\u0301नि१தமி\u200dف🙂"
+CHARACTERS = "ab5. ,;\"'=+-@|\r\n\t\x00\x1b\x7f\x85\u00a0\u2028\u200b\ufeff\uff1d\uff0b\uff0d\uff20é\u0301नि१தமி\u200dف🙂%\u202e\ufffe\uffff"
 texts = st.text(CHARACTERS, max_size=8) | st.sampled_from(["-5", "+12.50", "-1 2", " =1", "=1+1", "Asha", "x" * 300])
 # Through JSON, which makes one character of two surrogates that meet.
 json_texts = (texts | st.text(CHARACTERS + "\ud800\udc00", max_size=4)).map(lambda text: json.loads(json.dumps(text)))
@@ -49,17 +49,22 @@ text_dates = st.sampled_from(
         "2019-11-15T05:41:50Z", "2019-02-29 05:41:50:382+0000", "15/11/2019, noon", "=TODAY()", "2019-11-15 25:00", "-",
         "2019-11-15 05:41:50,382-0330", "2019-11-15 05:41:50:382+0099", "20191115", "null",
         "2019-11-15T05:41:50.38Z", "2019-11-15 05:41:50.382999", "2019-11-15 05:41:50:38+0000", "0001-01-01 00:00+0530",
+        "0000-01-01 00:00:00:000+0000", "9999-12-31 23:59:59:999-0100", "1598363154150", "-1.5e11",
     ]
 )  # fmt: skip
 
 scores = (
-    st.sampled_from([0.0, -0.0, 7.0, 7.5, 0.1, 0.2, 1 / 3, 2.00005, 0.00005, -1.5, 1e21, 1e-7])
+    st.sampled_from(
+        [0.0, -0.0, 7.0, 7.5, 0.1, 0.2, 1 / 3, 2.00005, 0.00005, -1.5, 1e21, 1e-7, 1.7976931348623157e308, -1e308, 5e-324]
+    )
     | st.sampled_from([float("nan"), float("inf"), float("-inf")])
     | st.floats(-1e9, 1e9)
     | st.integers(0, 10).map(float)
 )
-grand_totals = st.sampled_from(["7/10", "4", "3.25/5", " 7 / 10", "-2/5", "", "/", "/10", "a/b", "NaN/1", "0/0", "10/"])
-completed_counts = st.integers(0, 12).map(float) | st.sampled_from([2.5, -1.0, 1e6, float("nan")])
+grand_totals = st.sampled_from(
+    ["7/10", "4", "3.25/5", " 7 / 10", "-2/5", "", "/", "/10", "a/b", "NaN/1", "0/0", "10/", "7/0", "7/ 0 ", "1e3/1", "٧/10"]
+)
+completed_counts = st.integers(0, 12).map(float) | st.sampled_from([2.5, -1.0, 1e6, 1e308, -1e308, float("nan")])
 
 # Ids by kind of node, few of each, so that repeats and matches are common.
 LESSONS = ["do_lesson1", "do_lesson2", "do_lesson3", "do,lesson"]
@@ -68,13 +73,18 @@ PRACTICE = ["do_practice1", "do_practice2"]
 NESTED = ["do_nested1", "do_nested2", "-nested"]
 CONTENTS = [*LESSONS, *TESTS, *PRACTICE, "do_elsewhere"]
 
-leaf_counts = st.none() | st.integers(0, 9) | st.sampled_from(["3", "0", "-1", "many", "", -2, 4.0, 2.5, True, 10**20])
+leaf_counts = (
+    st.none()
+    | st.integers(0, 9)
+    | st.sampled_from(["3", "0", "-1", "many", "", -2, 4.0, 2.5, True, 10**20, float("nan"), float("inf")])
+)
 
 leaf_nodes = st.one_of(
     st.builds(resource_node, st.sampled_from(LESSONS), json_texts),
     st.builds(self_assess_node, st.sampled_from(TESTS), json_texts),
     st.builds(question_set_node, st.sampled_from(PRACTICE), json_texts),
     st.builds(question_set_node, st.just("do_exam"), json_texts, st.just("Exam Question Set")),
+    st.just(self_assess_node("do_\ud800", "half a character")),
     st.just({"identifier": "do_bare"}),
     st.just({"name": "no identifier"}),
 )
@@ -182,7 +192,7 @@ def attempts(user: str) -> st.SearchStrategy[list[Row]]:
         attempt_id=st.sampled_from(["1", "2", "10", "a", "B", "é"]),
         last_attempted_on=often(moments),
         total_score=often(scores),
-        total_max_score=often(st.sampled_from([10.0, 12.0, 0.0, 3.3, float("nan")])),
+        total_max_score=often(st.sampled_from([10.0, 12.0, 0.0, 3.3, -10.0, 1e308, 5e-324, float("nan")])),
         grand_total=st.none() | grand_totals,
     )
     key = ("course_id", "batch_id", "content_id", "attempt_id")

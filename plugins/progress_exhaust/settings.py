@@ -251,7 +251,7 @@ def parse_settings(text: str | None) -> Settings:
         return Settings()
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SetupError(f"Variable {VARIABLE} is no JSON: {error}") from None
     if not isinstance(values, dict):
         raise SetupError(f"Variable {VARIABLE} must be a JSON object of settings, not {type(values).__name__}")

@@ -116,6 +116,10 @@ class Airflow:
         text = "\n".join(rows)
         return text + re.sub(r"\\+u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), text)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def set_state(self, run_id: str, state: str) -> None:
         """Say of a run, in Airflow's own words, where it stands."""
         with closing(sqlite3.connect(self.metadata, timeout=30)) as metadata, metadata:

@@ -77,7 +77,7 @@ def test_an_empty_queue_is_a_green_run_that_does_nothing(queue: Install, world: 
     assert queue.sql("SELECT * FROM progress_exhaust.claim") == []
 
 
-OUTSIDE = ["../x", "..", ".", "a/b", "/etc/x", "%2e%2e%2fx", "a\\b", "..%2f", " ", "a\n", "x" * 201, "अ"]
+OUTSIDE = ["../x", "..", ".", "a/b", "/etc/x", "%2e%2e%2fx", "a\\b", "..%2f", " ", "a\n", "x" * 151, "अ"]
 NO_REQUESTS = {
     "no JSON at all": "no JSON",
     "": "no JSON",

@@ -420,7 +420,14 @@ def test_odd_processed_batches_count_as_none(site: Site, processed: str | None) 
     make_all_of_it(site, processed)
 
 
-@pytest.mark.parametrize("processed", ["not JSON", "", "[", "NaN"])
+@pytest.mark.parametrize(
+    "processed",
+    [
+        *("not JSON", "", "[", "NaN", "[" * 3000, '[{"batchId": "b0", "filePath": "b0.zip", "fileSize": 1e999}]'),
+        *('[{"batchId": "b0", "filePath": "../b0.zip"}]', r'[{"batchId": "b0", "filePath": "\ud800\u0000.zip"}]'),
+        '[{"batchId": "b0", "filePath": [".zip"]}]',
+    ],
+)
 def test_text_that_is_no_json_counts_as_none(database: Any, processed: str) -> None:
     site = Site(database, NARROW)
     site.clear()

@@ -128,7 +128,17 @@ class StoredPart:
 def make(
     world: World, request: Row | None, batch_id: str, options: Options, page_size: int, layout: Layout = BUILT_IN["standard"]
 ) -> tuple[bytes, Counter[str]]:
-    """Run the product's core over a world's rows, as the hooks would hand them over."""
+    """Run the product's core over a world's rows, as the hooks would hand them over; return the csv and the counts."""
+    report, parts, counts = make_parts(world, request, batch_id, options, page_size, layout)
+    target = io.BytesIO()
+    written = write_csv(target, report, (page_csv(from_parquet(part), report) for part in parts), bom=options.bom)
+    assert written.rows == counts["reported"]
+    return target.getvalue(), counts
+
+
+def make_parts(
+    world: World, request: Row | None, batch_id: str, options: Options, page_size: int, layout: Layout
+) -> tuple[Report, list[bytes], Counter[str]]:
     batch, facts = find_batch(world, request, batch_id)
     kinds = AssessmentKinds(options.content_types, options.object_types, options.primary_categories)
     optional = frozenset(world.optional_nodes.get(batch.collection_id, ()))
@@ -155,13 +165,8 @@ def make(
         parts.append(to_parquet(part, counts_of_part))
         counts.update(counts_of_page)
         counts.update(counts_of_part)
-    target = io.BytesIO()
     attempted = attempted_contents(map(StoredPart, parts)) if layout.scores == "attempted" else frozenset()
-    report = Report(batch, facts, hierarchy, layout, cell_rules, attempted)
-    made_pages = (page_csv(from_parquet(part), report) for part in parts)
-    written = write_csv(target, report, made_pages, bom=options.bom)
-    assert written.rows == counts["reported"]
-    return target.getvalue(), counts
+    return Report(batch, facts, hierarchy, layout, cell_rules, attempted), parts, counts
 
 
 def _milliseconds(moment: datetime | None) -> int | None:

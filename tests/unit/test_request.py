@@ -12,6 +12,7 @@ from progress_exhaust.report.request import (
     Batch,
     JobRequest,
     Wanted,
+    is_id,
     is_package_key,
     is_path_part,
     object_key_ending,
@@ -90,6 +91,13 @@ def test_an_id_may_be_part_of_a_path(text: str) -> None:
 @pytest.mark.parametrize("text", ["", ".", "..", "a..b", ".a", "-a", "a/b", "a\\b", "a b", "a\n", "é", "x" * 201, "a\x00", "%2e"])
 def test_an_id_that_leads_elsewhere_may_not(text: str) -> None:
     assert not is_path_part(text)
+
+
+def test_the_name_of_a_file_has_room_for_the_longest_id() -> None:
+    longest = "x" * 150
+    assert is_id(longest) and not is_id(longest + "x") and not is_id("../x")
+    package = Batch("tag", longest, "org", longest, "do_1").object_key(DAY).rpartition("/")[2]
+    assert is_path_part(package) and len(f".{package}.{32 * 'f'}.part") <= 255
 
 
 def test_the_names_of_a_batchs_files() -> None:

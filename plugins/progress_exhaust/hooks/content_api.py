@@ -80,6 +80,7 @@ class ContentApiHook(SunbirdApiHook):
     def _post(self, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """Return the result, and how many bytes the answer has."""
         answer = self._send("POST", path, json=body)
-        if answer.status_code == 400 and response_code(answer) is not None:  # else it is a gateway's
+        # A 400 that says nothing of its own is a gateway's; a 413 is of what was sent, whoever says it.
+        if answer.status_code == 413 or (answer.status_code in (400, 422) and response_code(answer) is not None):
             raise RequestError(f"The content search does not accept the request's filters: {message(answer)}")
         return self._result(answer, path), len(answer.content)

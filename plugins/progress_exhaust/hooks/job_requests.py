@@ -493,9 +493,16 @@ def _first_line(error: Exception) -> str:
 def _entries(processed: str | None) -> list[Mapping[str, Any]]:
     try:
         entries = json.loads(processed or "[]")
-    except ValueError:
+        json.dumps(entries, allow_nan=False)  # 1e999 is read as infinite, and could not be written again
+    except (ValueError, RecursionError):
         return []
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return [entry for entry in entries if _names_a_file(entry)] if isinstance(entries, list) else []
+
+
+def _names_a_file(entry: Any) -> bool:
+    """Tell whether an entry has a key that may be offered again: one that leads elsewhere, or is no text, is nobody's file."""
+    key = entry.get("filePath") if isinstance(entry, dict) else None
+    return isinstance(key, str) and ".." not in key and key == _storable(key)
 
 
 def _job_request(row: Sequence[Any]) -> JobRequest:

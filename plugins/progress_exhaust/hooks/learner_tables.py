@@ -4,6 +4,7 @@ No query asks for one partition alone, and none brings a learner of another batc
 same nodes own, or ranges of the ring that the server filters; a few queries in flight, and fewer bytes decoded than sent.
 """
 
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from cassandra import (
 )
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResponseFuture, ResultSet, Session
 from cassandra.connection import ConnectionException
-from cassandra.cqltypes import BytesType
+from cassandra.cqltypes import BytesType, UTF8Type
 from cassandra.policies import ConstantSpeculativeExecutionPolicy, DCAwareRoundRobinPolicy, RetryPolicy, TokenAwarePolicy
 from cassandra.protocol import OverloadedErrorMessage, ProtocolHandler, ResultMessage
 from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
@@ -48,8 +49,10 @@ COORDINATORS_TRIED = 3
 # Not 5, unless the connection says so: the driver (3.30) loses the begin of a segment whose header comes in two pieces, takes the
 # rest for a spoilt one, and drops the connection.
 PROTOCOL_VERSION = 4
+MOST_KEY_BYTES = 65_535  # of a partition key, its parts' lengths and ends included: Cassandra has none longer
 BUSY = (OperationTimedOut, ReadTimeout, Unavailable, OverloadedErrorMessage, NoHostAvailable)
 PAUSES_SECONDS = (0.1, 1, 5)  # before a read is sent once more to a cluster that was too busy to answer it
+_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
 class LearnerTablesHook:
@@ -224,7 +227,9 @@ class LearnerTablesHook:
         """Group the users whose partitions have the same owners, so that each read goes to a node that has them all."""
         owners: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for user_id in user_ids:
-            owners[cluster.owners(self._courses, _routing_key(partition(user_id)))].append(user_id)
+            parts = partition(user_id)
+            if sum(len(part.encode()) + 3 for part in parts) <= MOST_KEY_BYTES:
+                owners[cluster.owners(self._courses, _routing_key(parts))].append(user_id)
         for ids in owners.values():
             yield from _chunks(ids, self._keys_per_read)
 
@@ -253,16 +258,40 @@ class _OwnedRead(BoundStatement):  # type: ignore[misc]  # the driver has no typ
         return read
 
 
+class _AnyText(UTF8Type):  # type: ignore[misc]
+    @staticmethod
+    def deserialize(data: bytes, _protocol: int) -> str:
+        return _SURROGATE.sub("\ufffd".encode(), data).decode(errors="replace")
+
+
+def _any_text(kind: Any) -> Any:
+    """Return the type that reads any bytes of a text column as text; other types as they are. Maps take none but UTF-8."""
+    return _AnyText if issubclass(kind, UTF8Type) else kind
+
+
 _Result = ProtocolHandler.message_types_by_opcode[ResultMessage.opcode]
 
 
 class _CountedResult(_Result):  # type: ignore[misc, valid-type]
     """Leaves an enrolment's map and lists as bytes: they are only counted, and objects of them cost four times as much."""
 
+    _broken_text = False  # a value is no UTF-8
+
+    def recv_results_rows(self, f: Any, protocol: int, user_types: Any, known: Any, *more: Any) -> None:
+        """Decode the rows; where half a character is in them, which Cassandra takes for text, once more, with U+FFFD for it."""
+        start = f.tell()
+        try:
+            super().recv_results_rows(f, protocol, user_types, known, *more)
+        except DriverException:
+            f.seek(start)
+            self._broken_text = True
+            known = known and [(*column, _any_text(kind)) for *column, kind in known]
+            super().recv_results_rows(f, protocol, user_types, known, *more)
+
     def recv_results_metadata(self, *args: Any) -> None:
         super().recv_results_metadata(*args)
         self.column_metadata = [
-            (*column, name, BytesType if name in cql.LEFT_AS_BYTES else kind)
+            (*column, name, BytesType if name in cql.LEFT_AS_BYTES else _any_text(kind) if self._broken_text else kind)
             for *column, name, kind in self.column_metadata or ()
         ]
 
@@ -334,7 +363,7 @@ class _Cluster(CassandraHook):
         return CassandraHook.get_lb_policy(policy_name, dict(policy_args))
 
     def check(self, table: str, columns: Mapping[str, str]) -> None:
-        """Raise SetupError, with the statement that mends it, where the table or a column is missing."""
+        """Raise SetupError, with what mends it, where the table or a column is missing, or of a type that cannot be read."""
         keyspace, name = table.split(".")
         keyspaces = self.cluster.metadata.keyspaces
         if keyspace not in keyspaces or name not in keyspaces[keyspace].tables:
@@ -342,10 +371,21 @@ class _Cluster(CassandraHook):
                 f"{self.where} has no table {table}; name the right one in the Variable progress_exhaust, or run: "
                 f"CREATE TABLE {table} with {', '.join(f'{column} {kind}' for column, kind in columns.items())}"
             )
-        missing = [column for column in columns if column not in keyspaces[keyspace].tables[name].columns]
+        there = keyspaces[keyspace].tables[name].columns
+        missing = [column for column in columns if column not in there]
         if missing:
             statements = " ".join(f"ALTER TABLE {table} ADD {column} {columns[column]};" for column in missing)
             raise SetupError(f"{self.where}: table {table} lacks {', '.join(missing)}; run: {statements}")
+        unreadable = [
+            f"{column} as {there[column].cql_type} instead of {kind}"
+            for column, kind in columns.items()
+            if not re.fullmatch(f"(frozen<)?({cql.READABLE.get(column) or cql.READABLE[kind]})>?", there[column].cql_type)
+        ]
+        if unreadable:
+            raise SetupError(
+                f"{self.where}: table {table} has what the report cannot read: {', '.join(unreadable)}; name a table with "
+                "columns of these types in the Variable progress_exhaust"
+            )
 
     def partition_key(self, table: str) -> list[str]:
         keyspace, name = table.split(".")

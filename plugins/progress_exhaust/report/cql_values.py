@@ -29,7 +29,7 @@ def completed_contents(statuses: bytes | None, not_counted: Sequence[bytes]) -> 
     if not statuses:
         return 0
     if not _is_plain(statuses):
-        entries = [completed_entry(content_id) for content_id, status in _entries(statuses) if status == 2]
+        entries = (completed_entry(content_id) for content_id, status in _entries(statuses) if status == 2)
         return sum(entry not in not_counted for entry in entries)
     listed = statuses[4:]
     return listed.count(_COMPLETED) - sum(entry in listed for entry in not_counted)

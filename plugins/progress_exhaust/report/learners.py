@@ -40,7 +40,7 @@ ENROLMENT = pa.schema(
         ("content_statuses", pa.binary()),
         ("certificates", pa.binary()),
         ("issued_certificates", pa.binary()),
-        ("certificate_status", pa.int32()),
+        ("certificate_status", pa.int64()),
     ]
 )
 # What an enrolled learner's enrolment says; instants in milliseconds since 1970.
@@ -52,7 +52,7 @@ ENROLLED = pa.schema(
         ("completed_at", pa.int64()),
         ("completed_contents", pa.int32()),
         ("has_certificate", pa.bool_()),
-        ("certificate_status", pa.int32()),
+        ("certificate_status", pa.int64()),
     ]
 )
 # What belongs to him, one row each. A part is ENROLLED, `user.<field>` of the cache, and a list of each of these two.

@@ -103,7 +103,7 @@ class Learners:
 
     def certificate_statuses(self) -> pa.Array:
         statuses = pa.array(self.report.rules.failed_certificate_statuses, pa.int64())
-        failed = pc.is_in(self._facts("certificate_status").cast(pa.int64()), value_set=statuses)
+        failed = pc.is_in(self._facts("certificate_status"), value_set=statuses)
         return pc.if_else(self._facts("has_certificate"), "Issued", pc.if_else(failed, "Failed", ""))
 
     def certificates_issued(self) -> pa.Array:
@@ -256,7 +256,7 @@ def _percents(completed: Numbers, leaf_count: int) -> pa.Array:
     if leaf_count == 0:
         return pa.repeat("", len(completed))
     leaf_count = min(leaf_count, 2**53)  # a tree may state any number: 2**53 is 0 % already, and fits in int64
-    percents = np.clip(np.floor((200 * completed + leaf_count) / (2 * leaf_count)), 0, 100)
+    percents = np.floor((200 * np.clip(completed, 0, leaf_count) + leaf_count) / (2 * leaf_count))
     return _PERCENTS.take(pa.array(np.nan_to_num(percents, nan=_BLANK).astype(np.int64)))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from progress_exhaust.errors import RequestError
-from progress_exhaust.report.request import Batch, BatchFacts, JobRequest, Wanted, is_path_part, parse_request_data
+from progress_exhaust.report.request import Batch, BatchFacts, JobRequest, Wanted, is_id, parse_request_data
 
 RETIRED = "Retired"
 
@@ -59,6 +59,8 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
         try:
             check_request_id(request)
             wanted[request.key] = parse_request_data(request.request_data)
+            if not request.standalone:
+                check_size(wanted[request.key].batch_ids, limits.per_request)
             filters, limit = wanted[request.key].search_filters, wanted[request.key].search_limit
             if filters is not None:
                 search = json.dumps([filters, limit], sort_keys=True)
@@ -82,6 +84,7 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
                 batches = named_batches(request, wanted[request.key].batch_ids, named, collections)
             if not request.standalone:
                 check_size(batches, limits.per_request)
+            check_files(batches)
         except RequestError as error:
             planned.refused[request.key] = str(error)
             continue
@@ -153,7 +156,7 @@ def found_batches(
 
 def check_request_id(request: JobRequest) -> None:
     """Raise RequestError where the request's id cannot be part of its files' path."""
-    if not request.standalone and not is_path_part(request.request_id):
+    if not request.standalone and not is_id(request.request_id):
         raise RequestError("The request's id is not valid: letters, digits, '-', '_' and '.' only")
 
 
@@ -163,9 +166,17 @@ def check_size(planned: Sequence[object], most: int) -> None:
         raise RequestError(f"Number of batches in request exceeded. It should be within {most}")
 
 
+def check_files(planned: Sequence[Planned]) -> None:
+    """Raise RequestError where two batches of a request, of two collections, would have one file."""
+    of_id = Counter(batch.batch_id for batch, _ in planned)
+    twice = [batch_id for batch_id, number in of_id.items() if number > 1]
+    if twice:
+        raise RequestError(f"Batch {', '.join(twice)} belongs to more than one collection: ask for one collection at a time")
+
+
 def _planned(request: JobRequest, row: CourseBatch, collections: Mapping[str, Collection]) -> Planned:
     collection_id, batch_id, batch_name = row
-    if not is_path_part(batch_id) or not is_path_part(collection_id):
+    if not is_id(batch_id) or not is_id(collection_id):
         raise RequestError("The id of a batch or its collection is not valid: letters, digits, '-', '_' and '.' only")
     collection = collections[collection_id]
     name = collection.get("name")

@@ -12,6 +12,8 @@ from progress_exhaust.errors import RequestError
 
 JOB_ID = "progress-exhaust"
 MAX_FAILURES = 3
+MOST_ID_CHARACTERS = 150  # a file's name has more, and file systems hold 255
+MOST_FILTER_LEVELS = 20  # of lists and objects: deeper than any search of the platform
 
 _PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 # A package, and what a kill left half done: a copy in the making, the question whether strangers may read.
@@ -144,6 +146,7 @@ def parse_request_data(text: str) -> Wanted:
     """Read request_data; raises RequestError, in words for the requester, where it asks for nothing that can be made."""
     try:
         data = json.loads(text)
+        json.dumps(data, allow_nan=False)  # 1e999 is read as infinite, and nothing that asks for it can be written
     except (ValueError, RecursionError):
         raise RequestError("The request's data cannot be read: it is no JSON") from None
     if not isinstance(data, dict):
@@ -158,15 +161,20 @@ def parse_request_data(text: str) -> Wanted:
 
 
 def is_path_part(text: str) -> bool:
-    """Tell whether an id from the data may be part of a file's path."""
+    """Tell whether a name from the data may be part of a file's path."""
     return _PATH_PART.fullmatch(text) is not None and ".." not in text
+
+
+def is_id(text: str) -> bool:
+    """Tell whether an id from the data may name a request's or batch's files."""
+    return len(text) <= MOST_ID_CHARACTERS and is_path_part(text)
 
 
 def _batch_ids(ids: Any) -> tuple[str, ...]:
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         raise RequestError("batchId must be a text, and batchFilter a list of texts")
     for one in ids:
-        if not is_path_part(one):
+        if not is_id(one):
             raise RequestError("A batch id of the request is not valid: letters, digits, '-', '_' and '.' only")
     return tuple(dict.fromkeys(ids))
 
@@ -177,7 +185,18 @@ def _search(search: Any) -> Wanted:
     filters = request.get("filters")
     if not isinstance(filters, dict) or not filters:
         raise RequestError("searchFilter must hold a request with filters")
+    if _levels(filters) > MOST_FILTER_LEVELS:
+        raise RequestError("The filters of searchFilter are nested too deeply")
     limit = request.get("limit")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise RequestError("The limit of searchFilter must be a whole number above 0")
     return Wanted(search_filters=filters, search_limit=limit)
+
+
+def _levels(value: Any) -> int:
+    """Return how deep lists and objects nest in a value of JSON, without recursion."""
+    level, levels = [value], 0
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        levels += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return levels

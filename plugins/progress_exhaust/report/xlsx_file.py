@@ -61,9 +61,11 @@ def write_xlsx(target: BinaryIO, report: Report, parts: Iterable[pa.Table], day:
 def _values(column: Column, learners: Learners) -> list[Value]:
     """Return a column's cells as Excel has them; each different one is looked at once."""
     cells = column.cells(learners)
-    cells = pa.repeat(cells, len(learners)) if isinstance(cells, str) else cells
+    trimmed = learners.report.layout.trimmed
+    if isinstance(cells, str):
+        return [_value(cells, column, trimmed)] * len(learners)
     encoded = cells.dictionary_encode()
-    values = [_value(cell, column, learners.report.layout.trimmed) for cell in encoded.dictionary.to_pylist()]
+    values = [_value(cell, column, trimmed) for cell in encoded.dictionary.to_pylist()]
     return [values[place] for place in encoded.indices.to_pylist()]
 
 

@@ -40,6 +40,21 @@ ATTEMPT_COLUMNS = {
 BATCH_COLUMNS = {"courseid": "text", "batchid": "text", "name": "text"}
 HIERARCHY_COLUMNS = {"identifier": "text", "hierarchy": "text"}
 
+# The types that are read as the type that a missing column is added with; `contentstatus` is counted from its bytes.
+_WHOLE = "tinyint|smallint|int|bigint"
+_NUMBER = f"{_WHOLE}|float|double"
+READABLE = {
+    "text": "text|ascii|varchar",
+    "boolean": "boolean",
+    "timestamp": "timestamp|date|timeuuid",
+    "int": _WHOLE,
+    "double": _NUMBER,
+    "map<text, int>": f"map<(text|ascii), ({_NUMBER})>",
+    "map<text, double>": f"map<(text|ascii), ({_NUMBER})>",
+    "list<frozen<map<text, text>>>": "(list|set)<.+>",
+    "contentstatus": f"map<(text|ascii), ({_WHOLE})>",
+}
+
 # Only counted: they come as bytes.
 LEFT_AS_BYTES = frozenset({"contentstatus", "certificates", "issued_certificates"})
 
