@@ -35,11 +35,11 @@ OVER = ("success", "failed")
 REPORT_ZONE = ZoneInfo("Asia/Kolkata")
 
 
-def wait_until(answer: Callable[[], Any], what: str) -> Any:
+def wait_until(answer: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
     """Ask until the answer is true; return it."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not (found := answer()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s in vain: {what}"
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
         time.sleep(0.1)
     return found
 
@@ -82,14 +82,17 @@ class Airflow:
         body["dag_run_id"] = f"manual__{datetime.now(UTC).isoformat()}"
         return str(self.call(f"{DAG}/dagRuns", body)["dag_run_id"])
 
+    def state(self, run_id: str) -> str:
+        return str(self.call(f"{DAG}/dagRuns/{run_id}")["state"])
+
     def end_of(self, run_id: str) -> str:
         """Wait for a run's end; return its state."""
 
-        def state() -> str | None:
-            found = str(self.call(f"{DAG}/dagRuns/{run_id}")["state"])
+        def over() -> str | None:
+            found = self.state(run_id)
             return found if found in OVER else None
 
-        return str(wait_until(state, f"the end of {run_id}"))
+        return str(wait_until(over, f"the end of {run_id}"))
 
     def run(self, **conf: Any) -> str:
         """Run to a green end; return the run's id."""
@@ -230,6 +233,14 @@ def kill(task: Task) -> None:
     assert len(pids) == 1, f"{task} has processes {pids}"
     os.kill(pids[0], signal.SIGKILL)
     wait_until(lambda: pids[0] not in [pid for pid, _ in processes()], f"the end of {pids[0]}")
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """Tell whether a process works in a folder, as all of a site's servers and tasks do in its data."""
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve().is_relative_to(folder)
+    except OSError:
+        return False
 
 
 def processes() -> list[tuple[int, str]]:
