@@ -135,7 +135,7 @@ class Kills:
     def _hit_task(self, moment: Moment) -> str:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            tasks = self._task_processes()
+            tasks = task_processes(self.site)
             # Few stages have processes of their own, and not for long.
             found = tasks[moment.kind] or (tasks["task"] if time.monotonic() > deadline - PATIENCE_SECONDS + 20 else {})
             stages = self._stages() if found else {}
@@ -149,24 +149,6 @@ class Kills:
             time.sleep(0.05)
         raise AssertionError("nothing was at work")
 
-    def _task_processes(self) -> dict[str, dict[int, str]]:
-        """Return the ids of the tasks that are at work, by kind of process and pid."""
-        of_site = {
-            pid: words for pid, words in processes() if words.startswith("airflow worker -- ") and works_in(pid, self.site.data)
-        }
-        found: dict[str, dict[int, str]] = {kind: {} for kind in TASK_KINDS}
-        for pid, words in of_site.items():
-            task, above = words.rpartition(" ")[2], parent(pid)
-            if "LocalExecutor" in words:
-                continue
-            if of_site.get(above) == words:
-                found["process of a task"][pid] = task
-            else:
-                found["task"][pid] = task
-                if above in of_site:
-                    found["worker"][above] = task
-        return found
-
     def _stages(self) -> dict[str, str]:
         """Return the task ids of all task instances, by their ids."""
         return {
@@ -177,7 +159,9 @@ class Kills:
 
     def _hit_server(self, kind: str) -> None:
         if kind in SERVICE_KINDS:
-            os.kill(self.site.pid(kind), signal.SIGKILL)
+            pid = self.site.pid(kind)
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: pid not in [one for one, _ in processes()], f"the end of the {kind}")
             # Postgres's own processes see its end a moment later, and a new one waits for none of them.
             patiently(lambda: self.site.command("dev/services.py", "start"))
         else:
@@ -186,6 +170,7 @@ class Kills:
                 os.killpg(os.getpgid(pid), signal.SIGKILL)
             else:
                 os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: pid not in [one for one, _ in processes()], f"the end of the {kind}")
             if kind.startswith("scheduler"):
                 # Until Airflow itself sees it, a new scheduler leaves the old one's tasks alone.
                 wait_until(lambda: not self._scheduler_lives(), "Airflow to miss its scheduler")
@@ -268,6 +253,23 @@ STUCK = {
         WHERE c.outcome = 'SUCCESS' AND request_id = ANY(%s)
           AND (b.state <> 'done' OR b.stage <> 'mark_complete' OR b.error IS NOT NULL)""",
 }
+
+
+def task_processes(site: Site) -> dict[str, dict[int, str]]:
+    """Return the ids of the tasks that are at work, by kind of process and pid."""
+    words_of = {pid: words for pid, words in processes() if words.startswith("airflow worker -- ") and works_in(pid, site.data)}
+    found: dict[str, dict[int, str]] = {kind: {} for kind in TASK_KINDS}
+    for pid, words in words_of.items():
+        task, above = words.rpartition(" ")[2], parent(pid)
+        if "LocalExecutor" in words:
+            continue
+        if words_of.get(above) == words:
+            found["process of a task"][pid] = task
+        else:
+            found["task"][pid] = task
+            if above in words_of:
+                found["worker"][above] = task
+    return found
 
 
 def parent(pid: int) -> int:

@@ -82,6 +82,11 @@ class Airflow:
         body["dag_run_id"] = f"manual__{datetime.now(UTC).isoformat()}"
         return str(self.call(f"{DAG}/dagRuns", body)["dag_run_id"])
 
+    def set_state(self, run_id: str, state: str) -> None:
+        """Let an engineer mark the run."""
+        answer = self._session.patch(f"{self.url}{DAG}/dagRuns/{run_id}", json={"state": state}, timeout=30)
+        assert answer.ok, answer.text
+
     def state(self, run_id: str) -> str:
         return str(self.call(f"{DAG}/dagRuns/{run_id}")["state"])
 
@@ -128,9 +133,9 @@ class Airflow:
         path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}?map_index={map_index}&deserialize=true"
         return self.call(path)["value"]
 
-    def log(self, run_id: str, task_id: str, map_index: int = -1) -> str:
-        """Return all that the task's last try logged, errors with their words."""
-        tries = self.tasks(run_id)[task_id.removeprefix("batch."), map_index].tries
+    def log(self, run_id: str, task_id: str, map_index: int = -1, of_try: int | None = None) -> str:
+        """Return all that a try of the task, by default the last one, logged, errors with their words."""
+        tries = of_try or self.tasks(run_id)[task_id.removeprefix("batch."), map_index].tries
         lines = self.call(f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{tries}?map_index={map_index}")["content"]
         return "\n".join(str(line) for line in lines)
 

@@ -63,6 +63,7 @@ class Site:
 
     settings: Settings
     run_id: str
+    try_number: int = 1  # of the task
 
     @property
     def processes(self) -> int:
@@ -76,6 +77,7 @@ class Site:
             run_id=self.run_id,
             job_request_table=self.settings.job_request_table,
             ledger_schema=self.settings.ledger_schema,
+            try_number=self.try_number,
         )
 
     def learner_tables(self) -> "LearnerTablesHook":
@@ -141,7 +143,7 @@ class Site:
 
 def read_site(context: "Context") -> Site:
     """Read the site's settings, as they are now, for a task of this run."""
-    return Site(parse_settings(Variable.get(VARIABLE, default=None)), context["run_id"])
+    return Site(parse_settings(Variable.get(VARIABLE, default=None)), context["run_id"], context["ti"].try_number)
 
 
 def report_day(context: "Context", settings: Settings) -> date:
