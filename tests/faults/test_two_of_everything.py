@@ -77,7 +77,7 @@ def package_before_its_publication(site: Site, gate: Gate, batch: str, run_conf:
             run = site.airflow.start_run(**run_conf)
             closed.wait()
             paused.enter_context(site.paused("content"))
-        begun = "SELECT FROM progress_exhaust.batch_run WHERE run_id = %s AND batch_id = %s AND stage = 'package'"
+        begun = "SELECT batch_id FROM progress_exhaust.batch_run WHERE run_id = %s AND batch_id = %s AND stage = 'package'"
         wait_until(lambda: len(site.sql(f"{begun} AND tries ? 'package'", run, batch)) == 1, "package to begin")
         frozen = Frozen(site, site.airflow.tasks(run)["package", 0])
     yield run, frozen
