@@ -309,3 +309,81 @@ def test_two_batches_that_end_at_once_make_one_success(cursor: Any) -> None:
     assert row["status"] == "SUCCESS"
     assert sorted(row["download_urls"]) == [f"b{number}.zip" for number in range(8)]
     assert sorted(entry["batchId"] for entry in row["processed_batches"]) == [f"b{number}" for number in range(8)]
+
+
+# Tries of one task: Airflow gives one up for dead, starts another, and the first goes on all the same
+
+
+def try_of(number: int, run_id: str = "run") -> "RequestsHook":
+    hook = hook_of(run_id)
+    hook.try_number = number
+    return hook
+
+
+def test_of_two_tries_of_a_stage_the_later_has_the_say(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    batch, late, retry = batch_of(key), try_of(1), try_of(2)
+    late.claim(chosen())
+    late.list_batches([batch], [])
+    late.record(batch, stage="package", state="running")
+    with late.pinned(batch):
+        pass
+    retry.record(batch, stage="package", state="running", counts={"package_bytes": 7})
+    before = retry.batch_run(batch)
+    words = "package is in the hands of a later try of this task"
+    with pytest.raises(ClaimLostError, match=words):
+        late.record(batch, stage="package", state="failed", error="late")
+    with pytest.raises(ClaimLostError, match=words), late.pinned(batch):
+        pytest.fail("published although a later try has begun")
+    with pytest.raises(ClaimLostError, match=words), late.pinned_try(batch, "package"):
+        pytest.fail("wrote in staging although a later try has begun")
+    assert retry.batch_run(batch) == before
+    # Another stage's tries are counted by themselves; and a run that lists its batches anew counts anew.
+    late.record(batch, stage="mark_complete", state="running")
+    retry.record(batch, stage="mark_complete", state="running")
+    with pytest.raises(ClaimLostError, match="mark_complete is in the hands of a later try"):
+        late.complete(batch, object_key="late.zip", size_bytes=1)
+    assert row_of(cursor, "r1")["status"] == "PROCESSING"
+    late.list_batches([batch], [])
+    late.record(batch, stage="package", state="running")
+
+
+def test_a_retry_waits_while_the_late_try_publishes(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    batch, late, retry = batch_of(key), try_of(1), try_of(2)
+    late.claim(chosen())
+    late.list_batches([batch], [])
+    late.record(batch, stage="package", state="running")
+    with ThreadPoolExecutor(1) as pool:
+        with late.pinned(batch):
+            begun = pool.submit(retry.record, batch, stage="package", state="running")
+            wait_for_a_blocked_backend(cursor)
+        begun.result()
+
+
+def test_a_ledger_of_before_the_tries_gets_their_column(cursor: Any) -> None:
+    cursor.execute(f"ALTER TABLE {LEDGER}.batch_run DROP COLUMN tries")
+    key = insert(cursor, "r1")
+    hook = hook_of("run")
+    hook.prepare()
+    hook.claim(chosen())
+    hook.list_batches([batch_of(key)], [])
+    hook.record(batch_of(key), stage="extract", state="running")
+    assert hook.batch_run(batch_of(key)).state == "running"  # type: ignore[union-attr]
+
+
+def test_a_cleared_stage_takes_no_request_again_that_a_later_run_has_made(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    batch, old, new = batch_of(key), hook_of("old"), hook_of("new")
+    old.claim(chosen())
+    old.list_batches([batch], [])
+    old.fail(*key, "failed")
+    new.claim(chosen())
+    new.list_batches([batch], [])
+    assert new.complete(batch, object_key="k.zip", size_bytes=1)
+    made = row_of(cursor, "r1")
+    with pytest.raises(ClaimLostError, match="no longer held by this run, and run new has made it"):
+        old.hold(batch)
+    assert row_of(cursor, "r1") == made
+    new.hold(batch)  # the run that made it may replace its file
+    assert holders(cursor) == [(*key, "new")]

@@ -73,6 +73,7 @@ class Request:
     status: str = "SUBMITTED"
     done: set[str] = field(default_factory=set)  # batches in processed_batches
     has_urls: bool = False
+    made_by: str = ""  # the last run that brought it to SUCCESS
     message: str | None = None
     claims: dict[str, Claim] = field(default_factory=dict)  # by run
     failed_in: set[str] = field(default_factory=set)  # runs that failed with it or died over it, each once
@@ -394,11 +395,12 @@ class Life(RuleBasedStateMachine):
     def model_hold(self, run: str, request: Request) -> bool:
         if request.holder == run:
             return True
-        if request.holder or run not in request.claims:
+        if request.holder or run not in request.claims or (request.status == "SUCCESS" and request.made_by != run):
             return False
         for one in self.model.values():
             claim = one.claims.get(run)
-            if claim and one.holder is None and (one is request or claim.twin_of == request.key[1]):
+            made_since = one.status == "SUCCESS" and one.made_by != run
+            if claim and one.holder is None and not made_since and (one is request or claim.twin_of == request.key[1]):
                 self.may_change.add(one.key)
                 one.take(run)
         return True
@@ -412,7 +414,7 @@ class Life(RuleBasedStateMachine):
             if outcome != "SUBMITTED":
                 one.done = set(request.done)
             if outcome == "SUCCESS":
-                one.has_urls = True
+                one.has_urls, one.made_by = True, run
             if outcome == "FAILED":
                 one.failed_in.add(run)
         shown = ["status", "err_message"]

@@ -1,98 +1,19 @@
-"""Airflow's own servers, and the services around them: one start for all of these tests, in a folder of its own."""
+"""Airflow's own servers, and the services around them: one start for all of these tests."""
 
-import json
-import logging
-import os
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from dev.load import Places, load_part
-from dev.world import sample_world
 from tests.servers.gate import Gate
-from tests.servers.site import DAG, OVER, PROJECT, REPORT_ZONE, Airflow, Site, processes, wait_until
-
-# No tick while the tests run, and the last one hours ago; both are of the same day in the reports' time zone as in UTC.
-SCHEDULE_HOURS = (2, 14)
+from tests.servers.site import Site
+from tests.servers.start_up import started_site
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Start it all, load a sample world without its requests, and stop it all again."""
-    data = tmp_path_factory.mktemp("servers")
-    now = datetime.now(UTC)
-    hour = next(hour for hour in SCHEDULE_HOURS if (hour - now.hour) % 24 > 1)
-    # In the commands' environment alone: other tests of the session are none of these servers' business.
-    environment = os.environ | {
-        "PROGRESS_EXHAUST_DEV_DATA": str(data),
-        # Batches of several parts, so that each task has processes of its own.
-        "PROGRESS_EXHAUST_DEV_SETTINGS": '{"learners_per_part": 20, "processes_per_task": 2}',
-        "PROGRESS_EXHAUST_SCHEDULE": f"0 {hour} * * *",
-        "PROGRESS_EXHAUST_RETRIES": "3",
-        "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",  # makes one to two seconds, each time
-        # A dead scheduler and a dead worker are found out in seconds, not in minutes.
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "4",
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
-    }
-    try:
-        for program in ("services", "airflow_servers"):
-            _dev(environment, program, "start")
-        exports = _dev(environment, "airflow_servers", "env").splitlines()
-        environment |= dict(shlex.split(line)[1].split("=", 1) for line in exports)
-        yield _site(data, environment, now)
-    finally:
-        for program in ("airflow_servers", "services"):
-            _dev(environment, program, "stop")
-    left = [words for pid, words in processes() if _works_in(pid, data)]
-    assert not left, f"these went on after the stop: {left}"
-
-
-def _dev(environment: Mapping[str, str], program: str, command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, f"dev/{program}.py", command],
-        cwd=PROJECT, env=dict(environment), stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    return done.stdout
-
-
-# The driver tells of each batch that a careful client would not send: dev.load is a fast one.
-logging.getLogger("cassandra").setLevel(logging.ERROR)
-
-
-def _site(data: Path, environment: Mapping[str, str], now: datetime) -> Site:
-    world = sample_world()
-    places = Places(
-        requests=environment["AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"],
-        cassandra=environment["AIRFLOW_CONN_PROGRESS_EXHAUST_CASSANDRA"].partition("?")[0],
-        users=environment["AIRFLOW_CONN_PROGRESS_EXHAUST_USERS"],
-        content_data=data / "content",
-    )
-    load_part(places, replace(world, requests=[]), 0, 1)
-    password = json.loads((data / "airflow-passwords.json").read_text())["admin"]
-    airflow = Airflow(environment["AIRFLOW__API__BASE_URL"], password, run_after=now)
-
-    def first_run_is_over() -> bool:
-        # The last missed tick is made up for as soon as the DAG is known; it finds an empty queue.
-        return any(run["state"] in OVER for run in airflow.call(f"{DAG}/dagRuns")["dag_runs"])
-
-    wait_until(lambda: airflow.call("/api/v2/dags")["total_entries"], "the DAG")
-    wait_until(first_run_is_over, "the run of the last tick")
-    return Site(data, environment, places, world, airflow, now.astimezone(REPORT_ZONE).date())
-
-
-def _works_in(pid: int, folder: Path) -> bool:
-    try:
-        return Path(f"/proc/{pid}/cwd").resolve().is_relative_to(folder)
-    except OSError:
-        return False
+    """Give a site with the sample world, without its requests."""
+    with started_site(tmp_path_factory.mktemp("servers")) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -35,11 +35,11 @@ OVER = ("success", "failed")
 REPORT_ZONE = ZoneInfo("Asia/Kolkata")
 
 
-def wait_until(answer: Callable[[], Any], what: str) -> Any:
+def wait_until(answer: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
     """Ask until the answer is true; return it."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not (found := answer()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s in vain: {what}"
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
         time.sleep(0.1)
     return found
 
@@ -82,14 +82,22 @@ class Airflow:
         body["dag_run_id"] = f"manual__{datetime.now(UTC).isoformat()}"
         return str(self.call(f"{DAG}/dagRuns", body)["dag_run_id"])
 
+    def set_state(self, run_id: str, state: str) -> None:
+        """Let an engineer mark the run."""
+        answer = self._session.patch(f"{self.url}{DAG}/dagRuns/{run_id}", json={"state": state}, timeout=30)
+        assert answer.ok, answer.text
+
+    def state(self, run_id: str) -> str:
+        return str(self.call(f"{DAG}/dagRuns/{run_id}")["state"])
+
     def end_of(self, run_id: str) -> str:
         """Wait for a run's end; return its state."""
 
-        def state() -> str | None:
-            found = str(self.call(f"{DAG}/dagRuns/{run_id}")["state"])
+        def over() -> str | None:
+            found = self.state(run_id)
             return found if found in OVER else None
 
-        return str(wait_until(state, f"the end of {run_id}"))
+        return str(wait_until(over, f"the end of {run_id}"))
 
     def run(self, **conf: Any) -> str:
         """Run to a green end; return the run's id."""
@@ -125,9 +133,9 @@ class Airflow:
         path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}?map_index={map_index}&deserialize=true"
         return self.call(path)["value"]
 
-    def log(self, run_id: str, task_id: str, map_index: int = -1) -> str:
-        """Return all that the task's last try logged, errors with their words."""
-        tries = self.tasks(run_id)[task_id.removeprefix("batch."), map_index].tries
+    def log(self, run_id: str, task_id: str, map_index: int = -1, of_try: int | None = None) -> str:
+        """Return all that a try of the task, by default the last one, logged, errors with their words."""
+        tries = of_try or self.tasks(run_id)[task_id.removeprefix("batch."), map_index].tries
         lines = self.call(f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{tries}?map_index={map_index}")["content"]
         return "\n".join(str(line) for line in lines)
 
@@ -152,11 +160,11 @@ class Site:
         retired = {content["identifier"] for content in self.world.contents if content["status"] == "Retired"}
         return [row["batchid"] for row in self.world.batches if row["courseid"] not in retired]
 
-    def request(self, *batch_ids: str, at: datetime | None = None) -> str:
-        """Submit a fresh request for these batches; return its id."""
+    def request(self, *batch_ids: str, at: datetime | None = None, by: str | None = None) -> str:
+        """Submit a fresh request for these batches, by somebody else each time if nobody is named; return its id."""
         number = next(self._number)
         at = (at or datetime.now(UTC)) + timedelta(microseconds=number)
-        by = user_id(number.to_bytes(16))
+        by = by or user_id(number.to_bytes(16))
         row = request_row({"batchFilter": list(batch_ids)}, label=f"label_{number}", channel=ORG, by=by, at=at)
         with closing(psycopg2.connect(self.places.requests)) as connection:
             submit(connection, [row])
@@ -230,6 +238,14 @@ def kill(task: Task) -> None:
     assert len(pids) == 1, f"{task} has processes {pids}"
     os.kill(pids[0], signal.SIGKILL)
     wait_until(lambda: pids[0] not in [pid for pid, _ in processes()], f"the end of {pids[0]}")
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """Tell whether a process works in a folder, as all of a site's servers and tasks do in its data."""
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve().is_relative_to(folder)
+    except OSError:
+        return False
 
 
 def processes() -> list[tuple[int, str]]:

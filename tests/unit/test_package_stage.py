@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.hooks.report_store import make_folder
 from progress_exhaust.operators.package import PackageOperator
 from progress_exhaust.operators.site_operator import RunParams, Site
 from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, Work, scratch_folder
@@ -34,8 +35,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     folder = site.store().batch_folder("run", BATCH)
     work = Work(site, RunParams(dry_run=True), BATCH, date(2022, 9, 28), folder, None, logging.getLogger(__name__))  # type: ignore[arg-type]
     data = random.Random(1).randbytes(200_000)
-    work.leave(PIVOT_FILE, {"file_name": CSV, "summary_name": None, "size_bytes": len(data)})
-    Path((folder / CSV).path).write_bytes(data)
+    work.leave(PIVOT_FILE, {"folder": "pivot-1", "file_name": CSV, "summary_name": None, "size_bytes": len(data)})
+    make_folder(folder / "pivot-1")
+    Path((folder / "pivot-1" / CSV).path).write_bytes(data)
     return work
 
 
@@ -79,7 +81,7 @@ def test_no_usable_temporary_folder_at_all_is_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_csv_that_is_gone_is_told_of_staging(work: Work) -> None:
-    (work.folder / CSV).unlink()
+    (work.folder / "pivot-1" / CSV).unlink()
     with pytest.raises(SetupError, match=r"^Staging file://"):
         packed(work)
 

@@ -30,7 +30,7 @@ def pivoted(folder: Path, *, layout: str | None = None, **settings: Any) -> dict
     (folder / "parts").mkdir()
     work = Work(
         Site(Settings(**settings), "run"),
-        RunParams(layout=layout),
+        RunParams(layout=layout, dry_run=True),
         BATCH,
         DAY,
         ObjectStoragePath(folder.as_uri()),
@@ -45,21 +45,21 @@ def pivoted(folder: Path, *, layout: str | None = None, **settings: Any) -> dict
         (folder / "parts" / f"{number:05}.parquet").write_bytes(to_parquet(part_of(*rows), {}))
     told = PivotOperator(task_id="pivot", batch={}).make(work)
     left: dict[str, Any] = json.loads((folder / PIVOT_FILE).read_text())
-    data = (folder / left["file_name"]).read_bytes()
+    data = (folder / left["folder"] / left["file_name"]).read_bytes()
     assert (left["rows"], left["size_bytes"], left["sha256"]) == (3, len(data), hashlib.sha256(data).hexdigest())
     assert told == {"rows": 3, "columns": told["columns"], f"{left['file_name'][-4:].strip('.')}_bytes": len(data)}
     return left
 
 
 def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.suffix in (".csv", ".xlsx", ".txt")}
+    return {path.name for path in folder.rglob("*") if path.suffix in (".csv", ".xlsx", ".txt")}
 
 
 def test_the_csv_alone_is_the_default(tmp_path: Path) -> None:
     left = pivoted(tmp_path)
     assert (left["file_name"], left["summary_name"]) == (CSV, None)
     assert files(tmp_path) == {CSV}
-    assert [line.split(b",")[4] for line in (tmp_path / CSV).read_bytes().splitlines()[1:]] == [b"u0", b"u1", b"z"]
+    assert [line.split(b",")[4] for line in (tmp_path / "pivot-1" / CSV).read_bytes().splitlines()[1:]] == [b"u0", b"u1", b"z"]
 
 
 def test_a_workbook_and_a_summary_by_setting(tmp_path: Path) -> None:
@@ -94,10 +94,10 @@ def test_the_layout_has_the_last_word_on_the_byte_order_mark(
     tmp_path: Path, bom: bool, of_layout: bool | None, has_one: bool
 ) -> None:
     pivoted(tmp_path, csv_bom=bom, layouts={"mine": {"like": "standard", "bom": of_layout}}, layout="mine")
-    assert (tmp_path / CSV).read_bytes().startswith(b"\xef\xbb\xbf") is has_one
+    assert (tmp_path / "pivot-1" / CSV).read_bytes().startswith(b"\xef\xbb\xbf") is has_one
 
 
 def test_the_params_layout_goes_before_the_sites(tmp_path: Path) -> None:
     pivoted(tmp_path, layout="sunbird-lern-7")
-    header = (tmp_path / CSV).read_bytes().splitlines()[0]
+    header = (tmp_path / "pivot-1" / CSV).read_bytes().splitlines()[0]
     assert header.startswith(b"Declared Board,") and header.endswith(b",Total Score,do_quiz - Score")

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -67,11 +68,27 @@ def test_two_who_publish_the_same_package_at_once_leave_one_whole_file(tmp_path:
             while not one.done() and not any(path.stat().st_size for path in here.glob(".*")):
                 sleep(0.01)
             assert [file.size_bytes for file in store.packages()] == [1 << 20]  # hidden, and the retention sees it,
-            assert store.publish(package(tmp_path, second), KEY) == 700  # when the second begins and ends,
+            assert store.publish(package(tmp_path, second), KEY, "another run") == 700  # when the second begins and ends,
             assert files(tmp_path / "reports")[KEY] == second
             slowly.write(b"a")
         one.result()
     assert files(tmp_path / "reports") == {KEY: b"a" * ((1 << 20) + 1)}
+
+
+def test_what_a_kill_left_half_done_goes_with_the_next_try_of_its_run(tmp_path: Path) -> None:
+    code = (
+        "import os, shutil; shutil.copyfileobj = lambda *_: os._exit(9);"
+        "import sys; from pathlib import Path; from progress_exhaust.hooks.report_store import _move_in;"
+        "_move_in(Path(sys.argv[1]), Path(sys.argv[2]), 'run')"
+    )
+    store, zipped = store_in(tmp_path), package(tmp_path)
+    environment = os.environ | {"PYTHONPATH": "plugins"}
+    killed = subprocess.run([sys.executable, "-c", code, zipped, tmp_path / "reports" / KEY], env=environment, check=False)
+    assert killed.returncode == 9
+    [left] = files(tmp_path / "reports")
+    assert left.endswith(".part")
+    store.publish(zipped, KEY, "run")
+    assert list(files(tmp_path / "reports")) == [KEY]
 
 
 def test_a_local_folder_answers_no_stranger_and_no_question_is_left_in_it(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Postgres: the requests (job_request), who works on them (claims), and what happened (the ledger).
 
 Each method is one transaction on a connection of its own: nothing stays open while a stage reads for minutes. Every
-write to job_request names this run's claim; where that is lost, ClaimLostError says who holds the request.
+write to job_request names this run's claim; where that is lost, ClaimLostError says who holds the request. Within a run, the
+latest try of a stage has the say: an earlier one that goes on although Airflow gave it up for dead gets the same error.
 """
 
 import json
@@ -88,14 +89,24 @@ class RequestsHook(PostgresHook):
     :param run_id: the DAG run that claims and writes
     :param job_request_table: table of the requests, `schema.table` too
     :param ledger_schema: schema of our own tables
+    :param try_number: which try of its task writes
     :param timeout_seconds: how long one statement may take; the wait of `alone` may take longer
     """
 
     default_conn_name = "progress_exhaust_requests"
 
-    def __init__(self, *, run_id: str, job_request_table: str, ledger_schema: str, timeout_seconds: float = 60) -> None:
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        job_request_table: str,
+        ledger_schema: str,
+        try_number: int = 1,
+        timeout_seconds: float = 60,
+    ) -> None:
         super().__init__(postgres_conn_id=self.default_conn_name)
         self.run_id = run_id
+        self.try_number = try_number
         self._timeout_seconds = timeout_seconds
         self._job_request = ".".join(f'"{part}"' for part in job_request_table.split("."))
         self._ledger = f'"{ledger_schema}"'
@@ -128,8 +139,8 @@ class RequestsHook(PostgresHook):
         except SetupError:
             statements = sql.CREATE_LEDGER.format(job_request=self._job_request, ledger=self._ledger)
             raise SetupError(
-                f"{self._where()} has no schema {self._ledger}, and this role may not make it. Let one that may run the "
-                f"following, which is docs/grants/ledger.sql, and then docs/grants/postgres.sql:\n{statements}"
+                f"{self._where()} has no schema {self._ledger}, or an older one, and this role may not make it. Let one that "
+                f"may run the following, which is docs/grants/ledger.sql, and then docs/grants/postgres.sql:\n{statements}"
             ) from None
 
     # The queue
@@ -225,13 +236,20 @@ class RequestsHook(PostgresHook):
     @contextmanager
     def pinned(self, batch: Batch) -> Iterator[None]:
         """Keep the claim from being taken over while the block publishes; raises ClaimLostError before it starts."""
-        with self._transaction() as cursor:
-            self._run(cursor, sql.WITHOUT_TIMEOUTS)
+        with self.pinned_try(batch, "package") as cursor:
             if batch.request_id:
                 self._run(cursor, sql.PIN_CLAIM, self._of(batch))
                 if cursor.rowcount == 0:
                     raise self._lost(cursor, *batch.request_key)
             yield
+
+    @contextmanager
+    def pinned_try(self, batch: Batch, stage: str) -> Iterator[Any]:
+        """Keep a later try from taking this stage over while the block writes; raises ClaimLostError before it starts."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.WITHOUT_TIMEOUTS)
+            self._pin_try(cursor, batch, stage)
+            yield cursor
 
     def record(
         self,
@@ -244,7 +262,7 @@ class RequestsHook(PostgresHook):
         size_bytes: int | None = None,
         error: str | None = None,
     ) -> None:
-        """Write down in the ledger where a batch stands."""
+        """Write down in the ledger where a batch stands; raises ClaimLostError where a later try of the stage has begun."""
         values = self._of(batch) | {
             "stage": stage,
             "state": state,
@@ -255,6 +273,10 @@ class RequestsHook(PostgresHook):
         }
         with self._transaction() as cursor:
             self._run(cursor, sql.RECORD, values)
+            if cursor.rowcount == 0:
+                self._run(cursor, sql.BATCH_RUN, values)
+                if cursor.rowcount:  # else it is not in the ledger at all, as in a dry run
+                    raise self._overtaken(batch, stage)
 
     def encryption_key(self, batch: Batch) -> str | None:
         """Return the encryption_key of the batch's request as it is stored. It is a secret, and goes nowhere but into memory."""
@@ -276,6 +298,7 @@ class RequestsHook(PostgresHook):
             before = self._lock(cursor, *batch.request_key)
             if self._holder(cursor, *batch.request_key) != self.run_id:
                 raise self._lost(cursor, *batch.request_key)
+            self._pin_try(cursor, batch, "mark_complete")
             self._run(cursor, sql.COMPLETE, done)
             entry = {
                 "channel": batch.channel,
@@ -400,14 +423,29 @@ class RequestsHook(PostgresHook):
     def _lost(self, cursor: Any, tag: str, request_id: str) -> ClaimLostError:
         holder = self._holder(cursor, tag, request_id)
         by = f"is held by run {holder}" if holder else "is no longer held by this run"
+        if not holder:
+            self._run(cursor, sql.MAKER, {"tag": tag, "request_id": request_id, "run_id": self.run_id})
+            for (maker,) in cursor.fetchall():
+                by += f", and run {maker} has made it"
         return ClaimLostError(f"request {request_id} {by}: this run changes nothing more of it")
+
+    def _pin_try(self, cursor: Any, batch: Batch, stage: str) -> None:
+        self._run(cursor, sql.PIN_TRY, self._of(batch) | {"stage": stage})
+        if cursor.fetchone() == (True,):
+            raise self._overtaken(batch, stage)
+
+    def _overtaken(self, batch: Batch, stage: str) -> ClaimLostError:
+        return ClaimLostError(
+            f"{batch}: {stage} is in the hands of a later try of this task, since Airflow gave up this one, try "
+            f"{self.try_number}: it changes nothing more"
+        )
 
     def _columns(self, cursor: Any) -> dict[str, int | None]:
         self._run(cursor, sql.TABLE_COLUMNS, {"table": self._job_request})
         return dict(cursor.fetchall())
 
     def _of(self, batch: Batch) -> dict[str, Any]:
-        return batch.to_dict() | {"run_id": self.run_id}
+        return batch.to_dict() | {"run_id": self.run_id, "try_number": self.try_number}
 
     def _run(self, cursor: Any, statement: str, values: Mapping[str, Any] | None = None) -> None:
         try:
@@ -428,6 +466,7 @@ class RequestsHook(PostgresHook):
             raise SourceError(f"{self._where()} does not answer: {_first_line(error)}") from None
         try:
             with connection.cursor() as cursor:
+                self._run(cursor, sql.WITHOUT_IDLING)
                 yield cursor
             with self._in_time(connection):
                 connection.commit()

@@ -100,7 +100,7 @@ class ReportStoreHook(BaseHook):
 
     # The reports container
 
-    def publish(self, package: Path, key: str) -> int:
+    def publish(self, package: Path, key: str, run_id: str = "") -> int:
         """Put a finished package into the container in one go, read back its size and return it, in bytes.
 
         An object that is there under the key is replaced. A store that can check what it receives is told the checksum.
@@ -108,7 +108,7 @@ class ReportStoreHook(BaseHook):
         target = _below(self._container, *key.split("/"))
         with self._telling_container():
             if target.protocol == "file":
-                _move_in(package, Path(target.path))
+                _move_in(package, Path(target.path), run_id)
             else:
                 target.fs.put_file(str(package), target.path, **_checked(target.protocol, package))
             size_bytes = int(target.fs.size(target.path))
@@ -175,7 +175,7 @@ def write_whole(path: ObjectStoragePath, data: bytes) -> None:
     if path.protocol == "file":
         target = Path(path.path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f"{target.name}.part")
+        beside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")  # two may write the same file at the same time
         beside.write_bytes(data)
         beside.replace(target)
     else:
@@ -223,13 +223,17 @@ def _below(folder: ObjectStoragePath, *parts: str) -> ObjectStoragePath:
     return folder
 
 
-def _move_in(package: Path, target: Path) -> None:
+def _move_in(package: Path, target: Path, run_id: str = "") -> None:
     """Copy beside the target, then rename: nobody sees half a file under its name, whenever this is killed.
 
-    The copy has a name of its own: whoever publishes the same package at the same time has another.
+    The copy has a name of its own: whoever publishes the same package at the same time has another. What a kill left of
+    an earlier one of the same run goes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+    of_run = f".{target.name}.{hashlib.sha256(run_id.encode()).hexdigest()[:16]}"
+    for left in [path for path in target.parent.iterdir() if path.name.startswith(of_run)]:
+        left.unlink(missing_ok=True)
+    beside = target.with_name(f"{of_run}{uuid.uuid4().hex[:16]}.part")
     try:
         with package.open("rb") as source, beside.open("wb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)

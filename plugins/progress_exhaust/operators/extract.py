@@ -59,8 +59,6 @@ class ExtractOperator(StageOperator):
 
     def _copied(self, work: Work, alike: "Sequence[Batch]") -> dict[str, Any] | None:
         """Take over what another request's extract made today; None where there is none, or this one's is done anew."""
-        from progress_exhaust.hooks.report_store import write_whole
-
         if (work.folder / EXTRACT_FILE).exists():
             return None
         for batch in alike:
@@ -70,13 +68,12 @@ class ExtractOperator(StageOperator):
                 work.log.info("%s: what was extracted for request %s serves this one too", work.batch, batch.request_id)
                 work.forget(PAGES_FILE)
                 for number in range(made["parts"]):
-                    write_whole(work.part(number), other.part(number).read_bytes())
+                    work.write(work.part(number), other.part(number).read_bytes())
                 work.leave(EXTRACT_FILE, made)
                 return dict(made["counts"])
         return None
 
     def _extract(self, work: Work) -> dict[str, Any]:
-        from progress_exhaust.hooks.report_store import remove_folder, write_whole
         from progress_exhaust.report.learners import cache_was_flushed, counts_of
 
         with ExitStack() as stack:
@@ -89,13 +86,13 @@ class ExtractOperator(StageOperator):
             counts = Counter(pages["counts"])
             for number in numbers:
                 if number in missing:
-                    write_whole(work.part(number), next(made))
+                    work.write(work.part(number), next(made))
                 of_part = counts_of(work.part(number))
                 counts.update(of_part)
                 (progress.add if number in missing else progress.skip)(of_part.total() - of_part["missing"])
         most_missing = work.site.settings.missing_users_percent
         if cache_was_flushed(counts, most_missing):
-            remove_folder(work.folder / "parts")
+            work.remove("parts")
             raise SourceError(
                 f"{work.batch}: {counts['missing']:,} of {counts['enrolled']:,} learners are missing from the user cache, more "
                 f"than missing_users_percent ({most_missing:g}) allows: is the cache being filled?"
@@ -111,7 +108,6 @@ class ExtractOperator(StageOperator):
 
     def _pages(self, work: Work, tables: "LearnerTablesHook") -> Pages:
         """Return the batch's pages of learners in user id order: those of an attempt that broke off today, else new ones."""
-        from progress_exhaust.hooks.report_store import remove_folder, write_whole
         from progress_exhaust.report.learners import enrolled_page, pages, to_parquet
 
         begun, wanted, now = work.find(PAGES_FILE), self._wanted(work), datetime.now(UTC).isoformat()
@@ -124,14 +120,14 @@ class ExtractOperator(StageOperator):
             work.log.info("%s: goes on after %d of %d finished parts", work.batch, parts, len(begun["first_ids"]))
             return begun
         for name in ("pages", "parts"):
-            remove_folder(work.folder / name)
+            work.remove(name)
         as_of, enrolments = self._enrolments(work, tables)
         optional, counts = work.hierarchy().optional, Counter(enrolled=0)
         first_ids: list[str] = []
         progress = Progress(work, "enrolments read")
         for page in pages(enrolments, work.site.settings.learners_per_part):
             table, page_counts = enrolled_page(page, optional)
-            write_whole(work.page(len(first_ids)), to_parquet(table, page_counts))
+            work.write(work.page(len(first_ids)), to_parquet(table, page_counts))
             first_ids.append(page[0].user_id)
             counts.update(page_counts)
             progress.add(len(page))

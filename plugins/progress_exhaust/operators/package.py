@@ -31,7 +31,7 @@ class PackageOperator(StageOperator):
         summary = (work.folder / written["summary_name"]).read_bytes() if written["summary_name"] else None
         with ExitStack() as stack, scratch_folder(stack) as scratch:
             package = scratch / Path(key).name
-            with (work.folder / file_name).open("rb") as csv:
+            with (work.folder / written["folder"] / file_name).open("rb") as csv:
                 write_package(
                     csv,
                     package,
@@ -50,7 +50,7 @@ class PackageOperator(StageOperator):
                 store = work.site.store()
                 self._check_strangers(work, store, protection)
                 with work.requests.pinned(work.batch):
-                    store.publish(package, key)
+                    store.publish(package, key, work.site.run_id)
                 work.requests.record(work.batch, stage="package", state="running", size_bytes=size_bytes)
         work.leave(PACKAGE_FILE, {"key": key, "size_bytes": size_bytes, "level": protection.level})
         return {"package_bytes": size_bytes}

@@ -33,6 +33,7 @@ class PivotOperator(StageOperator):
     needs = (FACTS_FILE, HIERARCHY_FILE, EXTRACT_FILE)
 
     def make(self, work: Work) -> dict[str, Any]:
+        from progress_exhaust.hooks.report_store import make_folder
         from progress_exhaust.report.columns import columns
         from progress_exhaust.report.summary_text import CUT, NO_ROOM
         from progress_exhaust.report.xlsx_file import fits
@@ -45,14 +46,17 @@ class PivotOperator(StageOperator):
             notes.append(NO_ROOM)
         file_name = work.batch.file_name(work.day, ending)
         work.forget(PIVOT_FILE)  # a kill from here on leaves half a file
-        with (work.folder / file_name).open("wb") as target:
+        # In a folder of this try: what an earlier one goes on to write, if it does, is nobody's.
+        folder = f"pivot-{work.site.try_number}"
+        make_folder(work.folder / folder)
+        with (work.folder / folder / file_name).open("wb") as target:
             written = self._write(work, target, report, ending)
         if written.cut_cells:
             notes.append(CUT.format(written.cut_cells))
         for note in notes:
             work.log.warning("%s: %s", work.batch, note)
         summary = self._leave_summary(work, report, extracted, file_name, notes) if settings.summary_file else None
-        work.leave(PIVOT_FILE, {**asdict(written), "file_name": file_name, "summary_name": summary})
+        work.leave(PIVOT_FILE, {**asdict(written), "folder": folder, "file_name": file_name, "summary_name": summary})
         return {"rows": written.rows, "columns": width, f"{ending}_bytes": written.size_bytes}
 
     def _write(self, work: Work, target: BinaryIO, report: "Report", ending: str) -> "Written":
@@ -67,12 +71,11 @@ class PivotOperator(StageOperator):
             return write_csv(target, report, Progress(work, "parts written", len(self._parts(work))).of(lines), bom=bom)
 
     def _leave_summary(self, work: Work, report: "Report", extracted: dict[str, Any], file_name: str, notes: list[str]) -> str:
-        from progress_exhaust.hooks.report_store import write_whole
         from progress_exhaust.report.summary_text import SUMMARY_FILE, summary_text
 
         as_of = datetime.fromisoformat(extracted["as_of"])
         words = summary_text(report, extracted["counts"], as_of, file_name, notes)
-        write_whole(work.folder / SUMMARY_FILE, words.encode())
+        work.write(work.folder / SUMMARY_FILE, words.encode())
         return SUMMARY_FILE
 
     def _report(self, work: Work) -> "Report":

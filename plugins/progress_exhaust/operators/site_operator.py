@@ -63,6 +63,7 @@ class Site:
 
     settings: Settings
     run_id: str
+    try_number: int = 1  # of the task
 
     @property
     def processes(self) -> int:
@@ -77,6 +78,7 @@ class Site:
             job_request_table=self.settings.job_request_table,
             ledger_schema=self.settings.ledger_schema,
             timeout_seconds=self.settings.read_timeout_seconds,
+            try_number=self.try_number,
         )
 
     def learner_tables(self) -> "LearnerTablesHook":
@@ -142,7 +144,7 @@ class Site:
 
 def read_site(context: "Context") -> Site:
     """Read the site's settings, as they are now, for a task of this run."""
-    return Site(parse_settings(Variable.get(VARIABLE, default=None)), context["run_id"])
+    return Site(parse_settings(Variable.get(VARIABLE, default=None)), context["run_id"], context["ti"].try_number)
 
 
 def report_day(context: "Context", settings: Settings) -> date:

@@ -4,7 +4,7 @@ import errno
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -54,6 +54,7 @@ class Work:
     folder: "ObjectStoragePath"
     requests: "RequestsHook"
     log: "Logger"
+    stage: str = ""
 
     def is_of_today(self, instant: str) -> bool:
         """Tell whether an instant (ISO, with zone) is of this day of the reports' time zone: older facts are not mixed in."""
@@ -91,15 +92,35 @@ class Work:
         """Return what this stage left behind before; None where it did not."""
         return self.read(name) if (self.folder / name).exists() else None
 
+    def pinned(self) -> "AbstractContextManager[Any]":
+        """Let the block change what the stage hands on; raises ClaimLostError where a later try of it has begun.
+
+        That one may be done, and the next stages be reading.
+        """
+        return nullcontext() if self.params.dry_run else self.requests.pinned_try(self.batch, self.stage)
+
     def forget(self, name: str) -> None:
         """Take back what this stage left behind before: it is at work again."""
-        (self.folder / name).unlink(missing_ok=True)
+        with self.pinned():
+            (self.folder / name).unlink(missing_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Remove a folder that this stage left behind before."""
+        from progress_exhaust.hooks.report_store import remove_folder
+
+        with self.pinned():
+            remove_folder(self.folder / name)
 
     def leave(self, name: str, values: Mapping[str, Any]) -> None:
         """Say that this stage is done, and what it came to."""
+        self.write(self.folder / name, json.dumps(values).encode())
+
+    def write(self, path: "ObjectStoragePath", data: bytes) -> None:
+        """Write a file for the next stages, or for a retry, whole or not at all."""
         from progress_exhaust.hooks.report_store import write_whole
 
-        write_whole(self.folder / name, json.dumps(values).encode())
+        with self.pinned():
+            write_whole(path, data)
 
 
 class Progress:
@@ -192,7 +213,7 @@ class StageOperator(SiteOperator):
         stage = self.task_id.rpartition(".")[2]
         store = site.store()
         folder = store.batch_folder(site.run_id, batch)
-        work = Work(site, params, batch, report_day(context, site.settings), folder, requests, self.log)
+        work = Work(site, params, batch, report_day(context, site.settings), folder, requests, self.log, stage)
         with store.telling_staging():
             for name in self.needs:
                 work.read(name)

@@ -32,7 +32,11 @@ FROM pg_attribute
 WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
 """
 
-LEDGER_EXISTS = "SELECT to_regclass(%(claim)s) IS NOT NULL AND to_regclass(%(batch_run)s) IS NOT NULL"
+# With the column that was added last.
+LEDGER_EXISTS = """
+SELECT to_regclass(%(claim)s) IS NOT NULL
+  AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(batch_run)s) AND attname = 'tries')
+"""
 
 # Run once; two first runs at the same time wait for each other.
 CREATE_LEDGER = """
@@ -61,6 +65,7 @@ CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
   state text NOT NULL,         -- waiting, running, done, deferred (to the next run), refused (the request's fault), failed
   counts jsonb NOT NULL DEFAULT '{{}}',
   seconds jsonb NOT NULL DEFAULT '{{}}',         -- by stage
+  tries jsonb NOT NULL DEFAULT '{{}}',           -- by stage: which try of its task has the say
   size_bytes bigint,                             -- of the package
   object_key text,
   error text,
@@ -68,6 +73,7 @@ CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
   changed_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tag, request_id, batch_id, run_id)
 );
+ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS tries jsonb NOT NULL DEFAULT '{{}}';
 CREATE INDEX IF NOT EXISTS batch_run_of_run ON {ledger}.batch_run (run_id);
 """
 
@@ -174,6 +180,9 @@ HOLDER = """
 SELECT run_id FROM {ledger}.claim WHERE tag = %(tag)s AND request_id = %(request_id)s AND released_at IS NULL
 """
 
+# A process that is frozen in the middle of a transaction keeps its locks no longer than this.
+WITHOUT_IDLING = "SELECT set_config('idle_in_transaction_session_timeout', '30s', true)"
+
 # What is held while a task works elsewhere, for minutes, must not be taken away by a server's usual limits.
 WITHOUT_TIMEOUTS = """
 SELECT set_config(name, '0', true)
@@ -199,6 +208,12 @@ SELECT FROM {ledger}.claim
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s AND released_at IS NULL FOR SHARE
 """
 
+# A try of a stage that is being written for is not overtaken meanwhile.
+PIN_TRY = """
+SELECT coalesce((tries->>%(stage)s)::integer, 0) > %(try_number)s FROM {ledger}.batch_run
+WHERE run_id = %(run_id)s AND tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s FOR SHARE
+"""
+
 # A list made again replaces what the run had not finished of the last one.
 FORGET_LIST = """
 DELETE FROM {ledger}.batch_run
@@ -210,11 +225,13 @@ LIST_BATCH = """
 INSERT INTO {ledger}.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, state)
 VALUES (%(tag)s, %(request_id)s, %(batch_id)s, %(run_id)s, %(collection_id)s, %(channel)s, %(state)s)
 ON CONFLICT (tag, request_id, batch_id, run_id) DO UPDATE SET
-  stage = 'list_batches', state = excluded.state, error = NULL, changed_at = now()
+  stage = 'list_batches', state = excluded.state, tries = '{{}}', error = NULL, changed_at = now()
 """
 
+# The latest try of a stage has the say: one that Airflow gave up for dead, and that goes on all the same, has none.
 RECORD = """
 UPDATE {ledger}.batch_run SET
+  tries = tries || jsonb_build_object(%(stage)s::text, %(try_number)s::integer),
   stage = %(stage)s,
   state = %(state)s,
   counts = counts || %(counts)s::jsonb,
@@ -223,6 +240,7 @@ UPDATE {ledger}.batch_run SET
   error = %(error)s,
   changed_at = now()
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s AND run_id = %(run_id)s
+  AND coalesce((tries->>%(stage)s)::integer, 0) <= %(try_number)s
 """
 
 COMPLETE = """
@@ -301,10 +319,14 @@ WHERE run_id = %(run_id)s AND released_at IS NULL
   AND (tag = %(tag)s AND request_id = %(request_id)s OR twin_of = %(request_id)s)
 """
 
-# A rerun of one batch takes its request, and the request's twins, again.
+# A rerun of one batch takes its request, and the request's twins, again, unless another run has made it since.
 RUN_CLAIMS = """
-SELECT tag, request_id FROM {ledger}.claim
+SELECT tag, request_id FROM {ledger}.claim c
 WHERE run_id = %(run_id)s AND (tag = %(tag)s AND request_id = %(request_id)s OR twin_of = %(request_id)s)
+  AND NOT EXISTS (
+    SELECT FROM {ledger}.claim later JOIN {job_request} j USING (tag, request_id)
+    WHERE later.tag = c.tag AND later.request_id = c.request_id AND j.status = 'SUCCESS'
+      AND later.outcome = 'SUCCESS' AND later.run_id <> c.run_id AND later.released_at > c.released_at)
 ORDER BY tag, request_id
 """
 
@@ -324,6 +346,13 @@ SELECT EXISTS (SELECT FROM {ledger}.claim WHERE run_id = %(run_id)s AND outcome 
 LOCK_REQUESTS = """
 SELECT FROM {job_request} WHERE (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
 ORDER BY tag, request_id FOR UPDATE
+"""
+
+# Of a request that nobody holds.
+MAKER = """
+SELECT run_id FROM {ledger}.claim
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND outcome = 'SUCCESS' AND run_id <> %(run_id)s
+ORDER BY released_at DESC LIMIT 1
 """
 
 HOLDERS = """
