@@ -9,6 +9,7 @@ job_request, the ledger and Airflow's list of runs. No service makes them, and n
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "plugins"))
 
-from dev.machine import is_free
+from dev.machine import install_chromium, is_free
 from dev.servers import Postgres, Settings
 from progress_exhaust.sql.job_requests import CREATE_LEDGER
 
@@ -105,7 +106,7 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
             if status == "PROCESSING" and number_in == 0:
                 enrolled = 412_360 - place
                 done = chance.randint(100_000, 380_000)
-                counts = {"enrolled": enrolled, "learners_done": done, "seconds_left": (enrolled - done) // 2000}
+                counts = {"enrolled": enrolled, "learners_done": done, "seconds_left": (enrolled - done) // 200}
                 stage, state, seconds = "extract", "running", {"fetch_hierarchy": seconds["fetch_hierarchy"]}
             elif status == "PROCESSING":
                 stage, state, seconds, counts = "list_batches", "waiting", {}, {}
@@ -187,6 +188,35 @@ def served(number: int) -> Iterator[str]:
             postgres.stop()
 
 
+def pictures() -> None:
+    """Take the pictures of the docs, in the light and in the dark."""
+    install_chromium()
+    from playwright.sync_api import sync_playwright
+
+    IMAGES.mkdir(exist_ok=True)
+    with served(400) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        context = browser.new_context(viewport={"width": 1440, "height": 1000})
+        page = context.new_page()
+        page.goto(f"{url}/auth/login")
+        page.fill("input[name=username]", "admin")
+        page.fill("input[name=password]", "admin")
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url(lambda address: "/auth/login" not in address)
+        for theme, name in (("light", "page.png"), ("dark", "page-dark.png")):
+            page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
+            page.goto(f"{url}/plugin/progress-exhaust")
+            page.frame_locator("iframe").locator(f"html[data-theme={theme}] table").last.wait_for()
+            page.get_by_role("link", name="Home").first.wait_for()
+            page.screenshot(path=IMAGES / name)
+        page.frame_locator("iframe").get_by_role("row").filter(has_text="SUCCESS").filter(has_text="3 of 3").get_by_role(
+            "link"
+        ).first.click()
+        page.frame_locator("iframe").get_by_role("heading", name="Batches").wait_for()
+        page.screenshot(path=IMAGES / "page-request.png")
+        browser.close()
+
+
 def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that all is stopped
     match arguments:
@@ -194,6 +224,8 @@ def main(arguments: list[str]) -> int:
             with served(int(number[0]) if number else 400) as url:
                 print(f"{url}/plugin/progress-exhaust  user and password {', '.join(PASSWORDS)}; Ctrl-C ends it", flush=True)
                 time.sleep(10**6)
+        case ["pictures"]:
+            pictures()
         case _:
             print("usage: python dev/page_pictures.py serve [N] | pictures", file=sys.stderr)
             return 2

@@ -122,7 +122,10 @@ def static(name: str) -> FileResponse:
 
 @app.get("/")
 def list_page(request: Request, user: GetUserDep, chosen: Annotated[Choice, Query()]) -> HTMLResponse:
-    """The requests, the newest first; with `fragment`, only what changes while they are made."""
+    """The requests, the newest first, and the last nights where nothing is searched.
+
+    With `fragment`, only what changes while requests are made.
+    """
     site = _settings()
     hook = _hook(site)
     found, total = hook.requests(chosen.filter, most=REQUESTS_PER_PAGE, skip=REQUESTS_PER_PAGE * (chosen.page - 1))
@@ -139,7 +142,7 @@ def list_page(request: Request, user: GetUserDep, chosen: Annotated[Choice, Quer
         chosen=chosen,
         statuses=STATUSES,
         tallies={tally.status: tally for tally in hook.tally()},
-        charts=[] if chosen.fragment else charts(hook.nights(NIGHTS, site.report_timezone)),
+        charts=[] if chosen.fragment or chosen.query() else charts(hook.nights(NIGHTS, site.report_timezone)),
         zone=site.report_timezone,
         may_trigger=_may(user, "POST", DagAccessEntity.RUN),
     )

@@ -63,7 +63,7 @@ class BatchView:
     def seconds_left(self) -> int | None:
         """The time that extract will still take, as it said itself at its last news; None where it said nothing."""
         left = self.batch.counts.get("seconds_left")
-        if self.state != "running" or self.batch.stage != "extract" or left is None:
+        if self.state != "running" or self.batch.stage != "extract" or left is None or not self.learners[1]:
             return None
         return max(0, round(left - (datetime.now(UTC) - self.batch.changed_at).total_seconds()))
 
