@@ -194,18 +194,12 @@ def hostile_request(site: Site) -> Iterator[None]:
             site.sql(f"DELETE FROM {table} WHERE request_id = %s", HOSTILE)
 
 
-def test_hostile_text_is_text(site: Site, admin: Http, at_work: BrowserContext) -> None:
+def test_hostile_text_is_text(site: Site, admin: Http) -> None:
     query = {"tag": HOSTILE, "request_id": HOSTILE}
     with hostile_request(site):
         for text in (admin.page(request="<script>"), admin.page("/request", **query), admin.page(channel=HOSTILE)):
             assert "<script>w" not in text and "<img" not in text and "evil{{ 7 * 7 }}" in text
             assert "key-of-mine" not in text and "asker-1" not in text
-        page = at_work.new_page()
-        page.goto(f"{admin.url}{PAGE}/?request=%3Cscript%3E")
-        page.get_by_role("row").nth(1).get_by_role("link").first.click()
-        expect(page.locator("h1")).to_contain_text("<script>window.hacked")
-        assert page.evaluate("window.hacked") is None
-        page.close()
 
 
 def test_it_says_what_is_missing(site: Site, admin: Http, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,27 +229,57 @@ def test_nothing_comes_from_elsewhere(viewer: Http, made: tuple[str, str]) -> No
     assert all(link.startswith(("/", "?")) for link in Links(answer.text).found)
 
 
+def test_every_link_leads_somewhere(site: Site, admin: Http, made: tuple[str, str]) -> None:
+    request, run = made
+    lists = admin.page(request=request), admin.page("/request", **address(admin, request)), admin.page()
+    links = {link for text in lists for link in Links(text).found}
+    batches = [site.batches[1], site.batches[2]]
+    tasks = site.airflow.tasks(run)
+    seen = set()
+    for link in links:
+        answer = admin.get(urljoin(f"{PAGE}/", link))
+        assert answer.status_code == 200, link
+        found = re.fullmatch(r"/dags/progress_exhaust/runs/([^/]+)(?:/tasks/([^/]+)/mapped/(\d+))?", link)
+        if found:
+            run_id, task, index = (part and requests.utils.unquote(part) for part in found.groups())
+            site.airflow.call(f"{DAG}/dagRuns/{run_id}")
+            if run_id == run and task:
+                assert tasks[task.removeprefix("batch."), int(index)].label in batches
+                seen.add((task, int(index)))
+        else:
+            assert link.startswith((PAGE, "?")) or link in ("/", "/dags/progress_exhaust"), link
+    assert len(seen) == 10
+
+
 # In a browser
+
+
+def test_hostile_text_is_text_to_a_browser(site: Site, at_work: BrowserContext) -> None:
+    page = at_work.new_page()
+    with hostile_request(site):
+        page.goto(f"{site.airflow.url}{PAGE}/?request=%3Cscript%3E")
+        page.get_by_role("row").nth(1).get_by_role("link").first.click()
+        expect(page.locator("h1")).to_contain_text("<script>window.hacked")
+    assert page.evaluate("window.hacked") is None
+    page.close()
 
 
 def test_the_bar_moves_during_a_run(site: Site, gate: Gate, at_work: BrowserContext) -> None:
     batch = site.batches[1]
     request = site.request(batch)
     page = at_work.new_page()
-    with gate.closed(batch, "extract", "before") as first:
-        run = site.airflow.start_run(request_ids=[request])
-        first.wait()
-        page.goto(f"{site.airflow.url}/plugin/progress-exhaust{PAGE}/?request={request}")
-        row = frame(page).get_by_role("row").filter(has_text=request)
-        bar = row.get_by_role("progressbar")
-        expect(bar).to_have_attribute("value", "0")
-        expect(row).to_contain_text("0 of 1")
-        closed = gate.closed(batch, "pivot", "before")
-        second = closed.__enter__()
-    second.wait()
-    expect(bar).to_have_attribute("value", "95")
-    expect(bar).to_have_attribute("aria-valuetext", re.compile(r"95 percent: (\d+) of \1 learners"))
-    closed.__exit__(None, None, None)
+    row = frame(page).get_by_role("row").filter(has_text=request)
+    bar = row.get_by_role("progressbar")
+    with gate.closed(batch, "pivot", "before") as pivot:
+        with gate.closed(batch, "extract", "before") as extract:
+            run = site.airflow.start_run(request_ids=[request])
+            extract.wait()
+            page.goto(f"{site.airflow.url}/plugin/progress-exhaust{PAGE}/?request={request}")
+            expect(bar).to_have_attribute("value", "0")
+            expect(row).to_contain_text("0 of 1")
+        pivot.wait()
+        expect(bar).to_have_attribute("value", "95")
+        expect(bar).to_have_attribute("aria-valuetext", re.compile(r"95 percent: (\d+) of \1 learners"))
     assert site.airflow.end_of(run) == "success"
     expect(row).to_contain_text("SUCCESS")
     expect(row).to_contain_text("1 of 1")
@@ -305,34 +329,17 @@ def test_a_failed_batch_is_rerun_and_a_request_made_again(site: Site, at_work: B
     page.close()
 
 
-def test_every_link_leads_somewhere(site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str]) -> None:
-    request, run = made
-    lists = admin.page(request=request), admin.page("/request", **address(admin, request)), admin.page()
-    links = {link for text in lists for link in Links(text).found}
-    batches = [site.batches[1], site.batches[2]]
-    tasks = site.airflow.tasks(run)
-    seen = set()
-    for link in links:
-        answer = admin.get(urljoin(f"{PAGE}/", link))
-        assert answer.status_code == 200, link
-        found = re.fullmatch(r"/dags/progress_exhaust/runs/([^/]+)(?:/tasks/([^/]+)/mapped/(\d+))?", link)
-        if found:
-            run_id, task, index = (part and requests.utils.unquote(part) for part in found.groups())
-            site.airflow.call(f"{DAG}/dagRuns/{run_id}")
-            if run_id == run and task:
-                assert tasks[task.removeprefix("batch."), int(index)].label in batches
-                seen.add((task, int(index)))
-        else:
-            assert link.startswith((PAGE, "?")) or link in ("/", "/dags/progress_exhaust"), link
-    assert len(seen) == 10
-
-    # A batch's own task: the label in Airflow is the batch of the section that the link stands in.
+def test_a_stages_link_leads_out_of_the_frame_to_the_batchs_own_task(
+    site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str]
+) -> None:
+    request, _ = made
+    batch = site.batches[2]
     page = at_work.new_page()
     query = "&".join(f"{name}={requests.utils.quote(value, safe='')}" for name, value in address(admin, request).items())
     page.goto(f"{site.airflow.url}/plugin/progress-exhaust{PAGE}/request?{query}")
-    frame(page).get_by_role("region", name=f"Batch {batches[1]}").get_by_role("link", name="extract").click()
+    frame(page).get_by_role("region", name=f"Batch {batch}").get_by_role("link", name="extract").click()
     page.wait_for_url(re.compile(r"/tasks/batch.extract/mapped/\d+"))
-    expect(page.get_by_text(batches[1]).first).to_be_visible()
+    expect(page.get_by_text(batch).first).to_be_visible()
     page.close()
 
 
