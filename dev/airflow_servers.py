@@ -30,7 +30,7 @@ from dev.servers import Service, Settings
 PROJECT = Path(__file__).resolve().parent.parent
 AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 START_TIMEOUT_SECONDS = 90
-USER = "admin"
+ROLES = {"admin": "admin", "viewer": "viewer"}  # by user
 
 
 class AirflowServer(Service):
@@ -98,7 +98,7 @@ def environment() -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(2 * POOL_SLOTS),
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in ROLES.items()),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(settings.data / "airflow-passwords.json"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__FERNET_KEY": secret["fernet"],
@@ -110,20 +110,23 @@ def environment() -> dict[str, str]:
     }
 
 
-def password() -> str:
-    """Return the admin's password, made up at the first start."""
+def passwords() -> dict[str, str]:
+    """Return the users' passwords, made up at the first start."""
     file = Path(environment()["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
-    if not file.exists():
-        with os.fdopen(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600), "w") as target:
-            json.dump({USER: secrets.token_urlsafe(9)}, target)
-    return str(json.loads(file.read_text())[USER])
+    known = json.loads(file.read_text()) if file.exists() else {}
+    if known.keys() >= ROLES.keys():
+        return known
+    made = {user: secrets.token_urlsafe(9) for user in ROLES} | known
+    with os.fdopen(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as target:
+        json.dump(made, target)
+    return made
 
 
 def start() -> None:
     """Start what is not running; return once the API server answers."""
     settings = Settings.from_environment()
     os.environ.update(environment())
-    words = password()
+    logins = "  ".join(f"user {user}  password {password}" for user, password in passwords().items())
     servers = all_servers(settings)
     missing = [server for server in servers if server.pid() is None]
     if missing:
@@ -140,7 +143,7 @@ def start() -> None:
         if time.monotonic() > deadline:
             raise ServiceError(f"Airflow does not answer: see {settings.data}/airflow-*.log")
         time.sleep(0.2)
-    print(f"airflow    ready: {os.environ['AIRFLOW__API__BASE_URL']}  user {USER}  password {words}")
+    print(f"airflow    ready: {os.environ['AIRFLOW__API__BASE_URL']}  {logins}")
 
 
 def stop() -> None:

@@ -75,6 +75,22 @@ def install_packages() -> None:
             f"Missing programs. On Debian: sudo apt-get install {' '.join(packages)}"
             " (elsewhere: Postgres 12 or later, Redis 5 or later, java 11 or 17, Maven)"
         )
+    apt_install(packages)
+    if "redis-server" in packages and shutil.which("systemctl"):
+        succeeds("systemctl", "disable", "--now", "redis-server")
+
+
+def install_chromium() -> None:
+    """Install the browser that the tests of the page drive, as root; else say what to install. No service needs it."""
+    if shutil.which("chromium"):
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise ServiceError("No chromium. On Debian: sudo apt-get install chromium fonts-dejavu-core")
+    apt_install(["chromium", "fonts-dejavu-core"])
+
+
+def apt_install(packages: list[str]) -> None:
+    """Install Debian packages, as root, and let none of them start a server."""
     print(f"installing {' '.join(packages)} …", flush=True)
     # The packages would start servers of their own on the usual ports: 101 forbids it while they install.
     policy, cluster = Path("/usr/sbin/policy-rc.d"), Path("/etc/postgresql-common/createcluster.conf")
@@ -94,8 +110,6 @@ def install_packages() -> None:
     finally:
         if ours:
             policy.unlink(missing_ok=True)
-    if "redis-server" in packages and shutil.which("systemctl"):
-        succeeds("systemctl", "disable", "--now", "redis-server")
 
 
 def run(*command: str) -> None:

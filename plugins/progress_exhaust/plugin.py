@@ -18,12 +18,25 @@ MODULES = (
     "pyarrow.parquet",
 )
 FORKS_TASKS = ("scheduler", "celery")  # `airflow scheduler`, for LocalExecutor's sake, and `airflow celery worker`
+PAGE_PREFIX = "/progress-exhaust"
+
+
+async def page(scope: Any, receive: Any, send: Any) -> None:
+    """The page's ASGI app, imported at its first request: every process loads this file, and only the API server serves it."""
+    from progress_exhaust.page.app import app
+
+    await app(scope, receive, send)
 
 
 class ProgressExhaustPlugin(AirflowPlugin):
-    """Imports ahead of time where tasks are forked."""
+    """Adds the page to the UI, and imports ahead of time where tasks are forked."""
 
     name = "progress_exhaust"
+    fastapi_apps = [{"app": page, "url_prefix": PAGE_PREFIX, "name": "Progress exhaust"}]  # noqa: RUF012
+    external_views = [  # noqa: RUF012
+        # Airflow shows it in a frame, at /plugin/progress-exhaust; the address is below its own base.
+        {"name": "Progress exhaust", "href": f"{PAGE_PREFIX[1:]}/", "url_route": "progress-exhaust", "destination": "nav"}
+    ]
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:

@@ -27,6 +27,7 @@ def test_the_drivers_are_still_the_drivers_after_the_loader_ran() -> None:
     ours = found.pop("ours")
     assert ours
     assert [name for name in ours if not name.startswith("progress_exhaust")] == ["plugin"]
+    assert not [name for name in ours if "page" in name], "only the API server needs the page, at its first request"
     assert all("site-packages" in file for file in found.values()), found
 
 

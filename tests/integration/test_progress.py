@@ -31,6 +31,7 @@ def test_learners_are_counted_in_the_log_and_in_the_ledger(
     assert told.startswith(f"{work.batch}: 400 of 1,000 learners, ") and " a second, " in told and told.endswith(" s left")
     kept = work.requests.batch_run(work.batch)
     assert kept is not None and (kept.counts["learners_done"], kept.counts["enrolled"]) == (400, 1000)
+    assert kept.counts["seconds_left"] == int(told.rpartition(", ")[2].removesuffix(" s left"))
 
 
 def test_other_work_is_told_of_in_the_log_alone(

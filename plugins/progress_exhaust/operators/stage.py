@@ -151,13 +151,13 @@ class Progress:
             return
         self._told = now
         rate = (self._done - self._skipped) / (now - self._begun)
+        left = (self._total - self._done) / rate if self._total is not None and rate else 0
         words = f"{self._done:,} {self._what}, {rate:,.0f} a second"
         if self._total is not None:
-            left = (self._total - self._done) / rate if rate else 0
             words = f"{self._done:,} of {self._total:,} {self._what}, {rate:,.0f} a second, {left:.0f} s left"
         self._work.log.info("%s: %s", self._work.batch, words)
         if self._what == LEARNERS:
-            counts = {"enrolled": self._total or 0, "learners_done": self._done}
+            counts = {"enrolled": self._total or 0, "learners_done": self._done, "seconds_left": round(left)}
             self._work.requests.record(self._work.batch, stage="extract", state="running", counts=counts)
 
 

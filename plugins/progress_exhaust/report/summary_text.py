@@ -9,20 +9,12 @@ from zoneinfo import ZoneInfo
 
 from progress_exhaust.report import text
 from progress_exhaust.report.columns import columns
+from progress_exhaust.report.left_out import LEFT_OUT
 from progress_exhaust.report.pivot import Report
 
 SUMMARY_FILE = "summary.txt"
 NO_ROOM = "An Excel sheet has no room for this many rows or columns: this is the csv instead."
 CUT = "Excel holds 32,767 characters in a cell: longer texts are cut in {:,} cells. The csv has them whole."
-
-# What the counts of the extract mean, in the order of the lines.
-_LEFT_OUT = {
-    "other_org": "of another organisation than the one that asked",
-    "deleted": "whose account is deleted",
-    "missing": "whose profile is not known",
-    "inactive": "whose enrolment is not active",
-    "no_date": "whose enrolment has no date",
-}
 
 
 def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, file_name: str, notes: Iterable[str] = ()) -> str:
@@ -31,7 +23,7 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
     counts: as the extract left them, `enrolled`, `reported`, `missing` and `left_out.<reason>`.
     """
     zone = report.rules.report_timezone
-    left_out = {words: counts[f"left_out.{reason}"] for reason, words in _LEFT_OUT.items() if f"left_out.{reason}" in counts}
+    left_out = {words: counts[f"left_out.{reason}"] for reason, words in LEFT_OUT.items() if f"left_out.{reason}" in counts}
     lines = [
         f"Progress of {report.facts.collection_name or 'the collection'} ({report.batch.collection_id})",
         f"Batch {report.facts.batch_name or 'without a name'} ({report.batch.batch_id})",

@@ -75,6 +75,9 @@ CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
 );
 ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS tries jsonb NOT NULL DEFAULT '{{}}';
 CREATE INDEX IF NOT EXISTS batch_run_of_run ON {ledger}.batch_run (run_id);
+-- For the page, which counts the last nights.
+CREATE INDEX IF NOT EXISTS batch_run_listed_at ON {ledger}.batch_run (listed_at);
+CREATE INDEX IF NOT EXISTS claim_claimed_at ON {ledger}.claim (claimed_at);
 """
 
 # What a run may work on: waiting, failed fewer than three times, or left behind in PROCESSING by a run that is dead or, where

@@ -1,0 +1,247 @@
+"""What the templates show, worked out of the ledger's rows and the states of Airflow's runs."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
+from progress_exhaust.page.airflow_runs import OVER
+from progress_exhaust.report.left_out import LEFT_OUT
+
+STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
+# A batch's state in the ledger, in words; broken off: its run is over, and did not write down why.
+STATES = {
+    "waiting": "waiting",
+    "running": "running",
+    "done": "done",
+    "deferred": "waits for the next run",
+    "refused": "cannot be made",
+    "failed": "failed",
+    "broken_off": "broken off",
+}
+
+
+@dataclass(frozen=True)
+class BatchView:
+    """One batch of a request.
+
+    :param run_state: of the batch's run in Airflow; None where the run is gone
+    :param map_index: of its tasks; None where Airflow does not say
+    """
+
+    batch: BatchStatus
+    run_state: str | None
+    map_index: int | None = None
+
+    @property
+    def state(self) -> str:
+        unfinished = self.batch.state in ("waiting", "running")
+        return "broken_off" if unfinished and (self.run_state is None or self.run_state in OVER) else self.batch.state
+
+    @property
+    def words(self) -> str:
+        return STATES.get(self.state, self.state)
+
+    @property
+    def learners(self) -> tuple[int, int]:
+        """How many learners are read, and of how many; 0 of 0 until that is known."""
+        enrolled = self.batch.counts.get("enrolled", 0)
+        read = self.batch.state == "done" or "extract" in self.batch.seconds
+        return (enrolled if read else min(self.batch.counts.get("learners_done", 0), enrolled)), enrolled
+
+    @property
+    def share(self) -> float:
+        """How much of the batch is done, 0 to 1: reading the learners is nearly all of it."""
+        done, enrolled = self.learners
+        return 1 if self.batch.state == "done" else 0.95 * done / enrolled if enrolled else 0
+
+    @property
+    def seconds_left(self) -> int | None:
+        """The time that extract will still take, as it said itself at its last news; None where it said nothing."""
+        left = self.batch.counts.get("seconds_left")
+        if self.state != "running" or self.batch.stage != "extract" or left is None or not self.learners[1]:
+            return None
+        return max(0, round(left - (datetime.now(UTC) - self.batch.changed_at).total_seconds()))
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many learners are left out, by the reason's words."""
+        return {words: number for reason, words in LEFT_OUT.items() if (number := self.batch.counts.get(f"left_out.{reason}"))}
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.batch.seconds.values())
+
+    @property
+    def stages(self) -> list[tuple[str, float | None]]:
+        """Each stage, and the seconds that it took; None where it has not been done."""
+        return [(stage, self.batch.seconds.get(stage)) for stage in STAGES]
+
+    @property
+    def file_name(self) -> str | None:
+        return self.batch.object_key and PurePosixPath(self.batch.object_key).name
+
+    @property
+    def rerun_task(self) -> list[Any] | None:
+        """The task to clear, with what follows it, so that a failed batch is tried again; None where there is nothing to."""
+        if self.state not in ("failed", "broken_off") or self.run_state is None or self.map_index is None:
+            return None
+        return [f"batch.{self.batch.stage if self.batch.stage in STAGES else STAGES[0]}", self.map_index]
+
+
+@dataclass(frozen=True)
+class RequestView:
+    """One request, with its batches."""
+
+    request: RequestStatus
+    batches: Sequence[BatchView]
+    run_state: str | None  # of the run that took it last
+
+    @property
+    def run_id(self) -> str | None:
+        return self.request.run_id or self.request.claim_run_id
+
+    @property
+    def running(self) -> bool:
+        """Whether a run of ours that lives works on it."""
+        return self.request.status == "PROCESSING" and self.run_state is not None and self.run_state not in OVER
+
+    @property
+    def note(self) -> str | None:
+        """Why a request that is PROCESSING makes no progress."""
+        if self.request.status != "PROCESSING" or self.running:
+            return None
+        if self.run_id is None:
+            return "no run of this DAG holds it: another program, or nobody"
+        return "the run that held it is over" + ("" if self.request.run_id else "; the next run takes it over")
+
+    @property
+    def age_seconds(self) -> float | None:
+        """How long it has waited, or how long it took to its end."""
+        if self.request.submitted_at is None:
+            return None
+        over = self.request.status in ("SUCCESS", "FAILED") and self.request.completed_at
+        return ((over or datetime.now(UTC)) - self.request.submitted_at).total_seconds()
+
+    @property
+    def done(self) -> int:
+        return sum(view.state == "done" for view in self.batches) if self.batches else len(self.request.processed)
+
+    @property
+    def total(self) -> int:
+        """How many batches it has; 0 where no run has listed them yet."""
+        return len(self.batches) or len(self.request.processed)
+
+    @property
+    def percent(self) -> int:
+        return int(100 * sum(view.share for view in self.batches) / len(self.batches)) if self.batches else 0
+
+    @cached_property
+    def learners(self) -> tuple[int, int]:
+        read = [view.learners for view in self.batches]
+        return sum(done for done, _ in read), sum(enrolled for _, enrolled in read)
+
+    @property
+    def seconds_left(self) -> int | None:
+        """The longest that a batch says it needs: those at work are so side by side."""
+        return max((left for view in self.batches if (left := view.seconds_left) is not None), default=None)
+
+    @property
+    def reported(self) -> int:
+        return sum(view.batch.counts.get("reported", 0) for view in self.batches if view.state == "done")
+
+    @cached_property
+    def left_out(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for view in self.batches:
+            total.update(view.left_out)
+        return dict(total)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(view.batch.size_bytes or 0 for view in self.batches)
+
+    @property
+    def seconds(self) -> float:
+        return sum(view.seconds for view in self.batches)
+
+    @property
+    def again(self) -> dict[str, Any] | None:
+        """The Params of a run that makes it again; None while it waits or is being made."""
+        if self.request.status not in ("SUCCESS", "FAILED"):
+            return None
+        if self.request.run_id:
+            return {"batch_ids": [view.batch.batch_id for view in self.batches]}
+        return {"request_ids": [self.request.request_id], "force": True}
+
+
+def view(
+    request: RequestStatus, batches: Sequence[BatchStatus], states: Mapping[str, str], places: Mapping[Any, int]
+) -> RequestView:
+    """Join a request, its batches, their runs' states, and their map indexes (see airflow_runs)."""
+    views = [
+        BatchView(one, states.get(one.run_id), places.get((one.run_id, request.tag, request.request_id, one.batch_id)))
+        for one in batches
+    ]
+    return RequestView(request, views, states.get(request.run_id or request.claim_run_id or ""))
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One number of each night, as bars."""
+
+    title: str
+    nights: Sequence[Night]
+    name: str  # of the number
+
+    @cached_property
+    def values(self) -> list[float]:
+        return [getattr(night, self.name) for night in self.nights]
+
+    @property
+    def most(self) -> float:
+        return max(self.values, default=0)
+
+    @property
+    def words(self) -> str:
+        """The chart in a sentence, for who cannot see it."""
+        if not self.most:
+            return f"{self.title}: none in {len(self.nights)} days"
+        peak = self.nights[self.values.index(self.most)]
+        return (
+            f"{self.title} of the last {len(self.nights)} days: {sum(self.values):,.0f} in all, at most {self.most:,.0f} on "
+            f"{peak.day}, {self.values[-1]:,.0f} today"
+        )
+
+
+def charts(nights: Sequence[Night]) -> list[Chart]:
+    names = {"requests": "Requests", "learners": "Learners reported", "seconds": "Seconds of work", "failures": "Failures"}
+    return [Chart(title, nights, name) for name, title in names.items()]
+
+
+def in_time(seconds: float | None) -> str:
+    """Say a duration as a person does: 40 s, 3 min, 2 h 5 min, 4 d 2 h."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{round(seconds, 1):g} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def in_bytes(size: int | None) -> str:
+    """Say a size in kB, MB or GB; nothing for none."""
+    if not size:
+        return ""
+    for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"

@@ -1,0 +1,369 @@
+"""The page in Airflow's UI: who may see it and press, what it shows, and how it is used in a real browser."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urljoin
+
+import jwt
+import pytest
+import requests
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from progress_exhaust.errors import SetupError, SourceError
+from tests.servers.browser import PAGE, chromium, frame, log_in, token
+from tests.servers.gate import Gate
+from tests.servers.site import DAG, Site
+from tests.servers.test_reruns import no_room
+
+HOSTILE = "<script>window.hacked = 1</script>\"'><img src=x onerror=window.hacked=1>\u202eevil{{ 7 * 7 }}"
+
+
+class Http:
+    """One user at the page, without a browser."""
+
+    def __init__(self, site: Site, user_token: str | None) -> None:
+        self.url = site.airflow.url
+        self.headers = {"Authorization": f"Bearer {user_token}"} if user_token else {}
+
+    def get(self, path: str, accept: str = "text/html", **query: Any) -> requests.Response:
+        headers = self.headers | {"Accept": accept}
+        return requests.get(self.url + path, headers=headers, params=query, timeout=60, allow_redirects=False)
+
+    def page(self, path: str = "/", **query: Any) -> str:
+        answer = self.get(PAGE + path, **query)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+
+class Links(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, _tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if name in ("href", "src") and value and not value.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def admin(site: Site) -> Http:
+    return Http(site, token(site, "admin"))
+
+
+@pytest.fixture(scope="module")
+def viewer(site: Site) -> Http:
+    return Http(site, token(site, "viewer"))
+
+
+@pytest.fixture(scope="module")
+def made(site: Site) -> tuple[str, str]:
+    """A request of two batches that is SUCCESS, and its run."""
+    request = site.request(site.batches[1], site.batches[2])
+    return request, site.airflow.run(request_ids=[request])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def at_work(browser: Browser, site: Site) -> Iterator[BrowserContext]:
+    """The browser of one who may press."""
+    context = log_in(browser, site, "admin")
+    yield context
+    context.close()
+
+
+def routes() -> list[str]:
+    """Return the path of each route that the app has."""
+    from progress_exhaust.page.app import app
+
+    assert all(route.methods == {"GET"} for route in app.routes), "nothing is changed here"
+    return [route.path.replace("{name}", "page.js") for route in app.routes]
+
+
+# Who may
+
+
+def test_a_stranger_gets_401_on_each_route(site: Site) -> None:
+    nobody = Http(site, None)
+    assert sorted(routes()) == ["/", "/request", "/static/page.js"]
+    for path in routes():
+        for accept in ("text/html", "application/json"):
+            answer = nobody.get(PAGE + path, accept)
+            assert answer.status_code == 401, path
+            assert "request" not in answer.text.lower().replace("/request", ""), "it tells a stranger nothing"
+
+
+@pytest.mark.filterwarnings("ignore:The HMAC key")
+def test_a_user_without_the_right_to_read_the_dag_gets_403(site: Site, viewer: Http) -> None:
+    claims = jwt.decode(viewer.headers["Authorization"].split()[1], options={"verify_signature": False})
+    secret = site.environment["AIRFLOW__API_AUTH__JWT_SECRET"]
+    stranger = Http(site, jwt.encode(claims | {"role": None}, secret, algorithm="HS512"))
+    assert [stranger.get(PAGE + path).status_code for path in routes()] == [403] * 3
+
+
+def test_a_viewer_sees_and_cannot_press(viewer: Http, admin: Http, made: tuple[str, str]) -> None:
+    request, run = made
+    for path, query in (("/", {"request": request}), ("/request", address(viewer, request))):
+        assert request in viewer.page(path, **query)
+        assert "data-post" not in viewer.page(path, **query)
+        assert "data-post" in admin.page(path, **query)
+    # Nor by the same calls that the buttons make.
+    clear = {"dry_run": False, "dag_run_id": run, "task_ids": [["batch.extract", 0]]}
+    for call, body in (("dagRuns", {"logical_date": None}), ("clearTaskInstances", clear)):
+        answer = requests.post(f"{viewer.url}{DAG}/{call}", json=body, headers=viewer.headers, timeout=60)
+        assert answer.status_code == 403, call
+
+
+def address(http: Http, request_id: str) -> dict[str, str]:
+    """Return the query of a request's own page, as the list links to it."""
+    [link] = [link for link in Links(http.page(request=request_id)).found if "/request?" in link and request_id in link]
+    return dict(pair.split("=", 1) for pair in requests.utils.unquote(link.partition("?")[2]).split("&"))
+
+
+# What it shows
+
+
+def test_a_request_and_its_batches(site: Site, viewer: Http, made: tuple[str, str]) -> None:
+    request, run = made
+    text = viewer.page("/request", **address(viewer, request))
+    for index, batch in enumerate((site.batches[1], site.batches[2])):
+        told = site.airflow.xcom(run, "batch.mark_complete", index)
+        assert batch in text and site.key(request, batch).rpartition("/")[2] in text
+        assert f"<dd>{told['counts']['reported']:,}</dd>" in text
+    assert "2 of 2" in text and "SUCCESS" in text
+    assert site.row(request)["requested_by"] not in text + viewer.page(request=request)
+    learners = {row["userid"] for row in site.world.enrolments}
+    assert not [user for user in learners if user in text]
+
+
+def test_search_and_filters(site: Site, viewer: Http, made: tuple[str, str]) -> None:
+    request, _ = made
+    waiting = site.request("no-such-batch-1")
+    try:
+        collection = next(row["courseid"] for row in site.world.batches if row["batchid"] == site.batches[1])
+        found = {
+            (request, True): [
+                {"request": request[:12]}, {"batch": site.batches[2]}, {"collection": collection}, {"status": "SUCCESS"},
+                {"channel": site.row(request)["requested_channel"]}, {"batch": f"  {site.batches[2]} ", "status": "SUCCESS"},
+            ],
+            (request, False): [
+                {"status": "SUBMITTED"}, {"batch": site.batches[4]}, {"channel": "another"}, {"request": "%"}, {"page": 9000},
+            ],
+            (waiting, True): [{"batch": "no-such-batch-1"}, {"status": "SUBMITTED"}],  # no run has seen it yet
+        }  # fmt: skip
+        for (one, there), queries in found.items():
+            for query in queries:
+                assert (one in viewer.page(**query)) == there, (one, query)
+        [standalone] = {site.airflow.run(batch_ids=[site.batches[3]])}
+        text = viewer.page(request=standalone)
+        assert "without a request" in text and "1 of 1" in text
+        assert viewer.get(f"{PAGE}/request", request_id="no such").status_code == 404
+        assert viewer.get(f"{PAGE}/", batch="\0").status_code == 422
+    finally:
+        site.sql("DELETE FROM job_request WHERE request_id = %s", waiting)
+
+
+@contextmanager
+def hostile_request(site: Site) -> Iterator[None]:
+    site.sql(
+        "INSERT INTO job_request (tag, request_id, job_id, status, requested_channel, dt_job_submitted, err_message, iteration, "
+        "encryption_key, requested_by) VALUES (%s, %s, 'progress-exhaust', 'FAILED', %s, now(), %s, 3, 'key-of-mine', 'asker-1')",
+        *[HOSTILE] * 4,
+    )
+    site.sql(
+        "INSERT INTO progress_exhaust.claim (tag, request_id, run_id, outcome, released_at) VALUES (%s, %s, %s, '', now())",
+        *[HOSTILE] * 3,
+    )
+    site.sql(
+        "INSERT INTO progress_exhaust.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, stage, state, error, "
+        "object_key) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        *[HOSTILE] * 10,
+    )
+    try:
+        yield
+    finally:
+        for table in ("job_request", "progress_exhaust.claim", "progress_exhaust.batch_run"):
+            site.sql(f"DELETE FROM {table} WHERE request_id = %s", HOSTILE)
+
+
+def test_hostile_text_is_text(site: Site, admin: Http) -> None:
+    query = {"tag": HOSTILE, "request_id": HOSTILE}
+    with hostile_request(site):
+        for text in (admin.page(request="<script>"), admin.page("/request", **query), admin.page(channel=HOSTILE)):
+            assert "<script>w" not in text and "<img" not in text and "evil{{ 7 * 7 }}" in text
+            assert "key-of-mine" not in text and "asker-1" not in text
+
+
+def test_it_says_what_is_missing(site: Site, admin: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.sql("ALTER SCHEMA progress_exhaust RENAME TO put_away")
+    try:
+        answer = admin.get(f"{PAGE}/")
+    finally:
+        site.sql("ALTER SCHEMA put_away RENAME TO progress_exhaust")
+    assert answer.status_code == 503 and "the first run of the DAG progress_exhaust makes it" in answer.text.replace("\n", " ")
+
+    from progress_exhaust.hooks.request_status import RequestStatusHook
+    from progress_exhaust.page.app import _hook
+    from progress_exhaust.settings import Settings
+
+    with pytest.raises(SetupError, match="AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"):
+        _hook(Settings())
+    monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://somebody:a-secret@127.0.0.1:9/sunbird")
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1:9 .*does not answer") as caught:
+        RequestStatusHook(job_request_table="job_request", ledger_schema="progress_exhaust").tally()
+    assert "a-secret" not in str(caught.value)
+
+
+def test_nothing_comes_from_elsewhere(viewer: Http, made: tuple[str, str]) -> None:
+    answer = viewer.get(f"{PAGE}/")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert not re.search(r"<script>|style=|\son\w+=", answer.text)
+    assert all(link.startswith(("/", "?")) for link in Links(answer.text).found)
+
+
+def test_every_link_leads_somewhere(site: Site, admin: Http, made: tuple[str, str]) -> None:
+    request, run = made
+    lists = admin.page(request=request), admin.page("/request", **address(admin, request)), admin.page()
+    links = {link for text in lists for link in Links(text).found}
+    batches = [site.batches[1], site.batches[2]]
+    tasks = site.airflow.tasks(run)
+    seen = set()
+    for link in links:
+        answer = admin.get(urljoin(f"{PAGE}/", link))
+        assert answer.status_code == 200, link
+        found = re.fullmatch(r"/dags/progress_exhaust/runs/([^/]+)(?:/tasks/([^/]+)/mapped/(\d+))?", link)
+        if found:
+            run_id, task, index = (part and requests.utils.unquote(part) for part in found.groups())
+            site.airflow.call(f"{DAG}/dagRuns/{run_id}")
+            if run_id == run and task:
+                assert tasks[task.removeprefix("batch."), int(index)].label in batches
+                seen.add((task, int(index)))
+        else:
+            assert link.startswith((PAGE, "?")) or link in ("/", "/dags/progress_exhaust"), link
+    assert len(seen) == 10
+
+
+# In a browser
+
+
+def test_hostile_text_is_text_to_a_browser(site: Site, at_work: BrowserContext) -> None:
+    page = at_work.new_page()
+    with hostile_request(site):
+        page.goto(f"{site.airflow.url}{PAGE}/?request=%3Cscript%3E")
+        page.get_by_role("row").nth(1).get_by_role("link").first.click()
+        expect(page.locator("h1")).to_contain_text("<script>window.hacked")
+    assert page.evaluate("window.hacked") is None
+    page.close()
+
+
+def test_the_bar_moves_during_a_run(site: Site, gate: Gate, at_work: BrowserContext) -> None:
+    batch = site.batches[1]
+    request = site.request(batch)
+    page = at_work.new_page()
+    row = frame(page).get_by_role("row").filter(has_text=request)
+    bar = row.get_by_role("progressbar")
+    with gate.closed(batch, "pivot", "before") as pivot:
+        with gate.closed(batch, "extract", "before") as extract:
+            run = site.airflow.start_run(request_ids=[request])
+            extract.wait()
+            page.goto(f"{site.airflow.url}/plugin/progress-exhaust{PAGE}/?request={request}")
+            expect(bar).to_have_attribute("value", "0")
+            expect(row).to_contain_text("0 of 1")
+        pivot.wait()
+        expect(bar).to_have_attribute("value", "95")
+        expect(bar).to_have_attribute("aria-valuetext", re.compile(r"95 percent: (\d+) of \1 learners"))
+    assert site.airflow.end_of(run) == "success"
+    expect(row).to_contain_text("SUCCESS")
+    expect(row).to_contain_text("1 of 1")
+    expect(bar).to_have_count(0)
+    page.close()
+
+
+def press(page: Page, name: str, answer: str = "Yes, go on") -> None:
+    frame(page).get_by_role("button", name=name).click()
+    dialog = frame(page).get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name=answer).click()
+    expect(dialog).to_be_hidden()
+
+
+def test_a_failed_batch_is_rerun_and_a_request_made_again(site: Site, at_work: BrowserContext) -> None:
+    good, bad = site.batches[2], site.batches[3]
+    request = site.request(good, bad)
+    page = at_work.new_page()
+    with no_room(site, site.key(request, bad)):
+        run = site.airflow.start_run(request_ids=[request])
+        assert site.airflow.end_of(run) == "failed"
+    page.goto(f"{site.airflow.url}/plugin/progress-exhaust{PAGE}/?request={request}")
+    expect(frame(page).get_by_role("row").filter(has_text=request)).to_contain_text("could not be made this time")
+    frame(page).get_by_role("link", name=request).click()
+    broken = frame(page).get_by_role("region", name=f"Batch {bad}")
+    expect(broken).to_contain_text("failed")
+    before = site.airflow.tasks(run)
+    press(page, "Rerun from package", "Cancel")
+    assert site.airflow.tasks(run) == before
+    press(page, "Rerun from package")
+    expect(frame(page).get_by_role("status")).to_contain_text("The batch is run again from batch.package on")
+    assert site.airflow.end_of(run) == "success"
+    after = site.airflow.tasks(run)
+    index = next(index for (stage, index), task in after.items() if stage == "package" and task.label == bad)
+    assert after["extract", index] == before["extract", index]
+    expect(broken).to_contain_text("done")
+
+    press(page, "Make again")
+    status = frame(page).get_by_role("status")
+    expect(status).to_contain_text("A run has been started")
+    status.get_by_role("link").click()  # out of the frame, to the run
+    page.wait_for_url(re.compile(r"/dags/progress_exhaust/runs/manual__"))
+    new_run = requests.utils.unquote(page.url.rpartition("/")[2].partition("?")[0])
+    assert site.airflow.end_of(new_run) == "success"
+    assert site.sql("SELECT outcome FROM progress_exhaust.claim WHERE run_id = %s", new_run) == [{"outcome": "SUCCESS"}]
+    page.close()
+
+
+def test_a_stages_link_leads_out_of_the_frame_to_the_batchs_own_task(
+    site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str]
+) -> None:
+    request, _ = made
+    batch = site.batches[2]
+    page = at_work.new_page()
+    query = "&".join(f"{name}={requests.utils.quote(value, safe='')}" for name, value in address(admin, request).items())
+    page.goto(f"{site.airflow.url}/plugin/progress-exhaust{PAGE}/request?{query}")
+    frame(page).get_by_role("region", name=f"Batch {batch}").get_by_role("link", name="extract").click()
+    page.wait_for_url(re.compile(r"/tasks/batch.extract/mapped/\d+"))
+    expect(page.get_by_text(batch).first).to_be_visible()
+    page.close()
+
+
+def test_the_theme_is_airflows(site: Site, at_work: BrowserContext) -> None:
+    page = at_work.new_page()
+    page.goto(f"{site.airflow.url}/plugin/progress-exhaust")
+    expect(frame(page).get_by_role("heading", name="Progress exhaust")).to_be_visible()
+    for theme in ("dark", "light"):
+        page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
+        expect(frame(page).locator("html")).to_have_attribute("data-theme", theme)
+    page.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_people_can_use_it(site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str], theme: str) -> None:
+    """By keyboard, and by axe-core's rules for screen readers and contrast."""
+    request, _ = made
+    page = at_work.new_page()
+    page.add_init_script(f"localStorage.setItem('theme', '{theme}')")
+    query = "&".join(f"{name}={requests.utils.quote(value, safe='')}" for name, value in address(admin, request).items())
+    for path in ("/", f"/request?{query}"):
+        page.goto(f"{site.airflow.url}{PAGE}{path}")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+        found = Axe().run(page).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+    page.close()

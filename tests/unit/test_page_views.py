@@ -1,0 +1,110 @@
+"""What the page makes of the ledger's rows and the states of Airflow's runs."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
+from progress_exhaust.page.views import RequestView, charts, in_bytes, in_time, view
+
+NOW = datetime.now(UTC)
+RUN = "scheduled__2026-11-24T08:00:00+00:00"
+
+
+def request(**changes: Any) -> RequestStatus:
+    values = {
+        "tag": "tag", "request_id": "R1", "run_id": "", "status": "PROCESSING", "channel": "org",
+        "submitted_at": NOW - timedelta(hours=3),
+        "completed_at": None, "failures": 0, "error": None, "processed": (), "claim_run_id": RUN, "twin_of": "",
+    }  # fmt: skip
+    return RequestStatus(**values | changes)
+
+
+def batch(batch_id: str, **changes: Any) -> BatchStatus:
+    values = {
+        "batch_id": batch_id, "run_id": RUN, "collection_id": "do_1",
+        "stage": "extract", "state": "running", "counts": {}, "seconds": {},
+        "size_bytes": None, "object_key": None, "error": None, "listed_at": NOW, "changed_at": NOW,
+    }  # fmt: skip
+    return BatchStatus(**values | changes)
+
+
+def seen(*batches: BatchStatus, run_state: str | None = "running", **changes: Any) -> RequestView:
+    places = {(RUN, "tag", "R1", one.batch_id): place for place, one in enumerate(batches)}
+    return view(request(**changes), batches, {RUN: run_state} if run_state else {}, places)
+
+
+def test_the_bar_goes_by_learners_and_by_batches() -> None:
+    done = batch("b1", state="done", stage="mark_complete", counts={"enrolled": 100, "reported": 90}, seconds={"extract": 2})
+    half = batch("b2", counts={"enrolled": 200, "learners_done": 100, "seconds_left": 36_000})
+    one = seen(done, half, batch("b3", stage="list_batches", state="waiting"))
+    assert (one.done, one.total, one.percent, one.learners, one.reported) == (1, 3, 49, (200, 300), 90)
+    assert one.seconds_left == pytest.approx(36_000, abs=300)
+
+
+def test_the_time_left_is_that_since_the_last_news_and_never_negative() -> None:
+    news = {"counts": {"enrolled": 200, "learners_done": 100, "seconds_left": 36_000}}
+    assert seen(batch("b", changed_at=NOW - timedelta(hours=1), **news)).seconds_left == pytest.approx(32_400, abs=300)
+    assert seen(batch("b", changed_at=NOW - timedelta(hours=11), **news)).seconds_left == 0
+    assert seen(batch("b", stage="pivot", **news)).seconds_left is None
+
+
+@pytest.mark.parametrize("run_state", ["failed", "success", None])
+def test_what_is_at_work_in_a_run_that_is_over_is_broken_off(run_state: str | None) -> None:
+    one = seen(batch("b1"), run_state=run_state)
+    assert not one.running and one.batches[0].state == "broken_off"
+    assert one.note == "the run that held it is over; the next run takes it over"
+    assert one.batches[0].rerun_task == (["batch.extract", 0] if run_state else None)  # a run that is gone has no tasks
+
+
+@pytest.mark.parametrize(
+    ("stage", "state", "task"),
+    [
+        ("pivot", "failed", ["batch.pivot", 0]),
+        ("list_batches", "failed", ["batch.fetch_hierarchy", 0]),
+        ("extract", "running", None),
+        ("mark_complete", "done", None),
+        ("extract", "refused", None),
+    ],
+)
+def test_only_a_failed_batch_is_rerun_from_its_stage(stage: str, state: str, task: list[Any] | None) -> None:
+    assert seen(batch("b1", stage=stage, state=state)).batches[0].rerun_task == task
+
+
+@pytest.mark.parametrize(("status", "there"), [("SUBMITTED", False), ("PROCESSING", False), ("SUCCESS", True), ("FAILED", True)])
+def test_only_what_is_over_is_made_again(status: str, there: bool) -> None:
+    assert seen(status=status).again == ({"request_ids": ["R1"], "force": True} if there else None)
+
+
+def test_a_standalone_run_is_made_again_by_its_batches() -> None:
+    one = seen(
+        batch("b1", state="done"), batch("b2", state="done"), request_id="", run_id=RUN, claim_run_id=None, status="SUCCESS"
+    )
+    assert one.again == {"batch_ids": ["b1", "b2"]}
+
+
+def test_a_request_of_before_the_ledger_counts_its_own_batches() -> None:
+    one = seen(processed=("b1", "b2"), claim_run_id=None, status="SUCCESS")
+    assert (one.done, one.total, one.note) == (2, 2, None)
+
+
+def test_a_chart_in_words() -> None:
+    nights = [Night(date(2026, 11, day), requests=day, learners=0, seconds=0.0, failures=0) for day in (1, 2, 3)]
+    assert [chart.words for chart in charts(nights)][:2] == [
+        "Requests of the last 3 days: 6 in all, at most 3 on 2026-11-03, 3 today",
+        "Learners reported: none in 3 days",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, ""), (0.04, "0 s"), (7.25, "7.2 s"), (61, "61 s"), (600, "10 min"), (7500, "2 h 5 min"), (360_000, "4 d 4 h")],
+)
+def test_durations(seconds: float | None, words: str) -> None:
+    assert in_time(seconds) == words
+
+
+@pytest.mark.parametrize(("size", "words"), [(None, ""), (0, ""), (512, "512 B"), (2_500_000, "2.5 MB"), (7 * 10**9, "7.0 GB")])
+def test_sizes(size: int | None, words: str) -> None:
+    assert in_bytes(size) == words
