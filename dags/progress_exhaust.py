@@ -15,6 +15,10 @@ Makes one packaged csv of every learner's progress and scores for each course ba
 | batch.mark_complete | the batch in processed_batches; the last one of its request: SUCCESS | no change |
 | settle_requests | FAILED for requests with a failed batch; fails where a task of the run did | the same outcome |
 
+**Look.** [Every request](PAGE/), its batches and errors · the [pool](/pools) · the [Variable](/variables) ·
+[connections](/connections). The package's `docs/runbook.md` has the steps for one stage, one request, one night, a stuck request,
+and what each message means.
+
 **Resume.** Clear the failed stage of the batch (its label is the batch id) with what follows it: nothing before it runs again,
 and the request turns SUCCESS once its last batch is done.
 
@@ -32,7 +36,9 @@ from airflow.sdk import DAG, Param, TriggerRule, task_group
 
 from progress_exhaust.operators.claim_requests import ClaimRequestsOperator
 from progress_exhaust.operators.extract import ExtractOperator
+from progress_exhaust.operators.failure_notifier import ENVIRONMENT, failure_callback
 from progress_exhaust.operators.fetch_hierarchy import FetchHierarchyOperator
+from progress_exhaust.operators.links import PAGE
 from progress_exhaust.operators.list_batches import ListBatchesOperator
 from progress_exhaust.operators.mark_complete import MarkCompleteOperator
 from progress_exhaust.operators.package import PackageOperator
@@ -45,6 +51,7 @@ SCHEDULE = os.environ.get("PROGRESS_EXHAUST_SCHEDULE", "0 8 * * *")
 POOL = os.environ.get("PROGRESS_EXHAUST_POOL", "progress_exhaust")
 RETRIES = int(os.environ.get("PROGRESS_EXHAUST_RETRIES", "4"))
 RETRY_DELAY = timedelta(seconds=float(os.environ.get("PROGRESS_EXHAUST_RETRY_DELAY_SECONDS", "60")))
+ON_FAILURE, NOTIFIER_ERROR = failure_callback(os.environ.get(ENVIRONMENT))
 
 BATCH_STAGES = {
     "fetch_hierarchy": FetchHierarchyOperator,
@@ -55,18 +62,24 @@ BATCH_STAGES = {
 }
 STAGE_TIMEOUT = timedelta(hours=6)  # a million learners take minutes; what takes hours hangs
 
-IDS = {"type": ["null", "array"], "items": {"type": "string"}}
+# No `examples` for a list: the form would let nothing else be chosen.
+IDS = {"type": ["null", "array"], "items": {"type": "string", "minLength": 1, "maxLength": 200}}
+WHAT, HOW = {"section": "What to make"}, {"section": "How"}
 PARAMS = {
-    "request_ids": Param(None, **IDS, title="Requests", description="Only these request ids of job_request"),
-    "batch_ids": Param(None, **IDS, title="Batches", description="Report these batches, without a request's row"),
-    "force": Param(False, type="boolean", title="Force", description="Make the named requests again that are SUCCESS"),
-    "dry_run": Param(False, type="boolean", title="Dry run", description="Do all but publish and mark"),
-    "layout": Param(None, type=["null", "string"], title="Layout", description="A layout by name, instead of the site's"),
-}
+    "request_ids": Param(None, **IDS, **WHAT, title="Requests", description_md="Only these `request_id`s of job_request, one a "
+        "line, such as `778A3669531143769B5E8C98D42E1CAD`. None: all that are pending", description="Only these request ids"),
+    "batch_ids": Param(None, **IDS, **WHAT, title="Batches", description_md="Report these batches, without a request's row, one "
+        "a line, such as `013307481768378368112`", description="Report these batches, without a request's row"),
+    "force": Param(False, **HOW, type="boolean", title="Force", description="Make the named requests again that are SUCCESS"),
+    "dry_run": Param(False, **HOW, type="boolean", title="Dry run", description="Do all but publish and mark"),
+    "layout": Param(None, **HOW, type=["null", "string"], title="Layout", examples=["standard", "sunbird-lern-7"],
+        pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$", description="A layout by name, instead of the site's"),
+}  # fmt: skip
 
 with DAG(
     dag_id="progress_exhaust",
-    doc_md=__doc__,
+    doc_md=f"{NOTIFIER_ERROR}{__doc__.replace('PAGE', PAGE)}",
+    on_failure_callback=ON_FAILURE,
     schedule=SCHEDULE,
     start_date=datetime(2026, 1, 1),
     catchup=False,
@@ -94,7 +107,7 @@ with DAG(
                 batch=batch,
                 pool=POOL,
                 execution_timeout=STAGE_TIMEOUT,
-                map_index_template="{{ task.batch['batch_id'] }}",
+                map_index_template="{{ task.batch['batch_id'] }}{{ task.counted }}",
             )
             if previous is not None:
                 previous >> task

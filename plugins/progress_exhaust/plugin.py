@@ -6,6 +6,8 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from progress_exhaust.operators.links import FileLink, RequestLink
+
 # What the stages import, and weighs: a task costs half a CPU-second less where the process that it is forked from has it
 # already. Nothing of our own: a new version of the package is to be used by the next task.
 MODULES = (
@@ -37,6 +39,7 @@ class ProgressExhaustPlugin(AirflowPlugin):
         # Airflow shows it in a frame, at /plugin/progress-exhaust; the address is below its own base.
         {"name": "Progress exhaust", "href": f"{PAGE_PREFIX[1:]}/", "url_route": "progress-exhaust", "destination": "nav"}
     ]
+    operator_extra_links = [RequestLink(), FileLink()]  # noqa: RUF012  # as Airflow declares it
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:

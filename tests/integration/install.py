@@ -63,7 +63,7 @@ class RunResult:
 class Airflow:
     """The process that runs the DAG, and its metadata."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, more: Mapping[str, str] | None = None) -> None:
         self.home = home
         self._runs = 0
         self.metadata = home / "airflow.db"
@@ -78,7 +78,7 @@ class Airflow:
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
             "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.task.operators.progress_exhaust=DEBUG airflow.task.hooks=DEBUG",
             "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "plugins")]),
-        }
+        } | dict(more or {})
         self._log = (home / "runner.log").open("wb")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.runner"],

@@ -25,9 +25,13 @@ def main() -> None:
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     from airflow.models.pool import Pool
+    from airflow.sdk.observability import stats
+    from airflow.sdk.observability.metrics import stats_utils
     from airflow.utils.db import initdb
 
     initdb()
+    # As a task's own process does.
+    stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
     # dag.test() looks once a second whether a task may run by now.
     wait = time.sleep
     time.sleep = lambda seconds: wait(min(seconds, SLEEP_SECONDS))

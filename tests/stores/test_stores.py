@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import requests
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.report_store import make_folder, remove_folder, write_whole
@@ -131,3 +132,16 @@ def test_an_open_container_is_found_out_and_an_open_staging_refused(buckets: Buc
     with pytest.raises(SetupError, match=r"Staging .*://private-.* lets anybody download from it: make it private"):
         hook.keep_staging_private()
     assert (buckets.published(), buckets.staged()) == ({}, [])
+
+
+def test_a_signed_link_downloads_the_package_alone_and_without_a_login(s3_buckets: Buckets, tmp_path: Path) -> None:
+    hook = s3_buckets.hook()
+    hook.publish(package(tmp_path, b"zip"), KEY)
+    link = hook.sign(KEY)
+    assert requests.get(link, timeout=30).content == b"zip"
+    assert "X-Amz-Expires=300" in link or "Expires=" in link
+    assert "secret" not in link
+    with pytest.raises(SetupError, match="has no package"):
+        hook.sign(KEY.replace("B1", "B2"))
+    with pytest.raises(SetupError, match="has no package"):
+        hook.sign("../private/batch.json")

@@ -248,3 +248,10 @@ def test_a_removed_package_takes_its_empty_folder_along_and_no_other(tmp_path: P
     assert list(files(tmp_path / "reports")) == [other]
     store.remove_package(other)
     assert list((tmp_path / "reports" / "progress-exhaust").iterdir()) == []
+
+
+def test_a_folder_gives_no_links_and_says_so(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.publish(package(tmp_path), KEY)
+    with pytest.raises(SetupError, match="is a folder, which gives no links"):
+        store.sign(KEY)

@@ -13,7 +13,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from threading import Event, Timer
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+from progress_exhaust import metrics
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
 from progress_exhaust.report.request import Batch, JobRequest, object_key_ending
 from progress_exhaust.sql import job_requests as sql
@@ -110,6 +111,7 @@ class RequestsHook(PostgresHook):
         self._timeout_seconds = timeout_seconds
         self._job_request = ".".join(f'"{part}"' for part in job_request_table.split("."))
         self._ledger = f'"{ledger_schema}"'
+        self._ended: Counter[str] = Counter()  # requests by outcome, in the transaction that is open
 
     # Set-up
 
@@ -156,6 +158,13 @@ class RequestsHook(PostgresHook):
             self._run(cursor, sql.COUNT_PENDING, selection.values())
             return int(cursor.fetchone()[0])
 
+    def oldest_pending_seconds(self, selection: Selection) -> float:
+        """Return the age of the oldest request that waits for any run like this one; 0 where none does."""
+        whole_queue = replace(selection, request_ids=(), submitted_before=None, force=False)
+        with self._transaction() as cursor:
+            self._run(cursor, sql.OLDEST_PENDING, whole_queue.values())
+            return float(cursor.fetchone()[0])
+
     def pending(self, selection: Selection) -> list[JobRequest]:
         """Return what a claim would take, and take nothing: a dry run's view."""
         with self._transaction() as cursor:
@@ -173,6 +182,7 @@ class RequestsHook(PostgresHook):
             message = self._fitting(cursor, DIED_TOO_OFTEN)
             self._run(cursor, sql.FAIL_EXHAUSTED, {"message": message} | locked)
             exhausted = set(cursor.fetchall())
+            self._ended["FAILED"] += len(exhausted)
             self._take(cursor, [key for key in zip(locked["tags"], locked["ids"], strict=True) if key not in exhausted])
             return self._held(cursor, twins=True)
 
@@ -206,6 +216,12 @@ class RequestsHook(PostgresHook):
             for (tag, request_id), twin_of in twins.items():
                 values = {"tag": tag, "request_id": request_id, "run_id": self.run_id, "twin_of": twin_of}
                 self._run(cursor, sql.MARK_TWIN, values)
+
+    def submit(self, *, tag: str, request_id: str, data: str, by: str, channel: str, batch_number: int | None) -> None:
+        """Enter a request, as the exhaust API does; data: its request_data, as JSON."""
+        values = {"tag": tag, "request_id": request_id, "data": data, "by": by, "channel": channel}
+        with self._transaction() as cursor:
+            self._run(cursor, sql.SUBMIT, values | {"batch_number": batch_number})
 
     # One batch
 
@@ -402,9 +418,11 @@ class RequestsHook(PostgresHook):
     def _end(self, cursor: Any, statement: str, outcome: str, tag: str, request_id: str, **values: Any) -> None:
         values |= {"tag": tag, "request_id": request_id, "run_id": self.run_id}
         self._run(cursor, statement, values)
-        if (tag, request_id) not in cursor.fetchall():
+        ended = cursor.fetchall()
+        if (tag, request_id) not in ended:
             raise self._lost(cursor, tag, request_id)
         self._run(cursor, sql.RELEASE, values | {"outcome": outcome})
+        self._ended[outcome] += len(ended)
 
     def _held(self, cursor: Any, twins: bool) -> list[JobRequest]:
         self._run(cursor, sql.HELD, {"run_id": self.run_id, "twins": twins})
@@ -464,12 +482,14 @@ class RequestsHook(PostgresHook):
             connection = self.get_conn()
         except psycopg.OperationalError as error:
             raise SourceError(f"{self._where()} does not answer: {_first_line(error)}") from None
+        self._ended.clear()
         try:
             with connection.cursor() as cursor:
                 self._run(cursor, sql.WITHOUT_IDLING)
                 yield cursor
             with self._in_time(connection):
                 connection.commit()
+            metrics.requests_ended(self._ended)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
         finally:

@@ -27,6 +27,7 @@ from progress_exhaust.report.request import JOB_ID, Batch, is_package_key, is_pa
 
 STANDALONE = "standalone"  # takes the place of a request's id in staging
 ANONYMOUS_TIMEOUT_SECONDS = 30
+SIGNED_SECONDS = 300
 # What a store's client raises that is no OSError comes from one of these packages.
 CLIENTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs"}
 WRONG_REGION = ("AuthorizationHeaderMalformed", "PermanentRedirect")  # S3's codes for it
@@ -125,6 +126,28 @@ class ReportStoreHook(BaseHook):
             return False
         with self._telling_container():
             return bool((self._container / key).exists())
+
+    def sign(self, key: str) -> str:
+        """Return an address that downloads a package without a login for SIGNED_SECONDS: a secret, for one person's browser.
+
+        Raises SetupError where the container is a folder, which gives no links, or the login cannot sign.
+        """
+        if not self.holds(key):
+            raise SetupError(
+                f"The reports container {self._urls['container']} has no package {key!r}: it may be too old to be kept"
+            )
+        path = self._container / key
+        if path.protocol == "file":
+            raise SetupError(
+                f"The reports container {self._urls['container']} is a folder, which gives no links: {key} lies there"
+            )
+        with self._telling_container():
+            try:
+                return str(path.fs.sign(path.path, expiration=SIGNED_SECONDS))
+            except (AttributeError, NotImplementedError) as error:
+                raise SetupError(
+                    f"The login of connection {self.connection_id} cannot sign links ({error}): use one with a key of its own"
+                ) from None
 
     def answers_strangers(self) -> bool:
         """Tell whether anybody may download from the container: by an empty object of its own, and without the login."""

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from progress_exhaust import metrics
 from progress_exhaust.operators.selection import dead_runs, selection
 from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator
 
@@ -34,6 +35,7 @@ class ClaimRequestsOperator(SiteOperator):
                 self.log.warning("Request %s is held by run %s: this run changes nothing of it", request_id, run_id)
             held = requests.claim(chosen)
             self._remove_staging(site, dead)
+            metrics.oldest_pending(requests.oldest_pending_seconds(chosen))  # what the claim has left
         missing = set(params.request_ids) - {request.request_id for request in held}
         if missing:
             self.log.warning("Not pending, unknown, or held by another run: %s", ", ".join(sorted(missing)))

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from progress_exhaust.errors import SourceError
+from progress_exhaust.operators import lineage
 from progress_exhaust.operators.part_maker import part_maker, part_of_page
 from progress_exhaust.operators.processes import in_processes
 from progress_exhaust.operators.shared_scan import rows_of, shared_scan
@@ -43,9 +44,12 @@ class ExtractOperator(StageOperator):
     """
 
     needs = (FACTS_FILE, HIERARCHY_FILE)
+    sources: lineage.Names = ()
 
     def make(self, work: Work) -> dict[str, Any]:
         """Extract the batch; where other requests of the run ask for the same batch for the same org, once for all of them."""
+        if lineage.wanted():
+            self.sources = lineage.sources(work.site)
         batch = work.batch
         alike = [
             run.batch
@@ -56,6 +60,9 @@ class ExtractOperator(StageOperator):
             return self._extract(work)
         with work.requests.alone(f"extract of {batch.collection_id} {batch.batch_id} {batch.channel}"):
             return self._copied(work, alike) or self._extract(work)
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
+        return lineage.facets(self.sources, ())
 
     def _copied(self, work: Work, alike: "Sequence[Batch]") -> dict[str, Any] | None:
         """Take over what another request's extract made today; None where there is none, or this one's is done anew."""

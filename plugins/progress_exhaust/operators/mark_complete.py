@@ -3,11 +3,21 @@
 import json
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import Asset, AssetAlias
+
+from progress_exhaust import metrics
+from progress_exhaust.operators.links import FileLink, RequestLink
 from progress_exhaust.operators.site_operator import RunParams, Site, in_words
 from progress_exhaust.operators.stage import PACKAGE_FILE, StageOperator, Work
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from progress_exhaust.hooks.job_requests import BatchRun
+
+# Other DAGs follow the asset. The task names the alias: then there is an event where a file is, and none for a dry run.
+REPORT = Asset("progress_exhaust_report")
+REPORTS = AssetAlias("progress_exhaust_reports")
 
 
 class MarkCompleteOperator(StageOperator):
@@ -18,6 +28,11 @@ class MarkCompleteOperator(StageOperator):
 
     needs = (PACKAGE_FILE,)
     state_after = "done"
+    operator_extra_links = (RequestLink(), FileLink())
+    key: str | None = None  # of the published file
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"outlets": [REPORTS]} | kwargs)
 
     def make(self, work: Work) -> dict[str, Any]:
         package = work.read(PACKAGE_FILE)
@@ -32,12 +47,18 @@ class MarkCompleteOperator(StageOperator):
 
         requests, key = site.requests(), Batch.from_dict(self.batch)
         batch = requests.batch_run(key)
+        again = batch is not None and batch.state == "done"
         # One that was killed after it marked has nothing left to do: taking the request again would show it as PROCESSING.
-        if batch is None or batch.state != "done":
+        if not again:
             super().work(context, site, params)
             batch = requests.batch_run(key)
         if batch is None:
             return {}
+        if not again:
+            metrics.learners(batch.counts)
+        self.key = batch.object_key
+        self.counted = f": {batch.counts.get('reported', 0):,} of {batch.counts.get('enrolled', 0):,} learners"
+        context["outlet_events"][REPORTS].add(REPORT, extra=_event(batch, again))
         self.log.info("%s: %s", batch.batch, in_words(batch.counts))
         summary = {
             "request_id": batch.request_id,
@@ -48,3 +69,18 @@ class MarkCompleteOperator(StageOperator):
         }
         self.log.info("summary %s", json.dumps(summary))
         return summary
+
+
+def _event(batch: "BatchRun", again: bool) -> dict[str, Any]:
+    """Return what a follower is told of a published file: ids, its key in the container, counts; docs/signals.md."""
+    return {
+        "request_id": batch.request_id,
+        "batch_id": batch.batch_id,
+        "collection_id": batch.collection_id,
+        "key": batch.object_key,
+        "bytes": batch.size_bytes,
+        "rows": batch.counts.get("reported", 0),
+        "enrolled": batch.counts.get("enrolled", 0),
+        "left_out": sum(number for name, number in batch.counts.items() if name.startswith(metrics.LEFT_OUT)),
+        "again": again,  # the batch was marked before, and may have been told of
+    }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.log import mask_secret
 
 from progress_exhaust.errors import OverLimitError, RequestError, SetupError
+from progress_exhaust.operators import lineage
 from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, StageOperator, Work, scratch_folder
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class PackageOperator(StageOperator):
     """Packs the csv on local disk, as its security level says, and publishes the finished file in one go."""
 
     needs = (PIVOT_FILE,)
+    published: lineage.Names = ()
 
     def make(self, work: Work) -> dict[str, Any]:
         from progress_exhaust.report.package import write_package
@@ -52,8 +54,12 @@ class PackageOperator(StageOperator):
                 with work.requests.pinned(work.batch):
                     store.publish(package, key, work.site.run_id)
                 work.requests.record(work.batch, stage="package", state="running", size_bytes=size_bytes)
+                self.published = lineage.package(settings.container, key)
         work.leave(PACKAGE_FILE, {"key": key, "size_bytes": size_bytes, "level": protection.level})
         return {"package_bytes": size_bytes}
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
+        return lineage.facets((), self.published)
 
     def _protection(self, work: Work) -> "Protection":
         from progress_exhaust.report.security import Keys, Level, protection

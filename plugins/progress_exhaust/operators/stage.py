@@ -14,7 +14,9 @@ from zoneinfo import ZoneInfo
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from progress_exhaust import metrics
 from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExhaustError, RequestError, SetupError, SourceError
+from progress_exhaust.operators.links import RequestLink
 from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator, in_words, report_day
 
 if TYPE_CHECKING:
@@ -194,8 +196,10 @@ class StageOperator(SiteOperator):
     """
 
     template_fields = ("batch",)
+    operator_extra_links = (RequestLink(),)
     needs: tuple[str, ...] = ()  # files of earlier stages: where one is gone, nothing is claimed, marked or made
     state_after = "running"  # of the batch, in the ledger
+    counted = ""  # what the grid shows beside the batch's id: a task cannot write itself a note
 
     def __init__(self, *, batch: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -226,20 +230,30 @@ class StageOperator(SiteOperator):
                 counts = self.make(work)
         except RequestError as error:
             self.log.warning("%s can never be made: %s", batch, error)
-            requests.record(batch, stage=stage, state="refused", error=str(error))
+            self._ended(work, stage, "refused", error=str(error))
             raise AirflowSkipException(str(error)) from None
         except OverLimitError as error:
             self.log.info("%s waits for the next run: %s", batch, error)
-            requests.record(batch, stage=stage, state="deferred", error=str(error))
+            self._ended(work, stage, "deferred", error=str(error))
             raise AirflowSkipException(str(error)) from None
         except ClaimLostError:
             raise
         except Exception as error:
             # Only our own messages are known to hold no learner's data.
             words = str(error) if isinstance(error, ProgressExhaustError) else type(error).__name__
-            requests.record(batch, stage=stage, state="failed", error=words)
+            self._ended(work, stage, "failed", error=words)
             raise
         seconds = monotonic() - started
-        requests.record(batch, stage=stage, state=self.state_after, counts=counts, seconds=seconds)
+        self._ended(work, stage, self.state_after, counts=counts, seconds=seconds)
         self.log.info("%s: %s: %s in %.1f s", batch, stage, in_words(counts) or "done", seconds)
         return counts
+
+    def _ended(self, work: Work, stage: str, state: str, **what: Any) -> None:
+        """Write down how the stage ended, in the ledger and in the metrics; those know nothing of a dry run."""
+        work.requests.record(work.batch, stage=stage, state=state, **what)
+        if work.params.dry_run:
+            return
+        if state != "running":
+            metrics.batch_ended(state)
+        if "seconds" in what:
+            metrics.stage_took(stage, what["seconds"])

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 
+from progress_exhaust import metrics
 from progress_exhaust.operators.selection import dead_runs, selection
 from progress_exhaust.operators.site_operator import RunParams, no_retry_mends, read_site
 
@@ -31,6 +32,8 @@ class PendingRequestsSensor(BaseSensorOperator):
         if requests.has_unfinished():
             self.log.info("This run has requests already: it was cleared")
             return True
-        pending = requests.count_pending(selection(context, self.site, self.run_params, dead_runs(context, self.site)))
+        chosen = selection(context, self.site, self.run_params, dead_runs(context, self.site))
+        metrics.oldest_pending(requests.oldest_pending_seconds(chosen))
+        pending = requests.count_pending(chosen)
         self.log.info("%d requests are pending", pending)
         return pending > 0

@@ -101,6 +101,19 @@ job_id = 'progress-exhaust'
 
 COUNT_PENDING = "SELECT count(*) FROM {job_request} j WHERE " + _PENDING
 
+# The age in seconds, of a column that is UTC without saying so.
+OLDEST_PENDING = (
+    "SELECT coalesce(extract(epoch FROM (now() AT TIME ZONE 'utc') - min(dt_job_submitted)), 0) FROM {job_request} j WHERE "
+    + _PENDING
+)
+
+SUBMIT = """
+INSERT INTO {job_request} (tag, request_id, job_id, status, request_data, requested_by, requested_channel, dt_job_submitted,
+  iteration, batch_number)
+VALUES (%(tag)s, %(request_id)s, 'progress-exhaust', 'SUBMITTED', %(data)s, %(by)s, %(channel)s, now() AT TIME ZONE 'utc', 0,
+  %(batch_number)s)
+"""
+
 # Runs, other than ours, that hold a request: whether they still live is Airflow's to say.
 HOLDING_RUNS = "SELECT DISTINCT run_id FROM {ledger}.claim WHERE released_at IS NULL AND run_id <> %(run_id)s"
 
