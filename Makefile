@@ -93,9 +93,10 @@ bench-small: env ## measure 200 batches of 50 learners through Airflow's own ser
 docs: env ## write the tables in docs/ that are made from the code
 	@$(PY) dev/docs.py
 
-lock: ## pin requirements.in anew (needs uv)
+lock: ## pin requirements.in anew, and what the image and the stores add (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  requirements.in --output-file requirements.txt
-	cp requirements.txt dev/stores/requirements.txt  # what both have is of one version, where the stores allow it
-	cd dev/stores && uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
-	  requirements.in --output-file requirements.txt
+	@# What they have in common is of one version, where it can be.
+	for folder in dev/image dev/stores; do cp requirements.txt $$folder/ && (cd $$folder && \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+	  requirements.in --output-file requirements.txt); done

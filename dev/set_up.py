@@ -1,8 +1,10 @@
-"""Once, before Airflow starts in docker-compose: databases, tables, pool, and the sample world with its requests.
+"""Once, before Airflow starts in docker-compose: databases, tables, buckets, and the pool.
 
-Everything is made where it is missing. Where the servers are is read from Airflow's connection variables.
+Everything is made where it is missing, so that a second run changes nothing. Where the servers are is read from Airflow's
+connection variables; connections and settings are in the environment themselves.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -17,10 +19,9 @@ if __name__ == "__main__":
 import psycopg2
 from psycopg2 import sql
 
-from dev.load import Places, load_part
+from dev.load import Places
 from dev.run_once import POOL_SLOTS
 from dev.servers import apply_schema
-from dev.world import sample_world
 
 HERE = Path(__file__).resolve().parent
 
@@ -29,16 +30,16 @@ def main() -> None:
     """Make all that Airflow expects to find."""
     os.environ.setdefault("PROGRESS_EXHAUST_DEV_CONTENT_DATA", "/data/content")
     places = Places.from_environment()
-    places.content_data.mkdir(parents=True, exist_ok=True)
     make_database(places.requests, urlsplit(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]).path.lstrip("/"))
+    with closing(psycopg2.connect(places.requests)) as connection, connection:
+        connection.cursor().execute((HERE / "postgres" / "job_request.sql").read_text())
     session = places.connect_cassandra()
     apply_schema(session, {})
     session.cluster.shutdown()
-    with closing(psycopg2.connect(places.requests)) as connection, connection:
-        connection.cursor().execute((HERE / "postgres" / "job_request.sql").read_text())
-    load_part(places, sample_world(), 0, 1)
-    subprocess.run(["airflow", "db", "migrate"], check=True)
-    subprocess.run(["airflow", "pools", "set", "progress_exhaust", str(POOL_SLOTS), "batches at work at a time"], check=True)
+    run("airflow", "db", "migrate")
+    run("airflow", "pools", "set", "progress_exhaust", str(POOL_SLOTS), "batches at work at a time")
+    settings = json.loads(os.environ["AIRFLOW_VAR_PROGRESS_EXHAUST"])
+    make_buckets({urlsplit(settings[name]).netloc for name in ("container", "staging")})
 
 
 def make_database(server: str, name: str) -> None:
@@ -48,6 +49,19 @@ def make_database(server: str, name: str) -> None:
         cursor.execute("SELECT FROM pg_database WHERE datname = %s", [name])
         if cursor.rowcount == 0:
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+
+def make_buckets(names: set[str]) -> None:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    hook = S3Hook("progress_exhaust_store")
+    for name in names:
+        if not hook.check_for_bucket(name):
+            hook.create_bucket(name, hook.region_name)
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
