@@ -1,4 +1,4 @@
-"""A content API that does not say what is so: each lie ends in words, in time and little memory; after it comes the right report."""
+"""A content API that does not say what is so: each lie ends in words, in time and little memory; then comes the right report."""
 
 import gzip
 import json

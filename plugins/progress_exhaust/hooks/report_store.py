@@ -288,7 +288,8 @@ def _answers_strangers(folder: ObjectStoragePath) -> bool:
     probe = folder / JOB_ID / f".anybody-{uuid.uuid4().hex}"
     probe.fs.pipe_file(probe.path, b"")
     try:
-        answer = requests.get(_plain_url(probe), timeout=ANONYMOUS_TIMEOUT_SECONDS)
+        with requests.get(_plain_url(probe), timeout=ANONYMOUS_TIMEOUT_SECONDS, stream=True) as answer:  # whatever it holds
+            pass
     except requests.RequestException as error:
         raise SourceError(f"{folder} does not say whether anybody may read it: {type(error).__name__}") from None
     finally:
@@ -373,4 +374,4 @@ def _in_our_words(where: str, error: BaseException) -> ProgressExhaustError | No
         )
     if any(code in words for code in WRONG_REGION):
         return SetupError(f"{said}. Set region_name in the extra of connection {ReportStoreHook.connection_id}")
-    return SourceError(said)
+    return SourceError(said if "file://" in where else f"{said} (connection {ReportStoreHook.connection_id})")

@@ -162,5 +162,9 @@ def _asked_to_wait(answer: requests.Response) -> float | None:
 
 
 def _cause(error: requests.RequestException) -> str:
-    reason = getattr(error.args[0], "reason", None) if error.args else None
+    """Return the words of the innermost error, without the names of those around it."""
+    inner = error.args[0] if error.args else error
+    reason = getattr(inner, "reason", None)
+    if reason is None and isinstance(inner, Exception) and len(inner.args) > 1:
+        reason = inner.args[-1]
     return str(reason or error).rpartition(": ")[2] or type(error).__name__
