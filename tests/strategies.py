@@ -30,7 +30,10 @@ from dev.world import (
 COURSE, BATCH, OTHER_BATCH = "do_2133074736487792641239", "013307481768378368112", "013307481768378368113"
 
 # What has a meaning to a csv, a spreadsheet, a terminal or a script, and some letters.
-CHARACTERS = "ab5. ,;\"'=+-@|\r\n\t\x00\x1b\x7f\x85\u00a0\u2028\u200b\ufeff\uff1d\uff0b\uff0d\uff20é\u0301नि१தமி\u200dف🙂%\u202e\ufffe\uffff"
+CHARACTERS = (
+    "ab5. ,;\"'=+-@|\r\n\t\x00\x1b\x7f\x85\u00a0\u2028\u200b\ufeff\uff1d\uff0b\uff0d\uff20"
+    "é\u0301नि१தமி\u200dف🙂%\u202e\ufffe\uffff"
+)
 texts = st.text(CHARACTERS, max_size=8) | st.sampled_from(["-5", "+12.50", "-1 2", " =1", "=1+1", "Asha", "x" * 300])
 # Through JSON, which makes one character of two surrogates that meet.
 json_texts = (texts | st.text(CHARACTERS + "\ud800\udc00", max_size=4)).map(lambda text: json.loads(json.dumps(text)))

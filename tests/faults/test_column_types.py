@@ -21,11 +21,12 @@ from tests.oracle import expected_csv
 READABLE = {
     "course_batch": "courseid ascii, batchid text, name ascii, PRIMARY KEY (courseid, batchid)",
     "report_user_enrolments": """
-      batchid ascii, courseid text, userid ascii, active boolean, enrolled_date timeuuid, enrolleddate ascii, completedon timeuuid,
-      contentstatus map<ascii, bigint>, certificates set<frozen<map<text, text>>>, issued_certificates list<frozen<KEYSPACE.issue>>,
-      certstatus bigint, PRIMARY KEY (batchid, courseid, userid)""",
+      batchid ascii, courseid text, userid ascii, active boolean, enrolled_date timeuuid, enrolleddate ascii,
+      completedon timeuuid, contentstatus map<ascii, bigint>, certificates set<frozen<map<text, text>>>,
+      issued_certificates list<frozen<KEYSPACE.issue>>, certstatus bigint, PRIMARY KEY (batchid, courseid, userid)""",
     "user_activity_agg": """
-      activity_type text, activity_id text, user_id text, context_id text, agg frozen<map<ascii, float>>, aggregates map<text, int>,
+      activity_type text, activity_id text, user_id text, context_id text, agg frozen<map<ascii, float>>,
+      aggregates map<text, int>,
       PRIMARY KEY ((activity_type, activity_id, user_id), context_id)""",
     "assessment_aggregator": """
       user_id text, course_id text, batch_id text, content_id ascii, attempt_id ascii, total_score int, grand_total ascii,
@@ -152,7 +153,8 @@ def test_a_learner_with_a_million_contents_takes_bounded_memory(queue: Install, 
         [{"userid": learner, "courseid": course, "batchid": batch, "active": True, "enrolleddate": "2020-08-25"}],
     )  # fmt: skip
     add = queue.session.prepare(
-        f"UPDATE {queue.names.enrolments_by_user} SET contentstatus = contentstatus + ? WHERE userid = ? AND courseid = ? AND batchid = ?"
+        f"UPDATE {queue.names.enrolments_by_user} SET contentstatus = contentstatus + ?"
+        " WHERE userid = ? AND courseid = ? AND batchid = ?"
     )
     for start in range(0, 10**6, 20_000):
         added = {f"do_{number}": 2 for number in range(start, start + 20_000)}

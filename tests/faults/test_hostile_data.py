@@ -1,4 +1,4 @@
-"""Hostile and odd data beside healthy: each gets the right cell, is left out and counted, or is FAILED in words; the rest is made.
+"""Hostile and odd data beside healthy: the right cell, a counted skip, or FAILED in words; the rest is made.
 
 What a store does not take is tried in those that do: Postgres has no NUL in a text, and its jsonb no half of a character;
 Cassandra takes half a character, and Redis any bytes. A tree cannot be cyclic in JSON, but by its ids it can.
@@ -126,7 +126,9 @@ LEARNERS: dict[str, Learner] = {
     # Dates
     "year 0": Learner({"Enrolment Date": ""}, {"enrolled_date": YEAR_0}),
     "first instant": Learner({"Enrolment Date": "", "Progress": "100"}, {"enrolled_date": FIRST_INSTANT, "completedon": YEAR_0}),
-    "last instant": Learner({"Enrolment Date": "", "Completion Date": ""}, {"enrolled_date": LAST_INSTANT, "completedon": LAST_INSTANT}),
+    "last instant": Learner(
+        {"Enrolment Date": "", "Completion Date": ""}, {"enrolled_date": LAST_INSTANT, "completedon": LAST_INSTANT}
+    ),
     "year 9999": Learner({"Enrolment Date": "9999-12-31 23:59:59:999+0000"}, {"enrolled_date": YEAR_9999}),
     "year 10000": Learner({"Enrolment Date": ""}, {"enrolled_date": YEAR_9999 + 1}),
     **{
@@ -180,7 +182,9 @@ LEARNERS: dict[str, Learner] = {
         attempts=(scored(QUIZ, total_score=float("inf")), scored(SECOND, total_score=3.0)),
     ),
     **{
-        f"grand total {text!r:.20} of {len(text)}": Learner({SCORE: cell}, attempts=(scored(QUIZ, grand_total=text, total_max_score=-1.0),))
+        f"grand total {text!r:.20} of {len(text)}": Learner(
+            {SCORE: cell}, attempts=(scored(QUIZ, grand_total=text, total_max_score=-1.0),)
+        )
         for text, cell in {
             "7/0": "7",
             "7/ 0 ": "7",
@@ -218,8 +222,9 @@ LEARNERS: dict[str, Learner] = {
         f"id {text!r:.20}": Learner({"User UUID": cell, "State": "Goa", SCORE: "1"}, user={"state": "Goa"}, id=text,
                                 attempts=(scored(QUIZ, total_score=1.0),), completed=((NESTED, 1.0),))
         for text, cell in {
-            "": "", "../../x": "../../x", "%2e%2e%2f": "%2e%2e%2f", "a\\b": "a\\b", 'a"b\'c': 'a"b\'c', "a\r\nb": "a  b", "=id": "'=id",
-            "a\x00b": "ab", "ｉd": "ｉd", "\u202eid": "\u202eid", "u" * 400: "u" * 400, "user:*": "user:*", "{{ 7 * 7 }}": "{{ 7 * 7 }}",
+            "": "", "../../x": "../../x", "%2e%2e%2f": "%2e%2e%2f", "a\\b": "a\\b", 'a"b\'c': 'a"b\'c', "a\r\nb": "a  b",
+            "=id": "'=id", "a\x00b": "ab", "ｉd": "ｉd", "\u202eid": "\u202eid", "u" * 400: "u" * 400, "user:*": "user:*",
+            "{{ 7 * 7 }}": "{{ 7 * 7 }}",
         }.items()
     },
     # Too long for any partition of a table that is keyed by him.
@@ -244,12 +249,14 @@ ODD_NODES: list[Any] = [
     collection_node("do_odd_kind", "x", [], contentType=["Course"]), collection_node("do_no_mime", "x", [], mimeType=7),
     self_assess_node("=quiz", "x"), self_assess_node("do\r\nquiz", "x"), self_assess_node('do,"quiz"', "x"),
     self_assess_node("do_twice", "First"), self_assess_node("do_twice", "Again"), self_assess_node("../do_quiz", "x"),
-    self_assess_node("do_\ud800", "Half a character"), self_assess_node("do_nul\x00", "x"), self_assess_node("do_" + "q" * 5000, "x"),
+    self_assess_node("do_\ud800", "Half a character"), self_assess_node("do_nul\x00", "x"),
+    self_assess_node("do_" + "q" * 5000, "x"),
     collection_node("do_\udfff", "Half a character", [], leafNodesCount=1), collection_node(LONG_NODE, "x", [], leafNodesCount=1),
 ]  # fmt: skip
 ODD_LABELS = [
     "do_negative - Progress", "do_words_count - Progress", "do_huge - Progress", "do_nan - Progress", "do_inf - Progress",
-    "do_list_count - Progress", "'=quiz - Score", "do  quiz - Score", 'do,"quiz" - Score', "do_twice - Score", "../do_quiz - Score",
+    "do_list_count - Progress", "'=quiz - Score", "do  quiz - Score", 'do,"quiz" - Score', "do_twice - Score",
+    "../do_quiz - Score",
     "do_\ufffd - Score", "do_nul - Score", "do_" + "q" * 5000 + " - Score", "do_\ufffd - Progress", LONG_NODE + " - Progress",
     *(f"do_{kind}_{number} - {column}" for number in range(50) for kind, column in (("n", "Progress"), ("q", "Score"))),
 ]  # fmt: skip
@@ -508,7 +515,7 @@ def test_an_odd_tree_has_its_columns(done: Done, name: str) -> None:
 
 
 def test_an_odd_learner_has_the_right_cells_or_is_left_out(done: Done) -> None:
-    header, rows = table(done.csv("learners"))
+    _, rows = table(done.csv("learners"))
     for name, learner in LEARNERS.items():
         by_id = name.startswith(("id ", "the longest"))
         user_id = learner.cells["User UUID"] if by_id and learner.cells else f"user of {name}"

@@ -84,6 +84,7 @@ def test_no_number_is_blank(value: float | Decimal | None) -> None:
 
 def test_the_greatest_number_is_written_out() -> None:
     assert number(LONGEST) == "17976931348623157" + "0" * 292
+    assert number(Decimal(10) ** 309) == "1" + "0" * 309  # a sum of such, which no double holds
 
 
 @pytest.mark.parametrize(

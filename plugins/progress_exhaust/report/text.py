@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import cache
-from math import isfinite
 from os.path import commonprefix
 
 import pyarrow as pa
@@ -71,9 +70,11 @@ def safe(text: str, defuse_formulas: bool) -> str:
 
 def number(value: float | Decimal | None) -> str:
     """Write a number with at most 4 decimals, half up, no trailing zeros; blank for none, NaN and infinities."""
-    if value is None or not isfinite(value):
+    if value is None:
         return ""
     exact = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
+    if not exact.is_finite():
+        return ""
     rounded = format(exact.quantize(_FOUR_DECIMALS, ROUND_HALF_UP, EXACT), "f").rstrip("0").rstrip(".")
     return "0" if rounded in ("-0", "") else rounded
 
