@@ -419,7 +419,7 @@ class RequestsHook(PostgresHook):
         try:
             with connection, connection.cursor() as cursor:
                 yield cursor
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except psycopg.Error as error:  # its further lines may quote a row, with the requester's key in it
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
         finally:
             connection.close()

@@ -37,6 +37,7 @@ class SunbirdApiHook(HttpHook):
                 self.base_url + path,
                 timeout=(min(self._timeout_seconds, 10), self._timeout_seconds),
                 allow_redirects=False,
+                verify=self._session.verify,  # said here, so that a CA of the connection comes before one of the environment
                 **arguments,
             )
         except requests.RequestException as error:
