@@ -87,4 +87,7 @@ def message(answer: requests.Response) -> str:
 
 def _cause(error: requests.RequestException) -> str:
     reason = getattr(error.args[0], "reason", None) if error.args else None
-    return str(reason or error).rpartition(": ")[2] or type(error).__name__
+    text = str(reason or error)
+    if "[SSL: " in text:
+        return text[text.index("[SSL: ") :]
+    return text.rpartition(": ")[2] or type(error).__name__
