@@ -490,7 +490,7 @@ class RequestsHook(PostgresHook):
             with self._in_time(connection):
                 connection.commit()
             metrics.requests_ended(self._ended)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except psycopg.Error as error:  # its further lines may quote a row, with the requester's key in it
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
         finally:
             connection.close()  # the server rolls back what was not committed

@@ -74,6 +74,7 @@ class SunbirdApiHook(HttpHook):
                     timeout=(min(self._timeout_seconds, MOST_CONNECT_SECONDS), self._timeout_seconds),
                     allow_redirects=False,
                     stream=True,
+                    verify=self._session.verify,  # said here: a CA of the connection comes before one of the environment
                     **arguments,
                 ) as answer:
                     pieces = answer.iter_content(BYTES_PER_READ)
@@ -167,4 +168,7 @@ def _cause(error: requests.RequestException) -> str:
     reason = getattr(inner, "reason", None)
     if reason is None and isinstance(inner, Exception) and len(inner.args) > 1:
         reason = inner.args[-1]
-    return str(reason or error).rpartition(": ")[2] or type(error).__name__
+    text = str(reason or error)
+    if "[SSL: " in text:
+        return text[text.index("[SSL: ") :]
+    return text.rpartition(": ")[2] or type(error).__name__
