@@ -1,0 +1,110 @@
+"""Statements on Postgres that only read: what became of the requests, as people ask.
+
+`{job_request}` and `{ledger}` stand for the quoted table and schema of the settings. requested_by, encryption_key and
+download_urls are of nobody's concern here, and are not read.
+"""
+
+WITH_TIMEOUT = "SET LOCAL statement_timeout = '20s'"
+
+# A standalone run has no row in job_request: the ledger's batches of the run stand for it.
+_LISTED = """
+WITH listed AS (
+  SELECT tag, request_id, '' AS run_id, status, requested_channel AS channel, dt_job_submitted AS submitted_at,
+    dt_job_completed AS completed_at, coalesce(iteration, 0) AS failures, err_message AS error,
+    request_data::text AS request_data
+  FROM {job_request}
+  WHERE job_id = 'progress-exhaust'
+  UNION ALL
+  SELECT '', '', run_id,
+    CASE WHEN bool_and(state = 'done') THEN 'SUCCESS'
+      WHEN bool_or(state IN ('waiting', 'running')) THEN 'PROCESSING' ELSE 'FAILED' END,
+    '', min(listed_at) AT TIME ZONE 'utc',
+    CASE WHEN NOT bool_or(state IN ('waiting', 'running')) THEN max(changed_at) AT TIME ZONE 'utc' END,
+    0, NULL, ''
+  FROM {ledger}.batch_run
+  WHERE tag = '' AND request_id = ''
+  GROUP BY run_id
+)
+"""
+
+_HAS_BATCH = """
+EXISTS (
+  SELECT FROM {ledger}.batch_run b
+  WHERE b.COLUMN = %(NAME)s AND b.tag = l.tag AND b.request_id = l.request_id AND l.run_id IN ('', b.run_id))
+OR position(to_json(%(NAME)s::text)::text IN request_data) > 0
+"""
+
+# The rest of what is shown of a request, l; its processed_batches may be of any type.
+_DETAILS = """
+SELECT tag, request_id, l.run_id, status, channel, submitted_at, completed_at, failures, error,
+  (SELECT processed_batches::text FROM {job_request} j
+    WHERE j.tag = l.tag AND j.request_id = l.request_id AND l.run_id = '') AS processed_batches,
+  claim.run_id AS claim_run_id, coalesce(claim.twin_of, '') AS twin_of, found
+FROM (CHOSEN) l
+LEFT JOIN LATERAL (
+  SELECT c.run_id, c.twin_of FROM {ledger}.claim c
+  WHERE c.tag = l.tag AND c.request_id = l.request_id ORDER BY claimed_at DESC LIMIT 1
+) claim ON true
+ORDER BY submitted_at DESC NULLS LAST, request_id, l.run_id
+"""
+
+# Batch and collection: those that a run has listed, and those that a request names which no run has seen yet.
+LIST = _LISTED + _DETAILS.replace(
+    "CHOSEN",
+    """
+  SELECT *, count(*) OVER () AS found FROM listed l
+  WHERE (%(status)s = '' OR status = %(status)s)
+    AND (%(channel)s = '' OR channel = %(channel)s)
+    AND (%(request)s = '' OR starts_with(request_id, %(request)s) OR starts_with(run_id, %(request)s))
+    AND (%(batch)s = '' OR """
+    + _HAS_BATCH.replace("COLUMN", "batch_id").replace("NAME", "batch")
+    + """)
+    AND (%(collection)s = '' OR """
+    + _HAS_BATCH.replace("COLUMN", "collection_id").replace("NAME", "collection")
+    + """)
+  ORDER BY submitted_at DESC NULLS LAST, request_id, run_id
+  LIMIT %(most)s OFFSET %(skip)s
+""",
+)
+
+ONE = _LISTED + _DETAILS.replace(
+    "CHOSEN",
+    "SELECT *, 1 AS found FROM listed WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s",
+)
+
+# Each batch as its last run left it; a standalone one in its own run.
+BATCHES = """
+SELECT DISTINCT ON (b.tag, b.request_id, standalone_run, batch_id)
+  b.tag, b.request_id, CASE WHEN b.request_id = '' THEN run_id ELSE '' END AS standalone_run, batch_id, run_id, collection_id,
+  stage, state, counts, seconds, size_bytes, object_key, error, listed_at, changed_at
+FROM {ledger}.batch_run b
+JOIN unnest(%(tags)s::text[], %(ids)s::text[], %(runs)s::text[]) AS wanted (tag, request_id, only_run)
+  ON b.tag = wanted.tag AND b.request_id = wanted.request_id AND only_run IN ('', b.run_id)
+ORDER BY b.tag, b.request_id, standalone_run, batch_id, listed_at DESC
+"""
+
+TALLY = """
+SELECT status, count(*) AS requests, min(dt_job_submitted) AS oldest_at
+FROM {job_request} WHERE job_id = 'progress-exhaust' AND status IS NOT NULL GROUP BY status
+"""
+
+# Requests and failures by claim, for a request that is refused at once has no batch; standalone runs count by batch.
+NIGHTS = """
+WITH night AS (
+  SELECT generate_series(today - %(nights)s + 1, today, '1 day')::date AS day
+  FROM (SELECT (now() AT TIME ZONE %(zone)s)::date AS today) AS t
+), claims AS (
+  SELECT (claimed_at AT TIME ZONE %(zone)s)::date AS day, count(*) AS requests,
+    count(*) FILTER (WHERE outcome IN ('FAILED', 'died')) AS failures
+  FROM {ledger}.claim WHERE claimed_at > now() - make_interval(days => %(nights)s + 1) GROUP BY 1
+), batches AS (
+  SELECT (listed_at AT TIME ZONE %(zone)s)::date AS day,
+    sum((counts ->> 'reported')::bigint) FILTER (WHERE state = 'done') AS learners,
+    sum((SELECT sum(value::float) FROM jsonb_each_text(seconds))) AS seconds
+  FROM {ledger}.batch_run WHERE listed_at > now() - make_interval(days => %(nights)s + 1) GROUP BY 1
+)
+SELECT day, coalesce(requests, 0) AS requests, coalesce(learners, 0)::bigint AS learners,
+  coalesce(seconds, 0)::float AS seconds, coalesce(failures, 0) AS failures
+FROM night LEFT JOIN claims USING (day) LEFT JOIN batches USING (day)
+ORDER BY day
+"""
