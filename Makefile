@@ -21,7 +21,7 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env bench bench-small stores demo demo-data run up down services test test-faults test-kills check docs lock
+.PHONY: help env status why submit bench bench-small stores demo demo-data run up down services test test-faults test-kills check docs lock
 # How many random kills `make test-kills` spreads over whole runs.
 N := 200
 
@@ -70,6 +70,18 @@ up: services ## start Airflow's scheduler, dag processor and API server on 127.0
 
 down: ## stop Airflow and the services
 	@if [ -x $(PY) ]; then $(PY) dev/airflow_servers.py stop; $(PY) dev/services.py stop; fi
+
+# Against the environment's connections; where there are none, the services of `make demo`.
+COMMAND = $(if $(AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS),,eval "$$($(PY) dev/services.py env)"; )PYTHONPATH=plugins $(PY) -m progress_exhaust.command
+
+status: env ## the newest requests, or one and its batches; REQUEST=778A36…
+	@$(COMMAND) status $(REQUEST)
+
+why: env ## what became of a batch, in each request for it; BATCH=0133…
+	@$(COMMAND) why $(BATCH)
+
+submit: env ## enter a test request; BATCHES="0133… 0134…" or COURSE=do_…, CHANNEL=0126…, BY=user
+	@$(COMMAND) submit $(if $(BATCHES),--batches $(BATCHES)) $(if $(COURSE),--course $(COURSE)) $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(BY),--by $(BY))
 
 check: env ## lint, types, import rules
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -12,6 +12,8 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import ParamValidationError
 
+from progress_exhaust.report.layout import BUILT_IN
+
 PROJECT = Path(__file__).resolve().parents[2]
 STAGES = ["fetch_hierarchy", "extract", "pivot", "package", "mark_complete"]
 
@@ -83,8 +85,28 @@ def test_the_params_are_typed_and_described(dag: Any) -> None:
     assert all(param.description for param in params.values())
 
 
+def test_the_trigger_form_groups_the_params_and_shows_what_they_look_like(dag: Any) -> None:
+    schemas = {name: dag.params.get_param(name).schema for name in dag.params}
+    assert {name: schema["section"] for name, schema in schemas.items()} == {
+        "request_ids": "What to make", "batch_ids": "What to make", "force": "How", "dry_run": "How", "layout": "How",
+    }  # fmt: skip
+    for name in ("request_ids", "batch_ids"):
+        assert "such as `" in schemas[name]["description_md"]
+        assert "examples" not in schemas[name]  # the form would offer nothing else
+    assert schemas["layout"]["examples"] == list(BUILT_IN)
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("request_ids", "R1"), ("batch_ids", [1]), ("force", "yes"), ("dry_run", 1), ("layout", 7)]
+    ("name", "value"),
+    [
+        ("request_ids", "R1"),
+        ("batch_ids", [1]),
+        ("batch_ids", [""]),
+        ("force", "yes"),
+        ("dry_run", 1),
+        ("layout", 7),
+        ("layout", "a b"),
+    ],
 )
 def test_a_param_of_another_type_is_refused(dag: Any, name: str, value: object) -> None:
     with pytest.raises(ParamValidationError):
@@ -93,6 +115,7 @@ def test_a_param_of_another_type_is_refused(dag: Any, name: str, value: object) 
 
 def test_its_page_in_the_ui_is_the_files_docstring(dag: Any) -> None:
     assert "Resume." in dag.doc_md
+    assert "](/progress-exhaust/)" in dag.doc_md and "docs/runbook.md" in dag.doc_md
     assert all(task.task_id in dag.doc_md for task in dag.tasks)
 
 

@@ -150,6 +150,7 @@ class Site:
     world: World
     airflow: Airflow
     day: date  # of the reports of manual runs
+    messages: list[str]  # what the notifier has sent
     _number: Iterator[int] = field(default_factory=lambda: count(1))
 
     # Requests
@@ -230,6 +231,20 @@ class Site:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def no_cache(site: Site, batch_id: str) -> Iterator[None]:
+    """Make `extract` of one batch fail: the cache's entry of one of its learners is of a wrong kind."""
+    learners = sorted(row["userid"] for row in site.world.enrolments if row["batchid"] == batch_id)
+    cached = dict(site.world.users)
+    user = next(user for user in learners if user in cached)
+    cache = site.redis()
+    cache.delete(f"user:{user}")
+    cache.set(f"user:{user}", "no hash")
+    yield
+    cache.delete(f"user:{user}")
+    cache.hset(f"user:{user}", mapping=cached[user])
 
 
 def kill(task: Task) -> None:

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 from dev.load import Places, load_part
 from dev.world import World, sample_world
@@ -18,6 +21,29 @@ from tests.servers.site import DAG, OVER, PROJECT, REPORT_ZONE, Airflow, Site, p
 
 # No tick while the tests run, and the last one hours ago; both are of the same day in the reports' time zone as in UTC.
 SCHEDULE_HOURS = (2, 14)
+NOTIFIER = {
+    "class": "airflow.providers.http.notifications.HttpNotifier",
+    "arguments": {"http_conn_id": "inbox", "json": {"text": "{{ failure }}"}},
+}
+
+
+class Inbox(ThreadingHTTPServer):
+    """Where the notifier sends its messages."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.messages: list[str] = []
+
+
+class Take(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        text = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.messages.append(json.loads(text)["text"])  # type: ignore[attr-defined]
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing of it is news."""
 
 
 @contextmanager
@@ -38,16 +64,22 @@ def started_site(data: Path, world: World | None = None) -> Iterator[Site]:
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "4",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "PROGRESS_EXHAUST_FAILURE_NOTIFIER": json.dumps(NOTIFIER),
     }
+    inbox = Inbox(("127.0.0.1", 0), Take)
+    Thread(target=inbox.serve_forever, daemon=True).start()
+    environment["AIRFLOW_CONN_INBOX"] = f"http://127.0.0.1:{inbox.server_port}"
     try:
         for program in ("services", "airflow_servers"):
             _dev(environment, program, "start")
         exports = _dev(environment, "airflow_servers", "env").splitlines()
         environment |= dict(shlex.split(line)[1].split("=", 1) for line in exports)
-        yield _site(data, environment, now, world or sample_world())
+        yield _site(data, environment, now, world or sample_world(), inbox.messages)
     finally:
         for program in ("airflow_servers", "services"):
             _dev(environment, program, "stop")
+        inbox.shutdown()
+        inbox.server_close()
     left = [words for pid, words in processes() if works_in(pid, data)]
     assert not left, f"these went on after the stop: {left}"
 
@@ -64,7 +96,7 @@ def _dev(environment: Mapping[str, str], program: str, command: str) -> str:
 logging.getLogger("cassandra").setLevel(logging.ERROR)
 
 
-def _site(data: Path, environment: Mapping[str, str], now: datetime, world: World) -> Site:
+def _site(data: Path, environment: Mapping[str, str], now: datetime, world: World, messages: list[str]) -> Site:
     places = Places(
         requests=environment["AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"],
         cassandra=environment["AIRFLOW_CONN_PROGRESS_EXHAUST_CASSANDRA"].partition("?")[0],
@@ -81,4 +113,4 @@ def _site(data: Path, environment: Mapping[str, str], now: datetime, world: Worl
 
     wait_until(lambda: airflow.call("/api/v2/dags")["total_entries"], "the DAG")
     wait_until(first_run_is_over, "the run of the last tick")
-    return Site(data, environment, places, world, airflow, now.astimezone(REPORT_ZONE).date())
+    return Site(data, environment, places, world, airflow, now.astimezone(REPORT_ZONE).date(), messages)

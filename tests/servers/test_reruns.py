@@ -4,21 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.servers.gate import Gate
-from tests.servers.site import STAGES, Site, Task
-
-
-@contextmanager
-def no_cache(site: Site, batch_id: str) -> Iterator[None]:
-    """Make `extract` of one batch fail: the cache's entry of one of its learners is of a wrong kind."""
-    learners = sorted(row["userid"] for row in site.world.enrolments if row["batchid"] == batch_id)
-    cached = dict(site.world.users)
-    user = next(user for user in learners if user in cached)
-    cache = site.redis()
-    cache.delete(f"user:{user}")
-    cache.set(f"user:{user}", "no hash")
-    yield
-    cache.delete(f"user:{user}")
-    cache.hset(f"user:{user}", mapping=cached[user])
+from tests.servers.site import STAGES, Site, Task, no_cache
 
 
 @contextmanager

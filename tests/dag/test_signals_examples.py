@@ -1,0 +1,61 @@
+"""The examples of docs/signals.md, as far as they can be tried without the systems that they are for."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from airflow.dag_processing.dagbag import DagBag
+
+from progress_exhaust.operators.failure_notifier import failure_callback
+from progress_exhaust.operators.lineage import package
+from progress_exhaust.operators.mark_complete import REPORT, REPORTS
+
+DOCS = (Path(__file__).resolve().parents[2] / "docs/signals.md").read_text()
+METRICS = re.findall(r"`(progress_exhaust\.[\w.<>]+)`", DOCS)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCS, re.DOTALL)
+
+
+def test_the_follower_is_a_dag_that_follows_the_reports(tmp_path: Path) -> None:
+    [source] = blocks("python")
+    (tmp_path / "follower.py").write_text(source)
+    bag = DagBag(str(tmp_path))
+    assert bag.import_errors == {}
+    assert bag.dags["follower"].timetable.asset_condition == REPORT
+    assert f"`{REPORT.name}`" in DOCS and f"`{REPORTS.name}`" in DOCS
+
+
+def test_the_notifier_can_be_made() -> None:
+    [line] = blocks("sh")
+    text = shlex.split(line)[1].partition("=")[2]
+    callback, error = failure_callback(text)
+    assert error == ""
+    assert callback is not None
+
+
+def test_the_alerts_are_on_metrics_that_are_sent_and_mapped() -> None:
+    mapping, rules = map(yaml.safe_load, blocks("yaml"))
+    names = {re.sub(r"<\w+>", "*", name) for name in METRICS}
+    for one in mapping["mappings"]:
+        pattern = one["match"].removeprefix("airflow.")
+        assert any(re.fullmatch(pattern.replace("*", r"[a-z_*]+"), name) for name in names), pattern
+    mapped = {one["name"] for one in mapping["mappings"]}
+    expressions = " ".join(rule["expr"] for group in rules["groups"] for rule in group["rules"])
+    assert set(re.findall(r"\bprogress_exhaust_\w+", expressions)) <= mapped
+
+
+@pytest.mark.parametrize(
+    ("container", "named"),
+    [
+        ("file:///srv/reports", ("file", "/srv/reports/k/x.zip")),
+        ("s3://bucket/below/", ("s3://bucket", "below/k/x.zip")),
+        ("abfss://reports@account.dfs.core.windows.net", ("abfss://reports@account.dfs.core.windows.net", "k/x.zip")),
+    ],
+)
+def test_a_published_file_is_named_as_lineage_names_files(container: str, named: Any) -> None:
+    assert package(container, "k/x.zip") == (named,)

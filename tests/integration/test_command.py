@@ -1,0 +1,117 @@
+"""The command for engineers, as they call it: on the real ledger, after real runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dev.world import Row, World
+from tests.integration.install import PROJECT, Install
+
+
+def command(install: Install, home: Path, *words: str, **connections: str) -> subprocess.CompletedProcess[str]:
+    """Call it with nothing of ours on the path but plugins/."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PROGRESS_"))}
+    environment |= install.environment(connections=connections)
+    environment |= {"AIRFLOW_HOME": str(home), "PYTHONPATH": str(PROJECT / "plugins")}
+    return subprocess.run(
+        [sys.executable, "-m", "progress_exhaust.command", *words],
+        cwd=home, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+def cells(line: str) -> list[str]:
+    return [cell for cell in line.split("  ") if cell.strip()]
+
+
+def test_where_a_finished_request_stands(queue: Install, asked: Row, world: World, home: Path) -> None:
+    run = queue.run_dag(retries=2).run_id
+    listed = command(queue, home, "status")
+    assert listed.returncode == 0, listed.stderr
+    head, row = listed.stdout.splitlines()
+    assert head.split() == ["REQUEST", "STATUS", "AGE", "BATCHES", "FAILURES", "LAST", "RUN", "CHANNEL"]
+    assert [asked["request_id"], "SUCCESS", "1 of 1", "0 of 3", run] == [cells(row)[at].strip() for at in (0, 1, 3, 4, 5)]
+    one = command(queue, home, "status", asked["request_id"])
+    assert f"{world.batches[0]['batchid']}  done" in one.stdout
+    assert "11 of 11" in one.stdout
+    for secret in (asked["requested_by"], *(user for user, _ in world.users)):
+        assert secret not in listed.stdout + one.stdout
+
+
+def test_why_a_batch_has_no_report(queue: Install, asked: Row, world: World, home: Path) -> None:
+    queue.run_dag(connections={"USERS": "redis://127.0.0.1:1"})
+    batch = world.batches[0]["batchid"]
+    told = command(queue, home, "why", batch)
+    assert told.returncode == 0, told.stderr
+    for words in (
+        asked["request_id"],
+        "FAILED",
+        f"{batch}  failed  fetch_hierarchy",
+        "127.0.0.1:1 (connection",
+        "clear this stage",
+    ):
+        assert words in told.stdout
+    unknown = command(queue, home, "why", "no-such-batch")
+    assert (unknown.returncode, unknown.stderr.count("no-such-batch")) == (1, 1)
+
+
+def test_a_request_to_try_things_with_is_made_by_the_next_run(queue: Install, asked: Row, world: World, home: Path) -> None:
+    queue.sql("DELETE FROM job_request")
+    queue.run_dag({"dry_run": True})  # makes the ledger
+    batch, course = world.batches[0]["batchid"], world.batches[0]["courseid"]
+    ids = []
+    for what in (["--batches", batch], ["--course", course]):
+        entered = command(queue, home, "submit", *what, "--channel", asked["requested_channel"])
+        assert entered.returncode == 0, entered.stderr
+        ids.append(entered.stdout.split()[0])
+    waiting = command(queue, home, "why", batch)
+    assert "SUBMITTED" in waiting.stdout and "no run has listed its batches yet" in waiting.stdout
+    assert queue.run_dag(retries=2).state == "success"
+    rows = queue.rows()
+    assert [rows[one]["status"] for one in ids] == ["SUCCESS", "SUCCESS"]
+    assert len(queue.csv(rows[ids[0]]["download_urls"][0]).splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["status", "NONE"], 1, "There is no request NONE"),
+        (["submit", "--batches", "a/b", "--channel", "c"], 2, "A batch id of the request is not valid"),
+        (["submit", "--batches", *"abcdefghijklmnopqrstu", "--channel", "c"], 2, "may name 20 batches"),
+        (["submit", "--course", "../x", "--channel", "c"], 2, "The course is not valid"),
+        (["submit", "--channel", "c"], 2, "--batches --course is required"),
+        (["what"], 2, "invalid choice"),
+    ],
+)
+def test_wrong_input_is_refused_in_words(
+    queue: Install, asked: Row, home: Path, words: list[str], status: int, said: str
+) -> None:
+    if words[0] == "status":
+        queue.run_dag({"dry_run": True})
+    before = queue.rows()
+    refused = command(queue, home, *words)
+    assert (refused.returncode, refused.stdout) == (status, "")
+    assert said in refused.stderr and "Traceback" not in refused.stderr
+    assert queue.rows() == before
+
+
+@pytest.mark.parametrize(("uri", "said"), [("postgresql://127.0.0.1:1/none", "127.0.0.1:1"), ("", "progress_exhaust_requests")])
+def test_without_its_database_it_says_which_one_is_missing(queue: Install, asked: Row, home: Path, uri: str, said: str) -> None:
+    refused = command(queue, home, "status", REQUESTS=uri)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert said in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_wrong_setting_is_told(queue: Install, home: Path) -> None:
+    queue.settings = {"batches_per_reqest": 1}
+    refused = command(queue, home, "status")
+    queue.settings = {}
+    assert refused.returncode == 3
+    assert "did you mean batches_per_request" in refused.stderr

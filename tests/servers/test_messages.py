@@ -1,0 +1,25 @@
+"""Who is told of a failed run, on Airflow's own servers."""
+
+from tests.servers.site import Site, no_cache, wait_until
+
+
+def test_a_failed_run_is_one_message_whatever_many_tasks_failed(site: Site) -> None:
+    """Both batches of a request fail; the run before it does not."""
+    good = site.airflow.run(batch_ids=[site.batches[2]])
+    batches = site.batches[1:3]
+    request = site.request(*batches)
+    with no_cache(site, batches[0]), no_cache(site, batches[1]):
+        run = site.airflow.start_run(request_ids=[request])
+        assert site.airflow.end_of(run) == "failed"
+    wait_until(lambda: any(run in message for message in site.messages), "the message")
+    assert len([task for task in site.airflow.tasks(run).values() if task.state == "failed"]) > 1
+    # A later one comes after whatever else of this one would.
+    later = site.airflow.start_run(batch_ids=["no such batch"])
+    assert site.airflow.end_of(later) == "failed"
+    wait_until(lambda: any(later in message for message in site.messages), "the later message")
+    [message] = [message for message in site.messages if run in message]
+    assert message == (
+        f"Run {run} of progress_exhaust failed: 1 of 1 requests, 2 of 2 batches. "
+        f"{site.airflow.url}/dags/progress_exhaust/runs/{run}"
+    )
+    assert not any(good in message for message in site.messages)
