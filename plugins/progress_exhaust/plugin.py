@@ -19,7 +19,9 @@ MODULES = (
     "pyarrow.compute",
     "pyarrow.parquet",
 )
-FORKS_TASKS = ("scheduler", "celery")  # `airflow scheduler`, for LocalExecutor's sake, and `airflow celery worker`
+# `airflow scheduler`, for LocalExecutor's sake, and `airflow celery worker`, which loads plugins before it forks only where
+# [core] lazy_load_plugins is False.
+FORKS_TASKS = ("scheduler", "celery")
 PAGE_PREFIX = "/progress-exhaust"
 
 

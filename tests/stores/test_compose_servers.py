@@ -1,0 +1,320 @@
+"""docker-compose.yaml without Docker: each service's own command, environment and health check, run natively.
+
+Other than in containers: host names are ports of 127.0.0.1, volumes are folders, a container is a folder of its own as
+AIRFLOW_HOME (and a host name of its own, for the workers). Cassandra, Postgres and the user cache are those of
+dev/services.py, and no image is built.
+"""
+
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from graphlib import TopologicalSorter
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+import pytest
+import yaml
+
+from dev.demo import NEVER_MET, fetch
+from dev.world import JOB_ID, sample_world
+from tests.servers.site import DAG, OVER, Airflow
+
+PROJECT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 400
+NATIVE = {"postgres", "cassandra", "redis"}  # of dev/services.py
+WORKERS = ("worker-1", "worker-2")
+ONCE = ("set-up", "sample-data")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Stack:
+    """The services of the file, as they run here."""
+
+    folder: Path
+    compose: dict[str, Any]
+    places: Mapping[str, str]  # what stands in the file, and what stands for it here
+    added: Mapping[str, str]  # what the containers' network would keep apart
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def here(self, text: str, container: str) -> str:
+        """Return a text of the file with the places of this machine in it."""
+        places = {**self.places, "/opt/airflow": str(self.folder / container)}
+        return re.sub("|".join(map(re.escape, sorted(places, key=len, reverse=True))), lambda found: places[found[0]], text)
+
+    def words(self, service: str, container: str) -> list[str]:
+        """Return the service's command."""
+        ports = {place.rpartition(":")[2]: here.rpartition(":")[2] for place, here in self.places.items() if ":" in place}
+        return [ports.get(word) or self.here(word, container) for word in self.compose["services"][service]["command"]]
+
+    def environment(self, service: str, container: str) -> dict[str, str]:
+        outside = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PROGRESS_"))}
+        inside = self.compose["services"][service].get("environment") or {}
+        return (
+            outside
+            | {name: self.here(value, container) for name, value in inside.items()}
+            | {"AIRFLOW_HOME": str(self.folder / container), "HOSTNAME": container, **self.added}
+        )
+
+    def start(self, service: str, container: str | None = None) -> None:
+        """Start a service in the background, its logs where all containers have them."""
+        container = container or service
+        home = self.folder / container
+        (home / "login").mkdir(parents=True, exist_ok=True)
+        (home / "logs").symlink_to(self.folder / "logs")
+        words = self.words(service, container)
+        if container in WORKERS:
+            words = ["unshare", "--map-root-user", "--uts", "sh", "-c", 'hostname "$0"; exec "$@"', container, *words]
+        with (self.folder / f"{container}.log").open("wb") as log:
+            self.running[container] = subprocess.Popen(
+                words, cwd=home, env=self.environment(service, container), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def run(self, service: str) -> str:
+        """Run a service that ends by itself; return what it said."""
+        (self.folder / service).mkdir(exist_ok=True)
+        done = subprocess.run(
+            self.words(service, service), cwd=self.folder / service, env=self.environment(service, service),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-5000:]
+        return done.stdout
+
+    def health(self, service: str, container: str | None = None) -> int:
+        """Return the exit status of the service's health check."""
+        container = container or service
+        how, *words = self.compose["services"][service]["healthcheck"]["test"]
+        command = [self.here(word, container) for word in words]
+        if how == "CMD-SHELL":
+            command = ["sh", "-c", *command]
+        return subprocess.run(command, env=self.environment(service, container), capture_output=True).returncode
+
+    def wait(self, service: str, container: str | None = None) -> None:
+        container = container or service
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.health(service, container):
+            log = (self.folder / f"{container}.log").read_text()[-5000:]
+            assert self.running[container].poll() is None and time.monotonic() < deadline, f"{container}: {log}"
+            time.sleep(1)
+
+    def stop(self) -> None:
+        """End all of it as Docker does: SIGTERM to each; those that others need last."""
+        for process in reversed(self.running.values()):
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        left = [pid for process in self.running.values() for pid in session_of(process.pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert not left, f"these went on after the stop: {left}"
+
+
+def session_of(leader: int) -> list[int]:
+    """Return the pids of what goes on in the session that this process led."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, session, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(session) == leader and state not in "ZX":
+            found.append(int(folder.name))
+    return found
+
+
+def commands(folder: Path, broker_port: str) -> Path:
+    """Make a folder of the commands that the images have: of this environment, and of the broker's port."""
+    folder.mkdir()
+    for name, command in {
+        "python": f'{sys.executable} "$@"',
+        "airflow": f'{sys.executable} -m airflow "$@"',
+        "celery": f'{sys.executable} -m celery "$@"',
+        "moto_server": f'{sys.executable} -m moto.server "$@"',
+        "redis-server": f'{shutil.which("redis-server")} "$@" --bind 127.0.0.1 --port {broker_port}',
+        "redis-cli": f'{shutil.which("redis-cli")} -p {broker_port} "$@"',
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\nexec {command}\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Bring all of it up in the order that the file asks for, with two workers."""
+    folder = tmp_path_factory.mktemp("compose")
+    (folder / "logs").mkdir()
+    (folder / "data").mkdir()
+    native = os.environ | {"PROGRESS_EXHAUST_DEV_DATA": str(folder / "services")}
+    with ExitStack() as stopping:
+
+        def services(command: str) -> None:
+            subprocess.run([sys.executable, "dev/services.py", command], cwd=PROJECT, env=native, check=True)
+
+        stopping.callback(services, "stop")
+        services("start")
+        base = int((folder / "services" / "port-base").read_text())
+        health, listen, broker = str(free_port()), str(free_port()), str(free_port())
+        places = {
+            "cassandra:9042": f"127.0.0.1:{base}",
+            "postgres:5432": f"127.0.0.1:{base + 3}",
+            "redis:6379": f"127.0.0.1:{base + 4}",
+            "broker:6379": f"127.0.0.1:{broker}",
+            "127.0.0.1:8974": f"127.0.0.1:{health}",
+            "0.0.0.0": "127.0.0.1",  # noqa: S104
+            "/opt/airflow/dags": str(PROJECT / "dags"),
+            "/opt/airflow/plugins": str(PROJECT / "plugins"),
+            "/project": str(PROJECT),
+            "/data": str(folder / "data"),
+        }
+        for server, port in {"api-server:8080": listen, "content-api:8000": free_port(), "store:5000": free_port()}.items():
+            places[server] = places[f"127.0.0.1:{server.partition(':')[2]}"] = f"127.0.0.1:{port}"
+        added = {
+            "PATH": f"{commands(folder / 'bin', broker)}:{os.environ['PATH']}",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": listen,
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST": "127.0.0.1",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": health,
+        }
+        [script] = re.findall(r"^#   (\(umask .*?\))$", TEXT, re.MULTILINE | re.DOTALL)
+        subprocess.run(["bash", "-euc", script.replace("\n#", "\n")], cwd=folder, check=True)
+        secrets = dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines())
+        secrets["POSTGRES_PASSWORD"] = (folder / "services" / "postgres.password").read_text()
+        text = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: secrets[found[1]], TEXT).replace("$$", "$")
+        made = Stack(folder, yaml.safe_load(text), places, added)
+        stopping.callback(made.stop)
+        bring_up(made)
+        yield made
+
+
+TEXT = (PROJECT / "docker-compose.yaml").read_text()
+
+
+def bring_up(stack: Stack) -> None:
+    waits = {name: service.get("depends_on") or {} for name, service in stack.compose["services"].items()}
+    for name in TopologicalSorter(waits).static_order():
+        for other, how in waits[name].items():
+            if how == {"condition": "service_healthy"} and other not in NATIVE:
+                stack.wait(other)
+        if name in ONCE:
+            stack.run(name)
+        elif name == "worker":
+            for container in WORKERS:
+                stack.start(name, container)
+        elif name not in NATIVE:
+            stack.start(name)
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack) -> Airflow:
+    stack.wait("api-server")
+    login = yaml.safe_load((stack.folder / "api-server" / "login" / "passwords.json").read_text())
+    return Airflow(f"http://{stack.places['api-server:8080']}", login["admin"], datetime.now(UTC))
+
+
+def test_set_up_a_second_time_changes_nothing(stack: Stack) -> None:
+    before = requests_of(stack)
+    stack.run("set-up")
+    assert requests_of(stack) == before and len(before) == len(sample_world().requests)
+
+
+def test_every_service_is_healthy(stack: Stack) -> None:
+    for name in ("content-api", "store", "broker", "api-server", "scheduler", "dag-processor", "triggerer"):
+        stack.wait(name)
+    for container in WORKERS:
+        stack.wait("worker", container)
+    assert stack.health("worker", "worker-3")  # there is none: the check asks for its own
+
+
+def test_both_workers_make_the_reports_and_publish_them_in_the_store(stack: Stack, api: Airflow) -> None:
+    wait_until(lambda: api.call("/api/v2/dags")["total_entries"] == 2, "the DAGs")
+    # Unpaused, a DAG makes up for its last tick by itself.
+    subprocess.run(
+        ["airflow", "dags", "unpause", "--yes", "progress_exhaust"],
+        env=stack.environment("scheduler", "scheduler"), check=True, capture_output=True,
+    )  # fmt: skip
+    run = wait_until(lambda: [one for one in api.call(f"{DAG}/dagRuns")["dag_runs"] if one["state"] in OVER], "the run")[0]
+    tasks = api.call(f"{DAG}/dagRuns/{run['dag_run_id']}/taskInstances?limit=200")["task_instances"]
+    assert (run["state"], [task["task_id"] for task in tasks if task["state"] != "success"]) == ("success", [])
+
+    rows, asked = requests_of(stack), sample_world().requests
+    expected = ["SUBMITTED" if request["job_id"] != JOB_ID else "SUCCESS" for request in asked]  # others' jobs are not ours
+    for place in NEVER_MET:
+        expected[place] = "FAILED"
+    assert [rows[request["request_id"]][0] for request in asked] == expected
+    urls = {url for status, found in rows.values() for url in found or () if status == "SUCCESS"}
+    assert len(urls) > 3 and set(published(stack)) == urls
+    for package in published(stack).values():
+        with zipfile.ZipFile(io.BytesIO(package)) as archive:
+            assert b"User UUID" in archive.read(archive.namelist()[0])
+
+    mapped = [task for task in tasks if task["map_index"] >= 0]
+    assert {task["hostname"] for task in mapped} == set(WORKERS)
+    spans = [(task["map_index"], task["start_date"], task["end_date"]) for task in mapped]
+    assert any(a[0] != b[0] and a[1] < b[2] and b[1] < a[2] for a, b in combinations(spans, 2))
+    # The API server reads what a worker logged.
+    log = f"{DAG}/dagRuns/{run['dag_run_id']}/taskInstances/batch.extract/logs/1?map_index=0"
+    assert "operators.progress_exhaust" in str(api.call(log)["content"])
+
+
+def test_a_worker_has_the_drivers_ahead_and_no_connection_of_theirs(stack: Stack) -> None:
+    sources = {int(stack.places[name].rpartition(":")[2]) for name in ("cassandra:9042", "redis:6379", "content-api:8000")}
+    for container in WORKERS:
+        process = psutil.Process(stack.running[container].pid)
+        pool = [child for child in process.children() if any("libarrow" in found.path for found in child.memory_maps())]
+        assert pool, "no pool process has imported Arrow"
+        assert any("libarrow" in found.path for found in process.memory_maps())
+        asked = {one.raddr.port for member in (process, *pool) for one in member.net_connections() if one.raddr}
+        assert not asked & sources
+
+
+def wait_until(answer: Any, what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := answer()):
+        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s in vain: {what}"
+        time.sleep(0.5)
+    return found
+
+
+def requests_of(stack: Stack) -> dict[str, Any]:
+    """Return status and URLs of each request."""
+    uri = stack.environment("scheduler", "scheduler")["AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"]
+    pg = psycopg2.connect(uri)
+    try:
+        found = fetch(pg, "SELECT request_id, status, download_urls FROM job_request")
+    finally:
+        pg.close()
+    return {request_id: (status, urls) for request_id, status, urls in found}
+
+
+def published(stack: Stack) -> dict[str, bytes]:
+    """Return what is in the container, by key."""
+    import boto3
+
+    client = boto3.client(
+        "s3", endpoint_url=f"http://{stack.places['store:5000']}", region_name="ap-south-1",
+        aws_access_key_id="test", aws_secret_access_key="test",
+    )  # fmt: skip
+    keys = [found["Key"] for found in client.list_objects_v2(Bucket="reports").get("Contents", [])]
+    return {key: client.get_object(Bucket="reports", Key=key)["Body"].read() for key in keys}
