@@ -5,6 +5,7 @@ log file. A process of its own, so that Airflow's settings and logging touch no 
 """
 
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -44,6 +45,8 @@ def main() -> None:
             except BaseException:
                 result = {"error": traceback.format_exc()}
         print(json.dumps(result), file=results, flush=True)
+    for child in multiprocessing.active_children():  # of a listener: it would keep the results' pipe open
+        child.kill()  # it heeds no milder word
     os._exit(0)  # without Airflow's goodbyes, which take seconds
 
 

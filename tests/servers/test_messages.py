@@ -23,3 +23,16 @@ def test_a_failed_run_is_one_message_whatever_many_tasks_failed(site: Site) -> N
         f"{site.airflow.url}/dags/progress_exhaust/runs/{run}"
     )
     assert not any(good in message for message in site.messages)
+
+
+def test_a_cleared_task_tells_of_the_file_again_and_says_so(site: Site) -> None:
+    batch = site.batches[2]
+    request = site.request(batch)
+    run = site.airflow.run(request_ids=[request])
+    assert site.airflow.rerun(run, ["batch.mark_complete", 0]) == "success"
+    events = site.airflow.call("/api/v2/assets/events?source_dag_id=progress_exhaust&order_by=timestamp&limit=100")[
+        "asset_events"
+    ]
+    of_run = [event for event in events if event["source_run_id"] == run]
+    assert [event["extra"]["again"] for event in of_run] == [False, True]
+    assert {event["extra"]["key"] for event in of_run} == {site.key(request, batch)}
