@@ -56,7 +56,7 @@ class Soak(Kills):
             ids = [*firsts, *(twin for twin, first in self.twins.items() if first in firsts)]
             self._start_run(request_ids=ids)
 
-    def hit(self, moment: Moment) -> str:
+    def hit(self, moment: Moment) -> str | None:
         what, _, name = moment.kind.partition(" ")
         if what not in ("pause", "drop"):
             return super().hit(moment)
