@@ -121,18 +121,20 @@ class Kills:
 
     # Kills
 
-    def hit(self, moment: Moment) -> str:
-        """Kill what the moment names, and start again what does not start by itself; return what was hit."""
+    def hit(self, moment: Moment) -> str | None:
+        """Kill what the moment names, and start again what does not start by itself; return what was hit, if anything was."""
         time.sleep(moment.delay_seconds)
         if moment.kind in TASK_KINDS:
             name = self._hit_task(moment)
         else:
             name = moment.kind
             self._hit_server(moment.kind)
-        self.hits[name] += 1
+        if name:
+            self.hits[name] += 1
         return name
 
-    def _hit_task(self, moment: Moment) -> str:
+    def _hit_task(self, moment: Moment) -> str | None:
+        """Kill a process of a task; None where no run is at work any more."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             tasks = task_processes(self.site)
@@ -146,8 +148,10 @@ class Kills:
                     os.kill(pid, signal.SIGKILL)
                     return f"{stages[found[pid]]}: {moment.kind}"
             self.keep_busy()
+            if not self.at_work():
+                return None
             time.sleep(0.05)
-        raise AssertionError("nothing was at work")
+        raise AssertionError("no task was at work")
 
     def _stages(self) -> dict[str, str]:
         """Return the task ids of all task instances, by their ids."""
@@ -161,7 +165,7 @@ class Kills:
         if kind in SERVICE_KINDS:
             pid = self.site.pid(kind)
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: pid not in [one for one, _ in processes()], f"the end of the {kind}")
+            wait_until(lambda: ended(pid), f"the end of the {kind}")
             # Postgres's own processes see its end a moment later, and a new one waits for none of them.
             patiently(lambda: self.site.command("dev/services.py", "start"))
         else:
@@ -170,7 +174,7 @@ class Kills:
                 os.killpg(os.getpgid(pid), signal.SIGKILL)
             else:
                 os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: pid not in [one for one, _ in processes()], f"the end of the {kind}")
+            wait_until(lambda: ended(pid), f"the end of the {kind}")
             if kind.startswith("scheduler"):
                 # Until Airflow itself sees it, a new scheduler leaves the old one's tasks alone.
                 wait_until(lambda: not self._scheduler_lives(), "Airflow to miss its scheduler")
@@ -270,6 +274,14 @@ def task_processes(site: Site) -> dict[str, dict[int, str]]:
             if above in words_of:
                 found["worker"][above] = task
     return found
+
+
+def ended(pid: int) -> bool:
+    """Tell whether a process is over, its memory too, as dev/servers.py sees it before it starts another."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def parent(pid: int) -> int:

@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ SECONDS_BETWEEN_FAULTS = 3  # beside those of the moments
 
 MOST_GROWTH = 0.15  # of a server's memory, from after the warm-up to the end
 POOL = 10  # connections that Airflow's servers may keep open, and did not need before
+SECONDS_OF_A_PARSE = 10  # of a DAG file, at most: the dag-processor has a process for each
 WORKERS = 8  # of the executor, at most: they stay
 
 
@@ -54,7 +56,7 @@ class Soak(Kills):
             ids = [*firsts, *(twin for twin, first in self.twins.items() if first in firsts)]
             self._start_run(request_ids=ids)
 
-    def hit(self, moment: Moment) -> str:
+    def hit(self, moment: Moment) -> str | None:
         what, _, name = moment.kind.partition(" ")
         if what not in ("pause", "drop"):
             return super().hit(moment)
@@ -101,7 +103,16 @@ class Measured:
 
 
 def measured(site: Site) -> Measured:
+    """Measure, and again where one of the processes ended meanwhile."""
+    while True:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            return measured_once(site)
+
+
+def measured_once(site: Site) -> Measured:
     there = process_table()
+    time.sleep(SECONDS_OF_A_PARSE)
+    there = {pid: process for pid, process in process_table().items() if pid in there}  # without what comes and goes
     memory, files, count = {}, {}, Counter[str]()
     for server in SERVERS:
         pids = family(site.pid(f"airflow-{server}"), there)
