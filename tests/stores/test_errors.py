@@ -15,6 +15,7 @@ from progress_exhaust.errors import SetupError, SourceError
 from tests.stores.conftest import Buckets
 from tests.stores.proxy import ANSWER, AS_IT_IS, CUT, SPOIL, STALL, proxy
 
+S3_RIGHTS = (Path(__file__).parents[2] / "docs" / "grants" / "s3.json").read_text()
 IMPATIENT = {"retries": {"max_attempts": 1}}  # the client's own
 KEY = "progress-exhaust/R1/B1_progress_20220927.zip"
 WRONG_REGION = (
@@ -112,10 +113,12 @@ def readers_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tupl
         url = f"http://127.0.0.1:{store.port}"
         iam = boto3.client("iam", "ap-south-1", endpoint_url=url, aws_access_key_id="test", aws_secret_access_key="test")
         logins = []
-        for user, actions in {"writer": ["s3:*"], "reader": ["s3:Get*", "s3:List*"]}.items():
+        least = S3_RIGHTS.replace("REPORTS", "reports-rights").replace("PRIVATE", "private-rights")
+        reads = {"Effect": "Allow", "Action": ["s3:Get*", "s3:List*"], "Resource": "*"}
+        only_read = json.dumps({"Version": "2012-10-17", "Statement": [reads]})
+        for user, policy in {"writer": least, "reader": only_read}.items():
             iam.create_user(UserName=user)
-            policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
-            iam.put_user_policy(UserName=user, PolicyName="rights", PolicyDocument=json.dumps(policy))
+            iam.put_user_policy(UserName=user, PolicyName="rights", PolicyDocument=policy)
             key = iam.create_access_key(UserName=user)["AccessKey"]
             login = f"{quote(key['AccessKeyId'], safe='')}:{quote(key['SecretAccessKey'], safe='')}"
             logins.append(store.connection().replace("test:test", login))
@@ -137,6 +140,25 @@ def test_a_login_without_rights_on_s3_publishes_nothing_until_it_has_them(
     assert list(hook.packages()) == []
     assert not hook.answers_strangers()
     assert hook.publish(package(tmp_path, b"zip"), KEY) == 3
+    # Nothing more is granted than it needs, and all of that: staging, retention, and nothing beside them.
+    from progress_exhaust.hooks.report_store import remove_folder, write_whole
+
+    staged = hook.run_folder("run") / "x.json"
+    write_whole(staged, b"{}")
+    assert staged.read_bytes() == b"{}"
+    assert [file.name for file in hook.staged_files()] == ["run/x.json"]
+    hook.keep_staging_private()
+    # moto asks for the right to remove several at once of the bucket, and AWS of each object: nothing is left in silence.
+    with pytest.raises(SetupError, match=r"Staging .*1 files are left .* Let the login of connection"):
+        remove_folder(hook.run_folder("run"))
+    staged.fs.rm_file(staged.path)
+    remove_folder(hook.run_folder("run"))
+    assert list(hook.staged_files()) == []
+    [stored] = hook.packages()
+    hook.remove_package(stored.name)
+    assert list(hook.packages()) == []
+    with pytest.raises(PermissionError):
+        hook._container.fs.pipe_file(f"reports-rights/elsewhere/{KEY}", b"zip")
 
 
 def test_a_login_without_rights_on_azure_publishes_nothing_until_it_has_them(running: object, tmp_path: Path) -> None:

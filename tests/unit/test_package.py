@@ -1,6 +1,8 @@
 """The package: the csv under its own name, and the same bytes for the same csv."""
 
 import io
+import json
+import re
 import subprocess
 import time
 import zipfile
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from dev import machine
+from progress_exhaust.errors import RequestError
 from progress_exhaust.report.package import MOST_ZIP32_BYTES, write_package
+from progress_exhaust.report.request import Batch, is_path_part, parse_request_data
 from progress_exhaust.report.security import MOST_PASSWORD_BYTES, Level, Protection
 
 NAME, DAY = "013307481768378368112_progress_20220927.csv", date(2022, 9, 27)
@@ -65,6 +69,30 @@ def test_only_a_csv_over_4_gb_asks_for_a_tool_that_knows_zip64(tmp_path: Path, s
     with zipfile.ZipFile(packed(tmp_path / "x.zip", size_bytes=size_bytes)) as package:
         assert package.infolist()[0].extract_version == version
         assert package.read(NAME) == CSV
+
+
+HOSTILE_IDS = [
+    "../../etc/passwd", "..", ".", "/etc/passwd", "C:\\x", "a\\b", "a/b", "a\nb", "a\x00b", "a\u202ecsv.exe", "%2e%2e", "~",
+    "-rf", "", " a", "a:b", "a*", "a|b", 'a"b', "COM¹", "é", "a..b", ".hidden", "x" * 201, "0133.bat", "0133", "a-b_c.d",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_id", HOSTILE_IDS)
+def test_an_entry_is_a_plain_name_whatever_the_batch_is_called(tmp_path: Path, batch_id: str) -> None:
+    batch = Batch("tag", "A1", "org", batch_id, "do_1")
+    if not is_path_part(batch_id):  # then its request is FAILED, and nothing is packed
+        with pytest.raises(RequestError, match="not valid"):
+            parse_request_data(json.dumps({"batchFilter": [batch_id]}))
+        return
+    names = b"../../batch\n/etc/passwd: a name of a collection"
+    target = tmp_path / "x.zip"
+    write_package(io.BytesIO(b"a\r\n"), target, batch.file_name(DAY), DAY, PLAIN, size_bytes=3, summary=names)
+    with zipfile.ZipFile(target) as package:
+        assert package.namelist() == [f"{batch_id}_progress_20220927.csv", "summary.txt"]
+        for entry in package.infolist():
+            assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", entry.orig_filename) and ".." not in entry.orig_filename
+            assert (entry.external_attr >> 16) & 0o170000 in (0, 0o100000)  # a file: no folder, no link
+            assert (entry.external_attr >> 16) & 0o7777 == 0o644
 
 
 def test_the_machines_time_zone_is_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

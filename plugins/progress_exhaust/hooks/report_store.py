@@ -215,6 +215,9 @@ def remove_folder(folder: ObjectStoragePath) -> None:
     """Remove a staging folder with all that is in it; one that is gone already is no error."""
     with _telling(f"Staging {folder}"), suppress(FileNotFoundError):
         folder.fs.rm(folder.path, recursive=True)
+        # The client of S3 says nothing of what it was not let remove.
+        if folder.protocol == "s3" and (left := folder.fs.find(folder.path)):
+            raise PermissionError(f"{len(left)} files are left that could not be removed")
 
 
 def _folder(setting: str, url: str, login: str | None, mode: int = 0o777) -> ObjectStoragePath:
