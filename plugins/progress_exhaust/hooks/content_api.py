@@ -70,6 +70,6 @@ class ContentApiHook(SunbirdApiHook):
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._send("POST", path, json=body)
-        if answer.status_code in (400, 413, 422):
+        if answer.status_code == 400:
             raise RequestError(f"The content search does not accept the request's filters: {message(answer)}")
         return self._result(answer, path)
