@@ -73,6 +73,8 @@ def test_batches_by_search(limit: Mapping[str, Any], most: int | None) -> None:
         ('{"searchFilter": "all"}', "must hold a request with filters"),
         ('{"searchFilter": {"filters": {"a": 1}}}', "must hold a request with filters"),
         ('{"searchFilter": {"request": {"filters": {}}}}', "must hold a request with filters"),
+        ('{"searchFilter": {"request": {"filters": {"a": 1e999}}}}', "it is no JSON"),
+        ('{"searchFilter": {"request": {"filters": ' + '{"a": ' * 21 + "1" + "}" * 21 + "}}}", "nested too deeply"),
         ('{"searchFilter": {"request": {"filters": {"a": 1}, "limit": 0}}}', "whole number above 0"),
         ('{"searchFilter": {"request": {"filters": {"a": 1}, "limit": true}}}', "whole number above 0"),
         ('{"searchFilter": {"request": {"filters": {"a": 1}, "limit": "10"}}}', "whole number above 0"),
