@@ -414,6 +414,10 @@ class RequestsHook(PostgresHook):
                 yield cursor
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            raise SourceError(
+                f"{self._where()} takes no writes: {_first_line(error)}. After a fail-over, let the connection name the primary"
+            ) from None
         except psycopg.errors.InsufficientPrivilege as error:
             raise SetupError(f"{self._where()}: {_first_line(error)}; see the grants in the docs") from None
         finally:

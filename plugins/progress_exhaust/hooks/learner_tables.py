@@ -286,6 +286,7 @@ class _Cluster(CassandraHook):
     def __init__(self, connection_id: str, consistency: str, timeout_seconds: float) -> None:
         connection = self.get_connection(connection_id)
         self._where = f"Cassandra at {connection.host}:{connection.port or 9042} (connection {connection_id})"
+        self._consistency = consistency
         self._prepared: dict[str, PreparedStatement] = {}
         with self._errors():
             super().__init__(connection_id)
@@ -411,7 +412,7 @@ class _Cluster(CassandraHook):
         except (InvalidRequest, Unauthorized) as error:
             raise SetupError(f"{self._where}: {error}") from None
         except (DriverException, NoHostAvailable, UnresolvableContactPoints) as error:
-            raise SourceError(f"{self._where} does not answer: {_reason(error)}") from None
+            raise SourceError(f"{self._where} does not answer at {self._consistency}: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -213,6 +213,7 @@ ON CONFLICT (tag, request_id, batch_id, run_id) DO UPDATE SET
   stage = 'list_batches', state = excluded.state, error = NULL, changed_at = now()
 """
 
+# A mark whose COMMIT was not acknowledged counts: what could not be told of it must not be written over it.
 RECORD = """
 UPDATE {ledger}.batch_run SET
   stage = %(stage)s,
@@ -223,6 +224,7 @@ UPDATE {ledger}.batch_run SET
   error = %(error)s,
   changed_at = now()
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s AND run_id = %(run_id)s
+  AND NOT (state = 'done' AND %(state)s = 'failed')
 """
 
 COMPLETE = """
