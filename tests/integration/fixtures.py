@@ -42,10 +42,7 @@ def install(airflow: Airflow, servers: None, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def queue(install: Install, tmp_path: Path) -> Install:
     """Give one test the module's install with an empty job_request, no ledger, and empty folders."""
-    install.folder = tmp_path
-    install.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
-    install.sql(JOB_REQUEST)
-    return install
+    return emptied(install, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +60,14 @@ def asked(queue: Install, world: World) -> Row:
     """Submit one request that can be met, on an empty job_request; return it."""
     queue.submit(world.requests)
     return world.requests[0]
+
+
+def emptied(install: Install, folder: Path) -> Install:
+    """Empty an install's job_request, ledger and folders: the new ones are in this folder."""
+    install.folder = folder
+    install.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
+    install.sql(JOB_REQUEST)
+    return install
 
 
 JOB_REQUEST = (Path(__file__).parents[2] / "dev/postgres/job_request.sql").read_text()

@@ -43,7 +43,9 @@ class RunResult:
     run_id: str
     state: str
     tasks: list[Row]  # task_id, map_index, state, tries, label
-    reads: list[Row]  # query, and values as (column, value), of each statement sent to Cassandra, if recorded
+    # If recorded, of each statement sent to Cassandra: query, values as (column, value), the addresses of the nodes that were
+    # asked, in turn, and of the one that answered, and how often it was retried.
+    reads: list[Row]
     log: str  # all that was printed
 
     def states(self, task_id: str) -> list[str | None]:
@@ -150,6 +152,7 @@ class Install:
     relations: Any  # Redis, the optional nodes
     content: ContentServer
     settings: Row = field(default_factory=dict)  # more of them, for every run
+    cassandra_hosts: str = "127.0.0.1"
 
     @property
     def reports(self) -> Path:
@@ -164,7 +167,7 @@ class Install:
         extra = quote(json.dumps({"protocol_version": 5}))
         return {
             "REQUESTS": self.postgres,
-            "CASSANDRA": f"cassandra://127.0.0.1:{self.cassandra_port}/?__extra__={extra}",
+            "CASSANDRA": f"cassandra://{quote(self.cassandra_hosts)}:{self.cassandra_port}/?__extra__={extra}",
             "USERS": f"redis://127.0.0.1:{redis_port}",
             "CONTENT": f"{self.content.url}{CONTENT_PATH}",
             "ORG": f"{self.content.url}{ORG_PATH}",
