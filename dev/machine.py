@@ -28,13 +28,13 @@ class ServiceError(Exception):
     """What keeps a service from running, and what to do about it."""
 
 
-def is_free(port: int) -> bool:
-    """Tell whether nobody listens on the port."""
+def is_free(port: int, address: str = "127.0.0.1") -> bool:
+    """Tell whether nobody listens on the port of an address of this machine."""
     with socket.socket() as probe:
         # As the servers do it: connections of the last run that are still winding down do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except OSError:
             return False
     return True

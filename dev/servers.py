@@ -88,6 +88,7 @@ class Service:
     """One server: its folder, its process and how to tell that it answers."""
 
     name: str
+    address = "127.0.0.1"
     stop_signal = signal.SIGTERM
 
     def __init__(self, settings: Settings) -> None:
@@ -173,7 +174,7 @@ class Service:
     def ask(self, message: bytes, reply: bytes) -> bool:
         """Send a few bytes to the port and tell whether the answer begins as expected."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            with socket.create_connection((self.address, self.port), timeout=2) as connection:
                 connection.sendall(message)
                 return connection.recv(len(reply)) == reply
         except OSError:
@@ -181,21 +182,39 @@ class Service:
 
 
 class Cassandra(Service):
-    """The functional profile is for tests, the 2G one for benchmarks."""
+    """The functional profile is for tests, the 2G one for benchmarks.
 
-    name = "cassandra"
+    :param node: its number, from 1 on, where it is one of a cluster; its address is 127.0.0.<node>
+    :param nodes: how many the cluster has; each owns the same share of the ring, and all have the same ports
+    """
+
+    def __init__(self, settings: Settings, node: int = 1, nodes: int = 1) -> None:
+        self.name = f"cassandra-{node}" if nodes > 1 else "cassandra"
+        self.address = f"127.0.0.{node}"
+        self.node, self.nodes = node, nodes
+        super().__init__(settings)
+
+    @property
+    def port(self) -> int:
+        return self.settings.port("cassandra")
 
     def command(self) -> list[str]:
         conf = self.folder / "conf"
         conf.mkdir(parents=True, exist_ok=True)
+        storage_port = self.settings.port("cassandra storage")
         values = {
             "folder": self.folder,
             "profile": JVM_PROFILES[self.settings.heap],
+            "address": self.address,
+            # All of them: a seed joins at once, with its own part of the ring, which is still empty.
+            "seeds": ",".join(f"127.0.0.{node}:{storage_port}" for node in range(1, self.nodes + 1)),
+            "token": 2**64 * (2 * self.node - 1) // (2 * self.nodes) - 2**63,
             "native_port": self.port,
-            "storage_port": self.settings.port("cassandra storage"),
-            "jmx_port": self.settings.port("cassandra JMX"),
-            "authenticator": "PasswordAuthenticator",  # so that tests run under a role with few rights
-            "authorizer": "CassandraAuthorizer",
+            "storage_port": storage_port,
+            "jmx_port": self.settings.port("cassandra JMX") if self.nodes == 1 else 0,  # 0: any that is free
+            # So that tests run under a role with few rights. A cluster would have to have its roles on every node.
+            "authenticator": "PasswordAuthenticator" if self.nodes == 1 else "AllowAllAuthenticator",
+            "authorizer": "CassandraAuthorizer" if self.nodes == 1 else "AllowAllAuthorizer",
         }
         for name in ("cassandra.yaml", "jvm.options", "logback.xml"):
             text = (HERE / "cassandra" / name).read_text()
@@ -232,6 +251,8 @@ class Cassandra(Service):
         return self.ask(b"\x04\x00\x00\x00\x05\x00\x00\x00\x00", b"\x84\x00\x00\x00\x06")
 
     def furnish(self) -> None:
+        if self.nodes > 1:
+            return  # the tables of a cluster can be made once all of it is there
         applied = self.folder / "schema-applied"
         schema = hashlib.sha256((HERE / "cassandra" / "schema.cql").read_bytes()).hexdigest()
         with connected_cassandra(self.port) as session:

@@ -38,8 +38,8 @@ from dev.servers import (
 )
 
 __all__ = [
-    "ServiceError", "Settings", "apply_schema", "connected_cassandra", "create_database", "environment", "start", "status",
-    "stop",
+    "ServiceError", "Settings", "apply_schema", "bring_up", "connected_cassandra", "create_database", "environment", "start",
+    "status", "stop",
 ]  # fmt: skip
 
 DEFAULT_PORT_BASE = 19000
@@ -52,12 +52,16 @@ CASSANDRA_EXTRA = quote(json.dumps({"protocol_version": 5}))
 def start() -> None:
     """Start what is not running and return once all of it answers, with its tables made."""
     settings = Settings.from_environment()
+    bring_up(settings, all_services(settings))
+
+
+def bring_up(settings: Settings, services: list[Service]) -> None:
+    """Start those of the services that do not run, and return once all of them answer."""
     with only_one_at_a_time(settings):
-        services = all_services(settings)
         missing = [service for service in services if service.pid() is None]
         if missing:
             install_packages()
-        choose_ports(settings, missing)
+        choose_ports(settings, missing, running=len(missing) < len(services))
         warn_of_other_heap(settings, missing)
         for folder in ("reports", "staging"):
             (settings.data / folder).mkdir(exist_ok=True)
@@ -127,16 +131,16 @@ def create_database(name: str) -> str:
     return Postgres(Settings.from_environment()).create_database(name)
 
 
-def choose_ports(settings: Settings, missing: list[Service]) -> None:
+def choose_ports(settings: Settings, missing: list[Service], *, running: bool) -> None:
     """Settle on ports that are free for what is to be started, and remember them in the data folder."""
     remembered = int(settings.port_file.read_text()) if settings.port_file.exists() else None
-    running = len(missing) < len(all_services(settings))
     base = settings.port_base or remembered or DEFAULT_PORT_BASE
     if running and base != remembered:
         raise ServiceError(f"The services run on port base {remembered}: stop them before changing it to {base}")
-    wanted = {service.name for service in missing} | (set() if remembered else {"airflow"})
-    names = [name for name in OFFSETS if name.split()[0] in wanted]
-    while taken := [base + OFFSETS[name] for name in names if not is_free(base + OFFSETS[name])]:
+    wanted = [(service.name.partition("-")[0], service.address) for service in missing]
+    wanted += [] if remembered else [("airflow", "127.0.0.1")]
+    places = [(offset, address) for name, offset in OFFSETS.items() for kind, address in wanted if name.split()[0] == kind]
+    while taken := [base + offset for offset, address in places if not is_free(base + offset, address)]:
         if running or settings.port_base or base + 2 * PORT_STEP > 65535:
             how = "stop the services and start them again" if running else "choose another PROGRESS_EXHAUST_DEV_PORT_BASE"
             raise ServiceError(f"Port {taken[0]} is taken by another program: {how}")

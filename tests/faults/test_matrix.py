@@ -18,7 +18,6 @@ import pytest
 
 from dev.world import World
 from tests.faults.faulty_way import CUT, DELAY, HANG, REFUSE, RESET, TRICKLE, FaultyWay, way_to
-from tests.integration.fixtures import JOB_REQUEST
 from tests.integration.install import Install, Row, RunResult
 
 # Three parts in two processes; and no patience with what is down.
@@ -99,8 +98,7 @@ def undisturbed(install: Install, world: World, tmp_path_factory: pytest.TempPat
 
 
 def anew(install: Install, world: World) -> None:
-    install.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
-    install.sql(JOB_REQUEST)
+    install.make_tables()
     install.submit(world.requests)
 
 

@@ -42,9 +42,7 @@ def install(airflow: Airflow, servers: None, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def queue(install: Install, tmp_path: Path) -> Install:
     """Give one test the module's install with an empty job_request, an empty ledger, and empty folders."""
-    install.folder = tmp_path
-    install.make_tables()
-    return install
+    return emptied(install, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +60,10 @@ def asked(queue: Install, world: World) -> Row:
     """Submit one request that can be met, on an empty job_request; return it."""
     queue.submit(world.requests)
     return world.requests[0]
+
+
+def emptied(install: Install, folder: Path) -> Install:
+    """Empty an install's job_request, ledger and folders: the new ones are in this folder."""
+    install.folder = folder
+    install.make_tables()
+    return install

@@ -44,7 +44,9 @@ class RunResult:
     run_id: str
     state: str
     tasks: list[Row]  # task_id, map_index, state, tries, label
-    reads: list[Row]  # query, and values as (column, value), of each statement sent to Cassandra, if recorded
+    # If recorded, of each statement sent to Cassandra: query, values as (column, value), the addresses of the nodes that were
+    # asked, in turn, and of the one that answered, and how often it was retried.
+    reads: list[Row]
     log: str  # all that was printed
 
     def states(self, task_id: str) -> list[str | None]:
@@ -162,6 +164,7 @@ class Install:
     relations: Any  # Redis, the optional nodes
     content: ContentServer
     settings: Row = field(default_factory=dict)  # more of them, for every run
+    cassandra_hosts: str = "127.0.0.1"
 
     @property
     def reports(self) -> Path:
@@ -177,7 +180,7 @@ class Install:
         login = f"{self.login}:{self.password}"
         return {
             "REQUESTS": f"postgresql://{login}@{self.postgres.rpartition('@')[2]}",
-            "CASSANDRA": f"cassandra://{login}@127.0.0.1:{self.cassandra_port}/?__extra__={extra}",
+            "CASSANDRA": f"cassandra://{login}@{quote(self.cassandra_hosts)}:{self.cassandra_port}/?__extra__={extra}",
             "USERS": f"redis://{login}@127.0.0.1:{redis_port}",
             "CONTENT": f"{self.content.url}{CONTENT_PATH}",
             "ORG": f"{self.content.url}{ORG_PATH}",
@@ -225,6 +228,20 @@ class Install:
         result = self.airflow.run(order)
         assert self.airflow.log_level == "DEBUG" or self.password not in result.log
         return result
+
+    def let_into_cassandra(self) -> None:
+        self.session.execute(f"CREATE ROLE {self.login} WITH PASSWORD = '{self.password}' AND LOGIN = true")
+        for statement in cassandra_grants(self.names, self.login):
+            self.session.execute(statement)
+
+    def let_into_redis(self) -> None:
+        self.users.execute_command("ACL SETUSER", *redis_rules(self.login, self.password))
+
+    def let_into_postgres(self) -> None:
+        self.sql(f"CREATE ROLE {self.login} LOGIN PASSWORD '{self.password}'")
+        # What every role may do elsewhere, this one may do by a grant.
+        name = self.postgres.rpartition("/")[2]
+        self.sql(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC")
 
     def make_tables(self) -> None:
         """Make job_request and the ledger anew, and grant the DAG's role what it needs of them."""
@@ -309,13 +326,9 @@ def new_install(airflow: Airflow, folder: Path) -> Iterator[Install]:
         relations.flushdb()
         install = Install(airflow, folder, login, password, uri, session, port, names, users, relations, content)
         try:
-            session.execute(f"CREATE ROLE {login} WITH PASSWORD = '{password}' AND LOGIN = true")
-            for statement in cassandra_grants(names, login):
-                session.execute(statement)
-            users.execute_command("ACL SETUSER", *redis_rules(login, password))
-            install.sql(f"CREATE ROLE {login} LOGIN PASSWORD '{password}'")
-            # What every role may do elsewhere, this one may do by a grant.
-            install.sql(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC")
+            install.let_into_cassandra()
+            install.let_into_redis()
+            install.let_into_postgres()
             install.make_tables()
             yield install
         finally:

@@ -107,10 +107,10 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def recorded(reads: list[dict[str, Any]]) -> Iterator[None]:
-    """Write down each statement that goes to Cassandra, with its values."""
+    """Write down each statement that goes to Cassandra, with its values, and the nodes that were asked."""
     from cassandra.cluster import Session
 
-    send = Session.execute_async
+    send, sent = Session.execute_async, []
 
     def execute_async(session: Session, query: Any, *arguments: Any, **more: Any) -> Any:
         prepared = getattr(query, "prepared_statement", None)
@@ -123,13 +123,19 @@ def recorded(reads: list[dict[str, Any]]) -> Iterator[None]:
                 for column, value in zip(prepared.column_metadata, query.values, strict=True)
             ]
             reads.append({"query": prepared.query_string, "values": values})
-        return send(session, query, *arguments, **more)
+        future = send(session, query, *arguments, **more)
+        sent.append((reads[-1], future))
+        return future
 
     Session.execute_async = execute_async
     try:
         yield
     finally:
         Session.execute_async = send
+        for read, future in sent:
+            read["asked"] = [host.address for host in future.attempted_hosts]
+            read["answered"] = future.coordinator_host and future.coordinator_host.address
+            read["retries"] = future._query_retries
 
 
 def as_json(value: Any) -> Any:

@@ -490,6 +490,10 @@ class RequestsHook(PostgresHook):
             with self._in_time(connection):
                 connection.commit()
             metrics.requests_ended(self._ended)
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            raise SourceError(
+                f"{self._where()} takes no writes: {_first_line(error)}. After a fail-over, let the connection name the primary"
+            ) from None
         except psycopg.Error as error:  # its further lines may quote a row, with the requester's key in it
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
         finally:

@@ -319,6 +319,7 @@ class _Cluster(CassandraHook):
     def __init__(self, connection_id: str, consistency: str, timeout_seconds: float) -> None:
         connection = self.get_connection(connection_id)
         self.where = f"Cassandra at {connection.host}:{connection.port or 9042} (connection {connection_id})"
+        self._consistency = consistency
         self._prepared: dict[str, PreparedStatement] = {}
         with self._errors():
             super().__init__(connection_id)
@@ -458,7 +459,7 @@ class _Cluster(CassandraHook):
         except InvalidRequest as error:
             raise SetupError(f"{self.where}: {error}") from None
         except (DriverException, ConnectionException, NoHostAvailable, UnresolvableContactPoints) as error:
-            raise SourceError(f"{self.where} does not answer: {_reason(error)}") from None
+            raise SourceError(f"{self.where} does not answer at {self._consistency}: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -199,7 +199,11 @@ def write_whole(path: ObjectStoragePath, data: bytes) -> None:
         target = Path(path.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")  # two may write the same file at the same time
-        beside.write_bytes(data)
+        try:
+            beside.write_bytes(data)
+        except OSError:
+            beside.unlink(missing_ok=True)  # on a full disk, its bytes are wanted
+            raise
         beside.replace(target)
     else:
         path.fs.pipe_file(path.path, data)

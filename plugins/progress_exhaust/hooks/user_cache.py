@@ -26,6 +26,7 @@ class UserCacheHook:
 
     def __init__(self, *, user_db: int, relation_db: int, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
+        self._relation_db = relation_db
         self._users = self._client(user_db)
         self._relations = self._client(relation_db)
 
@@ -37,12 +38,17 @@ class UserCacheHook:
         self._relations.close()
 
     def users(self, user_ids: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Return these fields of the users whom the cache knows; a user whom it does not know is left out."""
+        """Return these fields of the users whom the cache knows.
+
+        A user whom it does not know is left out, as is one whose key is no hash.
+        """
         found: dict[str, dict[str, str]] = {}
         for start in range(0, len(user_ids), USERS_PER_ROUND_TRIP):
             ids = user_ids[start : start + USERS_PER_ROUND_TRIP]
             unsure = []
             for user_id, values in zip(ids, self._pipelined("hmget", ids, list(fields)), strict=True):
+                if values is None:
+                    continue
                 user = {field: value for field, value in zip(fields, values, strict=True) if value is not None}
                 if user:
                     found[user_id] = user
@@ -55,15 +61,29 @@ class UserCacheHook:
 
     def optional_nodes(self, collection_id: str) -> frozenset[str]:
         """Return the ids of the contents that do not count towards the collection's completion."""
+        key = f"{collection_id}:{collection_id}:optionalnodes"
         with self._errors():
-            return frozenset(self._relations.smembers(f"{collection_id}:{collection_id}:optionalnodes"))
+            try:
+                return frozenset(self._relations.smembers(key))
+            except ResponseError as error:
+                if not _is_wrong_type(error):
+                    raise
+                raise SetupError(
+                    f"{self._where}: {key} of database {self._relation_db} is no set: let what fills the cache write it anew, "
+                    "or set relation_cache_db to the right database; then clear the task"
+                ) from None
 
     def _pipelined(self, command: str, user_ids: Sequence[str], *arguments: Any) -> list[Any]:
+        """Return the command's answer for each user; None where his key is of another type."""
         with self._errors(), self._users.pipeline(transaction=False) as pipeline:
             for user_id in user_ids:
                 getattr(pipeline, command)(f"user:{user_id}", *arguments)
-            answers: list[Any] = pipeline.execute()
-            return answers
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+        errors = [answer for answer in answers if isinstance(answer, Exception) and not _is_wrong_type(answer)]
+        if errors:
+            with self._errors():
+                raise errors[0]
+        return [None if isinstance(answer, Exception) else answer for answer in answers]
 
     def _client(self, database: int) -> Any:
         hook = RedisHook(self.connection_id)
@@ -91,3 +111,7 @@ class UserCacheHook:
             raise SetupError(f"{self._where}: {words}") from None
         except RedisError as error:
             raise SourceError(f"{self._where} does not answer: {error}") from None
+
+
+def _is_wrong_type(error: Exception) -> bool:
+    return "WRONGTYPE" in str(error)

@@ -244,7 +244,8 @@ ON CONFLICT (tag, request_id, batch_id, run_id) DO UPDATE SET
   stage = 'list_batches', state = excluded.state, tries = '{{}}', error = NULL, changed_at = now()
 """
 
-# The latest try of a stage has the say: one that Airflow gave up for dead, and that goes on all the same, has none.
+# The latest try of a stage has the say: one that Airflow gave up for dead, and that goes on all the same, has none. And a mark
+# whose COMMIT was not acknowledged counts: what could not be told of it must not be written over it.
 RECORD = """
 UPDATE {ledger}.batch_run SET
   tries = tries || jsonb_build_object(%(stage)s::text, %(try_number)s::integer),
@@ -257,6 +258,7 @@ UPDATE {ledger}.batch_run SET
   changed_at = now()
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s AND run_id = %(run_id)s
   AND coalesce((tries->>%(stage)s)::integer, 0) <= %(try_number)s
+  AND NOT (state = 'done' AND %(state)s = 'failed')
 """
 
 COMPLETE = """
