@@ -31,10 +31,12 @@ import yaml
 
 from dev.demo import NEVER_MET, fetch
 from dev.world import JOB_ID, sample_world
+from tests.compose_file import TEXT, made_environment
 from tests.servers.site import DAG, OVER, Airflow
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 400
+STOP_TIMEOUT_SECONDS = 90
 NATIVE = {"postgres", "cassandra", "redis"}  # of dev/services.py
 WORKERS = ("worker-1", "worker-2")
 ONCE = ("set-up", "sample-data")
@@ -118,30 +120,34 @@ class Stack:
             time.sleep(1)
 
     def stop(self) -> None:
-        """End all of it as Docker does: SIGTERM to each; those that others need last."""
-        for process in reversed(self.running.values()):
+        """End all of it as Docker does, by SIGTERM to each."""
+        for process in self.running.values():
             process.terminate()
+        late = []
+        for container, process in self.running.items():
             try:
-                process.wait(60)
+                process.wait(STOP_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
-        left = [pid for process in self.running.values() for pid in session_of(process.pid)]
+                late.append(container)
+        left = self.left()
         for pid in left:
             os.kill(pid, signal.SIGKILL)
-        assert not left, f"these went on after the stop: {left}"
+        assert not late and not left, f"these went on after the stop: {late} {left}"
 
-
-def session_of(leader: int) -> list[int]:
-    """Return the pids of what goes on in the session that this process led."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state, _, _, session, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(session) == leader and state not in "ZX":
-            found.append(int(folder.name))
-    return found
+    def left(self) -> list[int]:
+        """Return the pids of what goes on: in a session that we began, or in a container's folder."""
+        sessions = {process.pid for process in self.running.values()}
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                state, _, _, session, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+                folder = (entry / "cwd").resolve()
+            except OSError:
+                continue
+            ours = int(session) in sessions or any(folder == self.folder / name for name in self.running)
+            if ours and state not in "ZX":
+                found.append(int(entry.name))
+        return found
 
 
 def commands(folder: Path, broker_port: str) -> Path:
@@ -197,18 +203,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST": "127.0.0.1",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": health,
         }
-        [script] = re.findall(r"^#   (\(umask .*?\))$", TEXT, re.MULTILINE | re.DOTALL)
-        subprocess.run(["bash", "-euc", script.replace("\n#", "\n")], cwd=folder, check=True)
-        secrets = dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines())
-        secrets["POSTGRES_PASSWORD"] = (folder / "services" / "postgres.password").read_text()
+        secrets = made_environment(folder) | {"POSTGRES_PASSWORD": (folder / "services" / "postgres.password").read_text()}
         text = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: secrets[found[1]], TEXT).replace("$$", "$")
         made = Stack(folder, yaml.safe_load(text), places, added)
         stopping.callback(made.stop)
         bring_up(made)
         yield made
-
-
-TEXT = (PROJECT / "docker-compose.yaml").read_text()
 
 
 def bring_up(stack: Stack) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.compose_file import FILE, TEXT, made_environment
+
 PROJECT = Path(__file__).resolve().parents[2]
-FILE = PROJECT / "docker-compose.yaml"
-TEXT = FILE.read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONCE = {"set-up", "sample-data"}
@@ -103,6 +103,12 @@ def test_the_command_at_its_head_makes_every_secret_that_it_asks_for(tmp_path: P
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
 
 
+def test_the_docs_give_the_same_commands() -> None:
+    page = (PROJECT / "docs" / "compose.md").read_text()
+    for line in re.findall(r"^#   (.*)$|^#    (echo .*)$", TEXT, re.MULTILINE):
+        assert "".join(line) in page
+
+
 def test_the_worker_can_be_scaled() -> None:
     assert not {"container_name", "ports", "hostname"} & set(SERVICES["worker"])
 
@@ -123,10 +129,3 @@ def test_without_its_secrets_docker_compose_says_what_to_do(tmp_path: Path) -> N
     command = ["docker-compose", "--env-file", str(tmp_path / ".env"), "--file", str(FILE), "config", "--quiet"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode and "make .env, as docker-compose.yaml says" in done.stderr
-
-
-def made_environment(folder: Path) -> dict[str, str]:
-    """Run the head's command in a folder; return what it wrote to .env."""
-    [script] = re.findall(r"^#   (\(umask .*?\))$", TEXT, re.MULTILINE | re.DOTALL)
-    subprocess.run(["bash", "-euc", script.replace("\n#", "\n")], cwd=folder, check=True)
-    return dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines())
