@@ -159,6 +159,7 @@ def test_a_node_that_falls_silent_is_asked_no_longer(
     figures = f"{len(result.reads)} reads: {len(elsewhere)} were asked of another while silent, {len(retried)} retried on another"
     with capsys.disabled():
         print(f"\n{figures}")
+    assert elsewhere
 
 
 def test_reads_go_to_nodes_that_own_what_they_ask_for(
