@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   state text NOT NULL,         -- waiting, running, done, deferred (to the next run), refused (the request's fault), failed
   counts jsonb NOT NULL DEFAULT '{}',
   seconds jsonb NOT NULL DEFAULT '{}',         -- by stage
+  tries jsonb NOT NULL DEFAULT '{}',           -- by stage: which try of its task has the say
   size_bytes bigint,                             -- of the package
   object_key text,
   error text,
@@ -32,4 +33,8 @@ CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   changed_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tag, request_id, batch_id, run_id)
 );
+ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS tries jsonb NOT NULL DEFAULT '{}';
 CREATE INDEX IF NOT EXISTS batch_run_of_run ON :"ledger".batch_run (run_id);
+-- For the page, which counts the last nights.
+CREATE INDEX IF NOT EXISTS batch_run_listed_at ON :"ledger".batch_run (listed_at);
+CREATE INDEX IF NOT EXISTS claim_claimed_at ON :"ledger".claim (claimed_at);

@@ -6,7 +6,9 @@
 GRANT CONNECT ON DATABASE :"DBNAME" TO :"role";
 GRANT USAGE ON SCHEMA :"schema" TO :"role";
 GRANT SELECT (tag, request_id, job_id, status, request_data, requested_by, requested_channel, dt_job_submitted, download_urls,
-  iteration, encryption_key, batch_number, processed_batches) ON :"schema".:"requests" TO :"role";
+  iteration, encryption_key, batch_number, processed_batches,
+  dt_job_completed, err_message  -- these two for the page in Airflow's UI alone
+  ) ON :"schema".:"requests" TO :"role";
 GRANT UPDATE (status, download_urls, dt_file_created, dt_job_completed, execution_time, err_message, iteration,
   processed_batches) ON :"schema".:"requests" TO :"role";
 
@@ -16,5 +18,5 @@ GRANT INSERT (tag, request_id, run_id) ON :"ledger".claim TO :"role";
 GRANT UPDATE (twin_of, claimed_at, released_at, outcome, failure_counted) ON :"ledger".claim TO :"role";
 GRANT SELECT ON :"ledger".batch_run TO :"role";
 GRANT INSERT (tag, request_id, batch_id, run_id, collection_id, channel, state) ON :"ledger".batch_run TO :"role";
-GRANT UPDATE (stage, state, counts, seconds, size_bytes, object_key, error, changed_at) ON :"ledger".batch_run TO :"role";
+GRANT UPDATE (stage, state, tries, counts, seconds, size_bytes, object_key, error, changed_at) ON :"ledger".batch_run TO :"role";
 GRANT DELETE ON :"ledger".batch_run TO :"role";

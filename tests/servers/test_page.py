@@ -93,7 +93,7 @@ def routes() -> list[str]:
 
 def test_a_stranger_gets_401_on_each_route(site: Site) -> None:
     nobody = Http(site, None)
-    assert sorted(routes()) == ["/", "/request", "/static/page.js"]
+    assert sorted(routes()) == ["/", "/file", "/request", "/static/page.js"]
     for path in routes():
         for accept in ("text/html", "application/json"):
             answer = nobody.get(PAGE + path, accept)
@@ -106,20 +106,27 @@ def test_a_user_without_the_right_to_read_the_dag_gets_403(site: Site, viewer: H
     claims = jwt.decode(viewer.headers["Authorization"].split()[1], options={"verify_signature": False})
     secret = site.environment["AIRFLOW__API_AUTH__JWT_SECRET"]
     stranger = Http(site, jwt.encode(claims | {"role": None}, secret, algorithm="HS512"))
-    assert [stranger.get(PAGE + path).status_code for path in routes()] == [403] * 3
+    assert [stranger.get(PAGE + path).status_code for path in routes()] == [403] * 4
 
 
-def test_a_viewer_sees_and_cannot_press(viewer: Http, admin: Http, made: tuple[str, str]) -> None:
+def test_a_viewer_sees_and_cannot_press(site: Site, viewer: Http, admin: Http, made: tuple[str, str]) -> None:
     request, run = made
     for path, query in (("/", {"request": request}), ("/request", address(viewer, request))):
         assert request in viewer.page(path, **query)
         assert "data-post" not in viewer.page(path, **query)
         assert "data-post" in admin.page(path, **query)
+    assert viewer.get(PAGE + "/file", key=site.key(request, site.batches[1])).status_code == 403
     # Nor by the same calls that the buttons make.
     clear = {"dry_run": False, "dag_run_id": run, "task_ids": [["batch.extract", 0]]}
     for call, body in (("dagRuns", {"logical_date": None}), ("clearTaskInstances", clear)):
         answer = requests.post(f"{viewer.url}{DAG}/{call}", json=body, headers=viewer.headers, timeout=60)
         assert answer.status_code == 403, call
+
+
+def test_a_folder_gives_no_link_to_a_file(site: Site, admin: Http, made: tuple[str, str]) -> None:
+    key = site.key(made[0], site.batches[1])
+    assert "is a folder, which gives no links" in admin.get(PAGE + "/file", key=key).text
+    assert "has no package" in admin.get(PAGE + "/file", key="../airflow-passwords.json").text
 
 
 def address(http: Http, request_id: str) -> dict[str, str]:

@@ -47,6 +47,7 @@ RULES: dict[str, set[str]] = {
         "pydantic",
         "sqlalchemy",  # what Airflow's API server is made of
         f"{OURS}.errors",
+        f"{OURS}.hooks.report_store",
         f"{OURS}.hooks.request_status",
         f"{OURS}.page",
         f"{OURS}.report.left_out",

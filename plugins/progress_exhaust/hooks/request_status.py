@@ -15,7 +15,6 @@ from airflow.providers.postgres.hooks.postgres import PostgresHook
 from psycopg.rows import dict_row
 
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.sql import job_requests
 from progress_exhaust.sql import request_status as sql
 
 CONNECT_TIMEOUT_SECONDS = 5  # somebody is waiting for the page
@@ -135,7 +134,7 @@ class RequestStatusHook(PostgresHook):
     def _rows(self, statement: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         with self._transaction() as cursor:
             names = {"claim": f"{self._ledger}.claim", "batch_run": f"{self._ledger}.batch_run"}
-            cursor.execute(f"{job_requests.LEDGER_EXISTS.strip()} AS there", names)
+            cursor.execute(sql.LEDGER_EXISTS, names)
             if not cursor.fetchone()["there"]:
                 raise SetupError(
                     f"{self._where()} has no ledger yet (schema {self._ledger}): the first run of the DAG progress_exhaust makes "
@@ -161,7 +160,7 @@ class RequestStatusHook(PostgresHook):
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
         except psycopg.errors.InsufficientPrivilege as error:
-            raise SetupError(f"{self._where()}: {_first_line(error)}; docs/configuration.md lists the grants") from None
+            raise SetupError(f"{self._where()}: {_first_line(error)}; docs/grants/postgres.sql has every right") from None
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
             raise SetupError(f"{self._where()}: {_first_line(error)}; see the setting job_request_table") from None
         finally:

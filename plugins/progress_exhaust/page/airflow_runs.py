@@ -14,9 +14,9 @@ OVER = ("success", "failed")
 
 def run_states(run_ids: Iterable[str]) -> dict[str, str]:
     """Return the state of each of these runs that still exists."""
-    wanted = select(DagRun.run_id, DagRun.state).where(DagRun.dag_id == DAG_ID, DagRun.run_id.in_(set(run_ids)))
+    these = DagRun.dag_id == DAG_ID, DagRun.run_id.in_(set(run_ids))
     with create_session() as session:
-        return {run_id: str(state) for run_id, state in session.execute(wanted)}
+        return {run_id: str(state) for run_id, state in session.execute(select(DagRun.run_id, DagRun.state).where(*these))}
 
 
 def map_indexes(run_ids: Iterable[str]) -> dict[tuple[str, str, str, str], int]:

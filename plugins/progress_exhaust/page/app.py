@@ -18,11 +18,12 @@ from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, Field, StringConstraints
 
 from progress_exhaust.errors import ProgressExhaustError, SetupError
+from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.request_status import BatchStatus, Filter, RequestStatus, RequestStatusHook
 from progress_exhaust.page.airflow_runs import DAG_ID, map_indexes, run_states
 from progress_exhaust.page.views import charts, in_bytes, in_time, view
@@ -167,6 +168,13 @@ def request_page(
         may_trigger=_may(user, "POST", DagAccessEntity.RUN),
         may_clear=_may(user, "PUT", DagAccessEntity.TASK_INSTANCE),
     )
+
+
+@app.get("/file", dependencies=[Depends(requires_access_dag("PUT", param_dag_id=DAG_ID))])
+def file(key: Text) -> RedirectResponse:
+    """Lead to a published package, by a link that the store signs for minutes: for those who may edit the DAG alone."""
+    site = _settings()
+    return RedirectResponse(ReportStoreHook(container=site.container, staging=site.staging).sign(key))
 
 
 def _runs(request: RequestStatus, batches: Sequence[BatchStatus]) -> set[str]:

@@ -6,6 +6,8 @@ download_urls are of nobody's concern here, and are not read.
 
 WITH_TIMEOUT = "SET LOCAL statement_timeout = '20s'"
 
+LEDGER_EXISTS = "SELECT to_regclass(%(claim)s) IS NOT NULL AND to_regclass(%(batch_run)s) IS NOT NULL AS there"
+
 # A standalone run has no row in job_request: the ledger's batches of the run stand for it.
 _LISTED = """
 WITH listed AS (
