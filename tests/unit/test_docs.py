@@ -99,3 +99,10 @@ def test_each_link_to_a_file_leads_somewhere(page: str) -> None:
 @pytest.mark.parametrize("words", ["no summary.txt at TEXT_KEY and PUBLIC_KEY", "the csv comes instead of the workbook"])
 def test_what_a_requester_gets_less_or_else_is_told(page: str, words: str) -> None:
     assert words in " ".join(PAGES[page].replace("`", "").split())
+
+
+@pytest.mark.parametrize("page", ["promises.md", "threat-model.md"])
+def test_each_test_that_is_named_exists(page: str) -> None:
+    named = set(re.findall(r"`((?:unit|dag|integration|servers|stores|faults|golden)/[\w.-]+)`", PAGES[page]))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (PROJECT / "tests" / name).exists()] == []
