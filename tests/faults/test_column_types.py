@@ -58,6 +58,7 @@ def keyspace_of(install: Install, name: str, tables: dict[str, str]) -> Iterator
     run(f"CREATE TYPE {keyspace}.issue (identifier text, name text, more frozen<map<text, double>>)")
     for table, columns in tables.items():
         run(f"CREATE TABLE {keyspace}.{table} ({columns.replace('KEYSPACE', keyspace)})")
+    run(f"GRANT SELECT ON KEYSPACE {keyspace} TO {install.login}")
     yield keyspace
     run(f"DROP KEYSPACE {keyspace}")
 

@@ -61,7 +61,12 @@ SERVERS = {
         100,
     ),
     "postgres": Server(
-        "REQUESTS", lambda install: urlsplit(install.postgres).port or 0, "wait_for_requests", "batch.package", b"FOR SHARE", 0
+        "REQUESTS",
+        lambda install: urlsplit(install.postgres).port or 0,
+        "wait_for_requests",
+        "batch.package",
+        b"released_at IS NULL FOR SHARE",
+        0,
     ),
     "content": Server("CONTENT", lambda install: install.content.server_port, "list_batches", "list_batches", b"/v1/search", 250),
 }

@@ -241,7 +241,7 @@ def test_a_database_that_takes_no_writes(queue: Install, asked: Row, undisturbed
 COMMITS = {
     "the claim": b".claim (tag, request_id, run_id)",
     "the list": b".batch_run (tag, request_id",
-    "the pin of the claim, after the package was put": b"FOR SHARE",
+    "the pin of the claim, after the package was put": b"released_at IS NULL FOR SHARE",
     "the mark": b"SET status = 'SUCCESS'",
 }
 
@@ -298,7 +298,7 @@ def watched(site: Install) -> Callable[[], list[str]]:
 
 # What stands in a request to Postgres, at moments from the package's put on.
 MOMENTS: dict[str, Moment] = {
-    "the package is published": lambda before, sent: b"COMMIT" in sent and b"FOR SHARE" in before,
+    "the package is published": lambda before, sent: b"COMMIT" in sent and b"released_at IS NULL FOR SHARE" in before,
     "mark_complete begins": lambda _before, sent: b"mark_complete" in sent,
     "the mark is not yet committed": lambda before, sent: b"COMMIT" in sent and b"SET status = 'SUCCESS'" in before,
 }
