@@ -281,7 +281,7 @@ def watched(site: Install) -> Callable[[], list[str]]:
     site.sql(
         """
         CREATE TABLE status_seen (number serial, status text);
-        CREATE FUNCTION note_status() RETURNS trigger LANGUAGE plpgsql AS $$
+        CREATE FUNCTION note_status() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
           BEGIN INSERT INTO status_seen (status) VALUES (NEW.status); RETURN NEW; END $$;
         CREATE TRIGGER note_status AFTER UPDATE OF status ON job_request
         FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION note_status();

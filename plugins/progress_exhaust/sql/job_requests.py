@@ -250,15 +250,14 @@ RECORD = """
 UPDATE {ledger}.batch_run SET
   tries = tries || jsonb_build_object(%(stage)s::text, %(try_number)s::integer),
   stage = %(stage)s,
-  state = %(state)s,
+  state = CASE WHEN state = 'done' AND %(state)s = 'failed' THEN state ELSE %(state)s END,
   counts = counts || %(counts)s::jsonb,
   seconds = seconds || %(seconds)s::jsonb,
   size_bytes = coalesce(%(size_bytes)s, size_bytes),
-  error = %(error)s,
+  error = CASE WHEN state = 'done' AND %(state)s = 'failed' THEN error ELSE %(error)s END,
   changed_at = now()
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s AND run_id = %(run_id)s
   AND coalesce((tries->>%(stage)s)::integer, 0) <= %(try_number)s
-  AND NOT (state = 'done' AND %(state)s = 'failed')
 """
 
 COMPLETE = """
