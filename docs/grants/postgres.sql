@@ -6,9 +6,7 @@
 GRANT CONNECT ON DATABASE :"DBNAME" TO :"role";
 GRANT USAGE ON SCHEMA :"schema" TO :"role";
 GRANT SELECT (tag, request_id, job_id, status, request_data, requested_by, requested_channel, dt_job_submitted, download_urls,
-  iteration, encryption_key, batch_number, processed_batches,
-  dt_job_completed, err_message  -- these two for the page in Airflow's UI alone
-  ) ON :"schema".:"requests" TO :"role";
+  iteration, encryption_key, batch_number, processed_batches) ON :"schema".:"requests" TO :"role";
 GRANT UPDATE (status, download_urls, dt_file_created, dt_job_completed, execution_time, err_message, iteration,
   processed_batches) ON :"schema".:"requests" TO :"role";
 

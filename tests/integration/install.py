@@ -250,8 +250,8 @@ class Install:
         self.sql(psql((GRANTS / "ledger.sql").read_text()))
         self.grant()
 
-    def grant(self) -> None:
-        grants = (GRANTS / "postgres.sql").read_text()
+    def grant(self, file: str = "postgres.sql") -> None:
+        grants = (GRANTS / file).read_text()
         self.sql(psql(grants, role=self.login, DBNAME=self.postgres.rpartition("/")[2]))
 
     def load(self, world: World) -> None:

@@ -22,6 +22,12 @@ def command(install: Install, home: Path, *words: str, **connections: str) -> su
     )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def operator(queue: Install) -> None:
+    """Let the connection's role do what an operator does."""
+    queue.grant("operators.sql")
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")

@@ -472,8 +472,8 @@ class RequestsHook(PostgresHook):
         except psycopg.errors.InsufficientPrivilege as error:
             needed = dict.fromkeys(re.findall(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE)\b", statement))
             raise SetupError(
-                f"{self._where()}: {_first_line(error)} (for {', '.join(needed)}); docs/grants/postgres.sql has every right "
-                "(docs/security.md)"
+                f"{self._where()}: {_first_line(error)} (for {', '.join(needed)}); docs/grants/postgres.sql has every right, "
+                "and operators.sql those of people (docs/security.md)"
             ) from None
 
     @contextmanager

@@ -160,7 +160,7 @@ class RequestStatusHook(PostgresHook):
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise SourceError(f"{self._where()}: {_first_line(error)}") from None
         except psycopg.errors.InsufficientPrivilege as error:
-            raise SetupError(f"{self._where()}: {_first_line(error)}; docs/grants/postgres.sql has every right") from None
+            raise SetupError(f"{self._where()}: {_first_line(error)}; docs/grants/operators.sql has every right") from None
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
             raise SetupError(f"{self._where()}: {_first_line(error)}; see the setting job_request_table") from None
         finally:
