@@ -170,7 +170,10 @@ class Settings(BaseModel):
         "server filters; auto: by the cluster's estimate of the table's size",
     )
     read_timeout_seconds: float = Field(
-        60, gt=0, description="how long one try of a query or API call may take; a query of Cassandra has four tries"
+        60,
+        gt=0,
+        description="how long one try of a query, API call or Postgres statement may take, and a put beside 10 s for each MB; "
+        "a query of Cassandra has four tries",
     )
     consistency: Literal["LOCAL_QUORUM", "LOCAL_ONE", "QUORUM", "ONE", "ALL"] = Field(
         "LOCAL_QUORUM", description="consistency level of the Cassandra reads"

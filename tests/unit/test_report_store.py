@@ -99,7 +99,7 @@ def test_a_local_folder_answers_no_stranger_and_no_question_is_left_in_it(tmp_pa
 
 
 def test_staging_is_nobody_elses(tmp_path: Path) -> None:
-    store_in(tmp_path)
+    store_in(tmp_path).shared_folder(RUN)
     assert (tmp_path / "staging").stat().st_mode & 0o077 == 0
 
 
@@ -235,7 +235,7 @@ def test_no_link_leads_out_of_the_container(tmp_path: Path) -> None:
     base.mkdir()
     (base / "R1").symlink_to(outside / "R1")
     (base / "B1_progress_20220927.zip").symlink_to(outside / "R1" / "B1_progress_20220927.zip")
-    (tmp_path / "staging" / RUN).symlink_to(outside)
+    Path(store.run_folder(RUN).path).symlink_to(outside)
     assert list(store.packages()) == list(store.staged_files()) == []
 
 

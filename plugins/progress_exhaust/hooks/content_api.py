@@ -32,7 +32,10 @@ class ContentApiHook(SunbirdApiHook):
         """Yield what the search knows of these collections, retired ones too."""
         for start in range(0, len(identifiers), IDS_PER_SEARCH):
             ids = list(identifiers[start : start + IDS_PER_SEARCH])
-            yield from self.search({"identifier": ids, "status": ["Live", "Unlisted", "Retired"]})
+            try:
+                yield from self.search({"identifier": ids, "status": ["Live", "Unlisted", "Retired"]})
+            except RequestError as error:  # no request's own filters
+                raise SourceError(f"{self._where()}: {error}") from None
 
     def search(self, filters: Mapping[str, Any], most: int | None = None) -> Iterator[dict[str, Any]]:
         """Yield what the filters find, of every kind and each once, past the server's cap on one answer.
@@ -64,7 +67,7 @@ class ContentApiHook(SunbirdApiHook):
             if len(seen) == known:
                 raise SourceError(f"{self._where()}: the search counts {total:,}, and after {known:,} brings nothing new")
             if bytes_read > MOST_SEARCH_BYTES:
-                raise SourceError(f"{self._where()}: the search has no end: {bytes_read:,} bytes, and more to come")
+                raise RequestError(f"The search finds too many collections ({total:,}): ask for fewer")
 
     def hierarchy(self, collection_id: str) -> dict[str, Any] | None:
         """Return a collection's tree; None where the service has none."""

@@ -176,7 +176,10 @@ class RequestsHook(PostgresHook):
         with self._transaction() as cursor:
             values = selection.values()
             self._run(cursor, sql.LOCK_PENDING, values)
-            locked = _keys(cursor.fetchall())
+            keys = cursor.fetchall()
+            self._run(cursor, sql.PINNED, values | _keys(keys))
+            pinned = set(cursor.fetchall())
+            locked = _keys(key for key in keys if key not in pinned)
             self._run(cursor, sql.COUNT_DEATHS, values | locked)
             self._run(cursor, sql.RELEASE_DEAD, values | locked)
             message = self._fitting(cursor, DIED_TOO_OFTEN)
@@ -263,7 +266,7 @@ class RequestsHook(PostgresHook):
     def pinned_try(self, batch: Batch, stage: str) -> Iterator[Any]:
         """Keep a later try from taking this stage over while the block writes; raises ClaimLostError before it starts."""
         with self._transaction() as cursor:
-            self._run(cursor, sql.WITHOUT_TIMEOUTS)
+            self._run(cursor, sql.WITHOUT_TIMEOUTS_FOR_A_PUT)
             self._pin_try(cursor, batch, stage)
             yield cursor
 

@@ -15,12 +15,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from airflow.exceptions import AirflowNotFoundException
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.bases.hook import BaseHook
+from fsspec.asyn import sync
+from fsspec.exceptions import FSTimeoutError
 
 from progress_exhaust.errors import ProgressExhaustError, SetupError, SourceError
 from progress_exhaust.report.request import JOB_ID, Batch, is_package_key, is_path_part
@@ -28,6 +31,7 @@ from progress_exhaust.report.request import JOB_ID, Batch, is_package_key, is_pa
 STANDALONE = "standalone"  # takes the place of a request's id in staging
 ANONYMOUS_TIMEOUT_SECONDS = 30
 SIGNED_SECONDS = 300
+SLOWEST_BYTES_PER_SECOND = 100_000  # of a put that goes on
 # What a store's client raises that is no OSError comes from one of these packages.
 CLIENTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs"}
 WRONG_REGION = ("AuthorizationHeaderMalformed", "PermanentRedirect")  # S3's codes for it
@@ -53,16 +57,22 @@ class ReportStoreHook(BaseHook):
 
     :param container: URL of the reports container
     :param staging: URL of the staging folder
+    :param timeout_seconds: how long the store may take to answer a put, beside the time that the bytes need
     """
 
     connection_id = "progress_exhaust_store"
 
-    def __init__(self, *, container: str, staging: str) -> None:
+    def __init__(self, *, container: str, staging: str, timeout_seconds: float = 60) -> None:
         super().__init__()
+        self._timeout_seconds = timeout_seconds
         login = self._login()
         self._urls = {"container": container, "staging": staging}
         self._container = _folder("container", container, login)
-        self._staging = _folder("staging", staging, login, mode=0o700)
+
+    @cached_property
+    def _staging(self) -> ObjectStoragePath:
+        """The workers' alone: who only signs a link needs none."""
+        return _folder("staging", self._urls["staging"], self._login(), mode=0o700)
 
     # Staging
 
@@ -111,7 +121,7 @@ class ReportStoreHook(BaseHook):
             if target.protocol == "file":
                 _move_in(package, Path(target.path), run_id)
             else:
-                target.fs.put_file(str(package), target.path, **_checked(target.protocol, package))
+                self._put(target, package)
             size_bytes = int(target.fs.size(target.path))
         if size_bytes != package.stat().st_size:
             raise SourceError(
@@ -119,6 +129,18 @@ class ReportStoreHook(BaseHook):
                 f"{package.stat().st_size}: published again at the retry"
             )
         return size_bytes
+
+    def _put(self, target: ObjectStoragePath, package: Path) -> None:
+        """Put the file in bounded time: the client of S3 waits for ever for a store that does not say that it may go on."""
+        seconds = self._timeout_seconds + package.stat().st_size / SLOWEST_BYTES_PER_SECOND
+        fs, checked = target.fs, _checked(target.protocol, package)
+        if not fs.async_impl:  # none of those that the docs name
+            fs.put_file(str(package), target.path, **checked)
+            return
+        try:
+            sync(fs.loop, fs._put_file, str(package), target.path, timeout=seconds, **checked)
+        except FSTimeoutError:
+            raise TimeoutError(f"no answer in {seconds:,.0f} s to a file of {package.stat().st_size:,} bytes") from None
 
     def holds(self, key: str) -> bool:
         """Tell whether a package is there under a key that a row of job_request names."""

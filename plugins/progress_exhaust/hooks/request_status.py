@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.sql import request_status as sql
 
-CONNECT_TIMEOUT_SECONDS = 5  # somebody is waiting for the page
+CONNECT_TIMEOUT_SECONDS, LOST_AFTER_MILLISECONDS = 5, 20_000  # somebody is waiting for the page
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ class RequestStatusHook(PostgresHook):
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
         connection = self.connection
-        connection.extra = json.dumps({"connect_timeout": CONNECT_TIMEOUT_SECONDS} | connection.extra_dejson)
+        bounds = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "tcp_user_timeout": LOST_AFTER_MILLISECONDS}
+        connection.extra = json.dumps(bounds | connection.extra_dejson)
         try:
             session = self.get_conn()
         except psycopg.OperationalError as error:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from airflow.providers.redis.hooks.redis import RedisHook
 from redis import RedisError, ResponseError
-from redis.exceptions import NoPermissionError
+from redis.exceptions import ClusterDownError, NoPermissionError, TryAgainError
 
 from progress_exhaust.errors import SetupError, SourceError
 
@@ -103,6 +103,8 @@ class UserCacheHook:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except (ClusterDownError, TryAgainError) as error:  # a fail-over, which answers
+            raise SourceError(f"{self._where} does not answer: {str(error).rpartition('caused error: ')[2]}") from None
         except ResponseError as error:
             # A pipeline's error starts with its command, and thereby with a learner's id.
             words = str(error).rpartition("caused error: ")[2]

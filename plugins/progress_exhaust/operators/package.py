@@ -33,7 +33,7 @@ class PackageOperator(StageOperator):
         summary = (work.folder / written["summary_name"]).read_bytes() if written["summary_name"] else None
         with ExitStack() as stack, scratch_folder(stack) as scratch:
             package = scratch / Path(key).name
-            with (work.folder / written["folder"] / file_name).open("rb") as csv:
+            with (work.folder / written.get("folder", "") / file_name).open("rb") as csv:
                 write_package(
                     csv,
                     package,

@@ -139,7 +139,11 @@ class Site:
     def store(self) -> "ReportStoreHook":
         from progress_exhaust.hooks.report_store import ReportStoreHook
 
-        return ReportStoreHook(container=self.settings.container, staging=self.settings.staging)
+        return ReportStoreHook(
+            container=self.settings.container,
+            staging=self.settings.staging,
+            timeout_seconds=self.settings.read_timeout_seconds,
+        )
 
 
 def read_site(context: "Context") -> Site:

@@ -122,6 +122,19 @@ _OLDEST_FIRST = " ORDER BY dt_job_submitted, request_id LIMIT %(most)s"
 # Locked until the claim is written; another run's claim in the making is skipped, not waited for.
 LOCK_PENDING = "SELECT tag, request_id FROM {job_request} j WHERE " + _PENDING + _OLDEST_FIRST + " FOR UPDATE OF j SKIP LOCKED"
 
+# A dead run's late task that is publishing keeps its claim: the next run takes it, and this one does not wait for it.
+PINNED = """
+WITH free AS (
+  SELECT tag, request_id, run_id FROM {ledger}.claim
+  WHERE released_at IS NULL AND run_id = ANY(%(dead_runs)s)
+    AND (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
+  FOR UPDATE SKIP LOCKED)
+SELECT tag, request_id FROM {ledger}.claim
+WHERE released_at IS NULL AND run_id = ANY(%(dead_runs)s)
+  AND (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
+  AND (tag, request_id, run_id) NOT IN (SELECT tag, request_id, run_id FROM free)
+"""
+
 # A dead run's attempt was one: counted once, by whoever finds it.
 COUNT_DEATHS = """
 UPDATE {job_request} j SET iteration = coalesce(iteration, 0) + 1
@@ -196,14 +209,23 @@ HOLDER = """
 SELECT run_id FROM {ledger}.claim WHERE tag = %(tag)s AND request_id = %(request_id)s AND released_at IS NULL
 """
 
-# A process that is frozen in the middle of a transaction keeps its locks no longer than this.
-WITHOUT_IDLING = "SELECT set_config('idle_in_transaction_session_timeout', '30s', true)"
+# A process that is frozen in the middle of a transaction, or a machine that is gone, keeps its locks no longer than this. The
+# last one, which Postgres before 14 lacks, ends the wait of a client that hung up.
+WITHOUT_IDLING = """
+SELECT set_config(name, value, true)
+FROM (VALUES ('idle_in_transaction_session_timeout', '30s'), ('tcp_keepalives_idle', '30'), ('tcp_keepalives_interval', '10'),
+  ('tcp_keepalives_count', '3'), ('client_connection_check_interval', '10s')) AS wanted (name, value)
+WHERE current_setting(name, true) IS NOT NULL
+"""
 
 # What is held while a task works elsewhere, for minutes, must not be taken away by a server's usual limits.
 WITHOUT_TIMEOUTS = """
-SELECT set_config(name, '0', true)
-FROM unnest(ARRAY['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']) AS name
+SELECT set_config(name, value, true)
+FROM (VALUES ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0')) AS w (name, value)
 """
+
+# A put, too, comes to an end: a process that is frozen in it does not hold up its retries for ever.
+WITHOUT_TIMEOUTS_FOR_A_PUT = WITHOUT_TIMEOUTS.replace("_session_timeout', '0'", "_session_timeout', '1h'")
 
 # Held until the transaction ends, however it does.
 WAIT_IN_LINE = "SELECT pg_advisory_xact_lock(hashtextextended(%(work)s, 0))"
