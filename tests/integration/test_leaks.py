@@ -130,7 +130,7 @@ def no_rights(install: Install, world: World) -> None:
 
 
 FAILURES: dict[str, Row] = {
-    "the cache has another type": {"first": wrong_type, "task": "batch.extract"},
+    "the cache has another type": {"first": wrong_type, "task": ""},
     "the cache is down": {"connections": {"USERS": f"redis://{LOGIN}@{NOBODY}"}, "task": "batch.fetch_hierarchy"},
     "Cassandra is down": {"connections": {"CASSANDRA": f"cassandra://{LOGIN}@{NOBODY}"}, "task": "list_batches"},
     "Cassandra refuses the password": {"wrong": "CASSANDRA", "task": "list_batches"},

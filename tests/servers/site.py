@@ -233,18 +233,20 @@ class Site:
             os.kill(pid, signal.SIGCONT)
 
 
+REFUSE = """
+CREATE OR REPLACE FUNCTION progress_exhaust.refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'permission denied for this batch' USING ERRCODE = 'insufficient_privilege'; END $$;
+CREATE TRIGGER "refuse {batch}" BEFORE UPDATE ON progress_exhaust.batch_run FOR EACH ROW
+WHEN (NEW.batch_id = '{batch}' AND NEW.stage = 'extract' AND NEW.state = 'running') EXECUTE FUNCTION progress_exhaust.refuse()
+"""
+
+
 @contextmanager
-def no_cache(site: Site, batch_id: str) -> Iterator[None]:
-    """Make `extract` of one batch fail: the cache's entry of one of its learners is of a wrong kind."""
-    learners = sorted(row["userid"] for row in site.world.enrolments if row["batchid"] == batch_id)
-    cached = dict(site.world.users)
-    user = next(user for user in learners if user in cached)
-    cache = site.redis()
-    cache.delete(f"user:{user}")
-    cache.set(f"user:{user}", "no hash")
+def no_extract(site: Site, batch_id: str) -> Iterator[None]:
+    """Make `extract` of one batch fail, in a way that no retry mends: the ledger refuses its begin."""
+    site.sql(REFUSE.replace("{batch}", batch_id))
     yield
-    cache.delete(f"user:{user}")
-    cache.hset(f"user:{user}", mapping=cached[user])
+    site.sql(f'DROP TRIGGER "refuse {batch_id}" ON progress_exhaust.batch_run')
 
 
 def kill(task: Task) -> None:

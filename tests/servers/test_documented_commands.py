@@ -86,7 +86,8 @@ def test_what_retention_would_remove(site: Site) -> None:
 def test_who_has_this_request(site: Site) -> None:
     request = site.request(site.batches[2])
     run = site.airflow.run(request_ids=[request])
-    holder, story = re.findall(r"^```sql\n(.*?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
+    [block] = re.findall(r"^```sql\n(.*?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
+    holder, story = block.strip().rstrip(";").split(";\n")
     assert site.sql(holder.replace("REQUEST", request)) == []  # it is done, and nobody's
     [line] = site.sql(story.replace("REQUEST", request))
     assert (line["run_id"], line["batch_id"], line["stage"], line["state"]) == (

@@ -1,6 +1,6 @@
 """Who is told of a failed run, on Airflow's own servers."""
 
-from tests.servers.site import Site, no_cache, wait_until
+from tests.servers.site import Site, no_extract, wait_until
 
 
 def test_a_failed_run_is_one_message_whatever_many_tasks_failed(site: Site) -> None:
@@ -8,7 +8,7 @@ def test_a_failed_run_is_one_message_whatever_many_tasks_failed(site: Site) -> N
     good = site.airflow.run(batch_ids=[site.batches[2]])
     batches = site.batches[1:3]
     request = site.request(*batches)
-    with no_cache(site, batches[0]), no_cache(site, batches[1]):
+    with no_extract(site, batches[0]), no_extract(site, batches[1]):
         run = site.airflow.start_run(request_ids=[request])
         assert site.airflow.end_of(run) == "failed"
     wait_until(lambda: any(run in message for message in site.messages), "the message")

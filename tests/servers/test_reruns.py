@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.servers.gate import Gate
-from tests.servers.site import STAGES, Site, Task, no_cache
+from tests.servers.site import STAGES, Site, Task, no_extract
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def test_one_stage_of_one_batch_again(site: Site) -> None:
     chosen = [site.batches[number] for number in (2, 1, 3, 4)]
     request = site.request(*chosen)
     middle_key = site.key(request, chosen[2])
-    with no_cache(site, chosen[0]), no_room(site, middle_key):
+    with no_extract(site, chosen[0]), no_room(site, middle_key):
         run = site.airflow.start_run(request_ids=[request])
         assert site.airflow.end_of(run) == "failed"
         row = site.row(request)
@@ -50,7 +50,7 @@ def test_one_stage_of_one_batch_again(site: Site) -> None:
     assert tasks["settle_requests", -1].tries == before["settle_requests", -1].tries + 1
     untouched = {key for key in before if key[1] > 0 or key[0] in ("wait_for_requests", "claim_requests", "list_batches")}
     assert {key: tasks[key].tries for key in untouched} == {key: before[key].tries for key in untouched}
-    assert {path.parts[-2] for path in site.staging(run)} == {chosen[2], "pages", "parts"}
+    assert {path.parts[-2] for path in site.staging(run)} == {chosen[2], "pages", "parts", "pivot-1"}
 
     # The one in the middle: the request is whole.
     assert site.airflow.rerun(run, ["batch.package", 2], include_downstream=True) == "success"
@@ -66,7 +66,7 @@ def test_one_stage_of_one_batch_again(site: Site) -> None:
 def test_a_whole_night_again_by_its_failed_tasks(site: Site) -> None:
     batches = site.batches[1:3]
     request = site.request(*batches)
-    with no_cache(site, batches[1]):
+    with no_extract(site, batches[1]):
         run = site.airflow.start_run(request_ids=[request])
         assert site.airflow.end_of(run) == "failed"
     made = site.published(request)
@@ -83,7 +83,7 @@ def test_a_whole_run_again_although_its_request_failed_three_times(site: Site) -
     batch = site.batches[2]
     request = site.request(batch)
     site.sql("UPDATE job_request SET iteration = 2 WHERE request_id = %s", request)
-    with no_cache(site, batch):
+    with no_extract(site, batch):
         run = site.airflow.start_run(request_ids=[request])
         assert site.airflow.end_of(run) == "failed"
     assert site.row(request)["iteration"] == 3  # no run takes it by itself any more
@@ -131,7 +131,7 @@ def test_the_file_of_a_finished_batch_is_replaced_by_its_stages(site: Site) -> N
     """One batch of two failed, so that the run is not over; `package` of the good one again."""
     good, bad = site.batches[1], site.batches[2]
     request = site.request(good, bad)
-    with no_cache(site, bad):
+    with no_extract(site, bad):
         run = site.airflow.start_run(request_ids=[request])
         assert site.airflow.end_of(run) == "failed"
     made = site.published(request)
@@ -145,7 +145,7 @@ def test_the_file_of_a_finished_batch_is_replaced_by_its_stages(site: Site) -> N
 def test_an_old_run_changes_nothing_of_what_a_newer_one_holds(site: Site, gate: Gate) -> None:
     batch = site.batches[2]
     request = site.request(batch)
-    with no_cache(site, batch):
+    with no_extract(site, batch):
         old = site.airflow.start_run(request_ids=[request])
         assert site.airflow.end_of(old) == "failed"
     with gate.closed(batch, "pivot", "before") as held:
