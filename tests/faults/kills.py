@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 import requests
 
-from tests.servers.site import OVER, Site, processes, wait_until, works_in
+from tests.servers.site import OVER, Site, parent, processes, wait_until, works_in
 from tests.servers.start_up import started_site
 
 Answer = TypeVar("Answer")
@@ -282,14 +282,6 @@ def ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except OSError:
         return True
-
-
-def parent(pid: int) -> int:
-    """Return the pid of a process's parent; 0 where it has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 def patiently(ask: Callable[[], Answer], seconds: float = 120) -> Answer:

@@ -252,9 +252,17 @@ def no_extract(site: Site, batch_id: str) -> Iterator[None]:
 def kill(task: Task) -> None:
     """Kill -9 the process that does the task's work."""
     pids = [pid for pid, words in processes() if words == f"airflow worker -- {task.id}"]
-    assert len(pids) == 1, f"{task} has processes {pids}"
-    os.kill(pids[0], signal.SIGKILL)
-    wait_until(lambda: pids[0] not in [pid for pid, _ in processes()], f"the end of {pids[0]}")
+    first = [pid for pid in pids if parent(pid) not in pids]  # the others are its own, and end with it
+    assert len(first) == 1, f"{task} has processes {pids}"
+    os.kill(first[0], signal.SIGKILL)
+    wait_until(lambda: not {*pids} & {pid for pid, _ in processes()}, f"the end of {pids}")
+
+
+def parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
 
 
 def works_in(pid: int, folder: Path) -> bool:

@@ -66,6 +66,8 @@ def test_one_stage_then_one_request_then_one_night(site: Site) -> None:
 
 
 def test_one_night_that_never_ran(site: Site) -> None:
+    backfills = "/api/v2/backfills?dag_id=progress_exhaust"
+    wait_until(lambda: all(one["completed_at"] for one in site.airflow.call(backfills)["backfills"]), "the others' backfills")
     _, backfill = commands("One night")
     typed(site, backfill.replace("2026-11-20", "2026-02-03"))
     day = {"run_after_gte": "2026-02-03T00:00:00Z", "run_after_lte": "2026-02-04T00:00:00Z"}
