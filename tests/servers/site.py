@@ -102,8 +102,14 @@ class Airflow:
     def run(self, **conf: Any) -> str:
         """Run to a green end; return the run's id."""
         run_id = self.start_run(**conf)
-        assert self.end_of(run_id) == "success"
+        assert self.end_of(run_id) == "success", self.failures(run_id)
         return run_id
+
+    def failures(self, run_id: str) -> str:
+        """Return what the failed tasks of a run logged, for a test's message."""
+        failed = [key for key, task in self.tasks(run_id).items() if task.state == "failed"]
+        task_ids = {task_id: f"batch.{task_id}" if task_id in STAGES else task_id for task_id, _ in failed}
+        return "\n".join(f"{task_id} {number}:\n{self.log(run_id, task_ids[task_id], number)}" for task_id, number in failed)
 
     def tasks(self, run_id: str) -> dict[tuple[str, int], Task]:
         """Return the run's task instances by task id, without its group, and map index."""
