@@ -66,6 +66,13 @@ def test_every_task_has_a_timeout_a_stage_a_longer_one(dag: Any) -> None:
         assert task.execution_timeout == (timedelta(hours=6) if task.task_id.startswith("batch.") else timedelta(minutes=30))
 
 
+def test_the_asset_is_known_before_its_first_event(dag: Any) -> None:
+    """Two batches that end at once would both make it, and Airflow fail the task of the second for good."""
+    assert [(outlet.name, type(outlet).__name__) for outlet in dag.get_task("batch.mark_complete").outlets] == [
+        ("progress_exhaust_report", "Asset")
+    ]
+
+
 def test_the_sensor_frees_its_slot_between_pokes_and_skips_an_empty_queue(dag: Any) -> None:
     sensor = dag.get_task("wait_for_requests")
     assert (sensor.mode, sensor.soft_fail) == ("reschedule", True)

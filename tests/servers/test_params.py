@@ -10,7 +10,8 @@ def test_a_dry_run_publishes_and_marks_nothing(site: Site) -> None:
     before = site.row(request)
     run = site.airflow.run(request_ids=[request], dry_run=True)
     tasks = site.airflow.tasks(run)
-    assert tasks["mark_complete", 0].state == "success"  # it did all of the work
+    assert tasks["package", 0].state == "success"  # it did all of the work
+    assert tasks["mark_complete", 0].state == "skipped"
     assert "is made" in site.airflow.log(run, "batch.package", 0)
     assert site.row(request) == before
     assert site.published(request) == {}
