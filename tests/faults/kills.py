@@ -38,6 +38,8 @@ AIRFLOW_KINDS = {"scheduler": 2, "scheduler and workers": 2, "dag-processor": 3,
 SERVICE_KINDS = {"postgres": 2, "redis": 1, "cassandra": 1, "content": 1}
 ALL_KINDS = TASK_KINDS | AIRFLOW_KINDS | SERVICE_KINDS
 
+SERVERS = ("scheduler", "dag-processor", "api-server")
+
 SECONDS_BETWEEN = 3.0  # two kills, at most
 RUNS_AT_A_TIME = 3
 REQUESTS_A_RUN = 2
@@ -147,6 +149,7 @@ class Kills:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     return f"{stages[found[pid]]}: {moment.kind}"
+            self._start_airflow()
             self.keep_busy()
             if not self.at_work():
                 return None
@@ -178,7 +181,12 @@ class Kills:
             if kind.startswith("scheduler"):
                 # Until Airflow itself sees it, a new scheduler leaves the old one's tasks alone.
                 wait_until(lambda: not self._scheduler_lives(), "Airflow to miss its scheduler")
-        patiently(lambda: self.site.command("dev/airflow_servers.py", "start"))
+        self._start_airflow()
+
+    def _start_airflow(self) -> None:
+        """Start what is down, as whatever looks after a site's servers does: one may end by itself a while after its database."""
+        if any(ended(self.site.pid(f"airflow-{server}")) for server in SERVERS):
+            patiently(lambda: self.site.command("dev/airflow_servers.py", "start"))
 
     def _scheduler_lives(self) -> bool:
         health = patiently(lambda: self.site.airflow.call("/api/v2/monitor/health"))
@@ -201,7 +209,11 @@ class Kills:
                 self._start_run()
 
     def _wait_for_runs(self) -> None:
-        wait_until(lambda: not self.at_work(), "the end of all runs", PATIENCE_SECONDS)
+        def over() -> bool:
+            self._start_airflow()
+            return not self.at_work()
+
+        wait_until(over, "the end of all runs", PATIENCE_SECONDS)
 
     def undone(self) -> list[str]:
         return [request for request in self.wanted if self.site.row(request)["status"] != "SUCCESS"]

@@ -18,13 +18,12 @@ from benchmarks.meters import family, table
 from benchmarks.meters import processes as process_table
 from dev.servers import OFFSETS
 from dev.world import user_id
-from tests.faults.kills import Kills, Moment, moments, task_processes
+from tests.faults.kills import SERVERS, Kills, Moment, moments, task_processes
 from tests.servers.site import Site, wait_until
 
 REQUESTS = int(os.environ.get("PROGRESS_EXHAUST_SOAK_REQUESTS", "500"))
 SEED = 3
 PAIRS_A_RUN = 10
-SERVERS = ("scheduler", "dag-processor", "api-server")
 SERVICES = ("cassandra", "postgres", "redis", "content")
 KINDS = {"task": 4, "process of a task": 2, "drop postgres": 2, "drop redis": 2} | {f"pause {name}": 1 for name in SERVICES}
 SECONDS_BETWEEN_FAULTS = 3  # beside those of the moments
