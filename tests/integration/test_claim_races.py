@@ -1,9 +1,11 @@
 """Runs that meet: whatever they do at the same moment, a request is held by one of them."""
 
 import multiprocessing
+import os
+import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ import pytest
 
 from progress_exhaust.errors import ClaimLostError
 from progress_exhaust.hooks.job_requests import RequestsHook
+from progress_exhaust.hooks.request_status import LOST_AFTER_MILLISECONDS, RequestStatusHook
 from progress_exhaust.report.request import Batch, JobRequest
 from tests.integration.life import (
     CONNECTION,
@@ -491,3 +494,34 @@ def test_a_cleared_stage_takes_no_request_again_that_a_later_run_has_made(cursor
     assert row_of(cursor, "r1") == made
     new.hold(batch)  # the run that made it may replace its file
     assert holders(cursor) == [(*key, "new")]
+
+
+# Sessions of a machine that is gone: its locks are not kept, and nobody waits for its answer
+
+
+def test_the_server_looks_whether_a_transactions_client_is_still_there(cursor: Any) -> None:
+    """As the server's own socket and session have it."""
+    wanted = {
+        "client_connection_check_interval": "10s",
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+        "idle_in_transaction_session_timeout": "30s",
+    }
+    with hook_of("run")._transaction() as session:
+        assert settings_of(session, wanted) == wanted
+    with hook_of("run").pinned_try(batch_of(insert(cursor, "r1")), "package") as session:
+        assert settings_of(session, wanted) == wanted | {"idle_in_transaction_session_timeout": "1h"}
+
+
+def settings_of(session: Any, names: Iterable[str]) -> dict[str, str]:
+    session.execute("SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(names)])
+    return dict(session.fetchall())
+
+
+def test_the_page_waits_for_no_server_that_is_gone(cursor: Any) -> None:
+    with (
+        RequestStatusHook(job_request_table="job_request", ledger_schema=LEDGER)._transaction() as session,
+        socket.socket(fileno=os.dup(session.connection.fileno())) as held,
+    ):
+        assert held.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == LOST_AFTER_MILLISECONDS
