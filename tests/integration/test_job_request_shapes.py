@@ -155,11 +155,11 @@ def live_a_life(site: Site) -> None:
     assert run.count_pending(chosen(batch_number=None, request_ids=["r1", "r2", "r9"])) == 2
     assert ids(run.pending(chosen())) == ["r1", "r2"]
     held = run.claim(chosen())
-    assert held == run.held()
+    assert held == run.requests_to_list()
     assert held[0].encryption_key == password
     assert held[0].submitted_at == SUBMITTED_AT + timedelta(minutes=1)
     run.list_batches([], [], twins=twins(held).items())
-    assert ids(run.held(twins=False)) == ["r1"]
+    assert ids(run.held_without_twins()) == ["r1"]
     assert site.hook("next").holding_runs() == ["run"]
 
     made, broken = batch_of(key, "b1"), batch_of(key, "b2")

@@ -286,7 +286,7 @@ class Life(RuleBasedStateMachine):
     def settle(self, run: str) -> None:
         """A run's last task: it ends."""
         hook = hook_of(run)
-        for row in hook.held(twins=False):
+        for row in hook.held_without_twins():
             request = self.model[row.key]
             if set(self.ledger[run, row.key].values()) <= {"done", "deferred"}:
                 self.end(run, request, "SUBMITTED", lambda key=row.key: hook.give_back(*key))

@@ -205,10 +205,10 @@ class RequestsHook(PostgresHook):
             self._run(cursor, sql.HAS_UNFINISHED, {"run_id": self.run_id})
             return bool(cursor.fetchone()[0])
 
-    def held(self, *, twins: bool = True) -> list[JobRequest]:
-        """Return what this run holds, the oldest first; twins: also those that only share another's outcome."""
+    def held_without_twins(self) -> list[JobRequest]:
+        """Return what this run holds, the oldest first, without those that only share another's outcome."""
         with self._transaction() as cursor:
-            return self._held(cursor, twins)
+            return self._held(cursor, twins=False)
 
     def submit(self, *, tag: str, request_id: str, data: str, by: str, channel: str, batch_number: int | None) -> None:
         """Enter a request, as the exhaust API does; data: its request_data, as JSON."""
