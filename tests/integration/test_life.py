@@ -240,7 +240,8 @@ class Life(RuleBasedStateMachine):
             assert (*key, run) in holders(self.cursor)
         if breaks:
             hook.record(batch, stage="pivot", state="failed", error=BROKEN)
-            self.ledger[run, key][batch_id] = "failed"
+            if self.ledger[run, key][batch_id] != "done":  # a mark stays, whatever comes of a stage that is run again
+                self.ledger[run, key][batch_id] = "failed"
             return
         end = lambda: hook.complete(batch, object_key=entry(batch_id, "zip")["filePath"], size_bytes=7)  # noqa: E731
         if request.holder != run:
