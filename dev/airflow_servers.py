@@ -9,9 +9,7 @@ started by itself here, and stopped by its pid, with what it started.
 import json
 import os
 import secrets
-import shlex
 import signal
-import subprocess
 import sys
 import time
 from base64 import urlsafe_b64encode
@@ -152,24 +150,5 @@ def stop() -> None:
         print(f"airflow    {server.words[0]} {'stopped' if server.stop() else 'was not running'}", flush=True)
 
 
-def main(arguments: list[str]) -> int:
-    """Run one of the commands; return the exit status."""
-    match arguments:
-        case ["start"]:
-            start()
-        case ["stop"]:
-            stop()
-        case ["env"]:
-            for name, value in environment().items():
-                print(f"export {name}={shlex.quote(value)}")
-        case _:
-            print("usage: python dev/airflow_servers.py start|stop|env", file=sys.stderr)
-            return 2
-    return 0
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (ServiceError, subprocess.SubprocessError) as error:
-        sys.exit(f"error: {error}")
+    services.command_line("airflow_servers", {"start": start, "stop": stop, "env": lambda: services.export(environment())})

@@ -343,15 +343,7 @@ class Postgres(Service):
 
     def create_database(self, name: str) -> str:
         """Create an empty database where it is missing; return its URI."""
-        import psycopg2
-        from psycopg2 import sql
-
-        with closing(psycopg2.connect(f"{self.uri}/postgres")) as connection:
-            connection.autocommit = True  # CREATE DATABASE refuses a transaction.
-            cursor = connection.cursor()
-            cursor.execute("SELECT FROM pg_database WHERE datname = %s", [name])
-            if cursor.rowcount == 0:
-                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        make_database(f"{self.uri}/postgres", name)
         return f"{self.uri}/{name}"
 
 
@@ -385,6 +377,19 @@ class ContentApi(Service):
                 return bool(answer.status == 200)
         except (URLError, OSError):
             return False
+
+
+def make_database(beside: str, name: str) -> None:
+    """Create an empty database where it is missing, on the server of another one, by that one's URI."""
+    import psycopg2
+    from psycopg2 import sql
+
+    with closing(psycopg2.connect(beside)) as connection:
+        connection.autocommit = True  # CREATE DATABASE refuses a transaction.
+        cursor = connection.cursor()
+        cursor.execute("SELECT FROM pg_database WHERE datname = %s", [name])
+        if cursor.rowcount == 0:
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
 @contextmanager

@@ -12,11 +12,13 @@ import fcntl
 import json
 import os
 import shlex
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import quote
 
 if __name__ == "__main__":
@@ -170,28 +172,25 @@ def only_one_at_a_time(settings: Settings) -> Iterator[None]:
         yield
 
 
-def main(arguments: list[str]) -> int:
-    """Run one of the commands; return the exit code."""
-    match arguments:
-        case ["start"]:
-            start()
-        case ["stop"]:
-            stop()
-        case ["status"]:
-            return 0 if status() else 1
-        case ["env"]:
-            for name, value in environment().items():
-                print(f"export {name}={shlex.quote(value)}")
-        case _:
-            print("usage: python dev/services.py start|stop|status|env", file=sys.stderr)
-            return 2
-    return 0
+def command_line(program: str, commands: Mapping[str, Callable[[], bool | None]]) -> NoReturn:
+    """Be the command line of a program of dev/: run the command that it names, and exit; 1 where that returns False."""
+    match sys.argv[1:]:
+        case [name] if name in commands:
+            try:
+                sys.exit(commands[name]() is False)
+            except (ServiceError, subprocess.SubprocessError) as error:
+                sys.exit(f"error: {error}")
+            except KeyboardInterrupt:
+                sys.exit("interrupted: what was started goes on; start again or stop")
+    print(f"usage: python dev/{program}.py {'|'.join(commands)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def export(variables: Mapping[str, str]) -> None:
+    """Print them for a shell to `eval`."""
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except ServiceError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: what was started goes on; start again or stop")
+    command_line("services", {"start": start, "stop": stop, "status": status, "env": lambda: export(environment())})

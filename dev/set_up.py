@@ -17,11 +17,10 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import psycopg2
-from psycopg2 import sql
 
 from dev.load import Places
 from dev.run_once import POOL_SLOTS
-from dev.servers import apply_schema
+from dev.servers import apply_schema, make_database
 
 HERE = Path(__file__).resolve().parent
 
@@ -40,15 +39,6 @@ def main() -> None:
     run("airflow", "pools", "set", "progress_exhaust", str(POOL_SLOTS), "batches at work at a time")
     settings = json.loads(os.environ["AIRFLOW_VAR_PROGRESS_EXHAUST"])
     make_buckets({urlsplit(settings[name]).netloc for name in ("container", "staging")})
-
-
-def make_database(server: str, name: str) -> None:
-    with closing(psycopg2.connect(server)) as connection:
-        connection.autocommit = True  # CREATE DATABASE refuses a transaction.
-        cursor = connection.cursor()
-        cursor.execute("SELECT FROM pg_database WHERE datname = %s", [name])
-        if cursor.rowcount == 0:
-            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
 def make_buckets(names: set[str]) -> None:

@@ -8,7 +8,6 @@ time, so that a million learners take no memory.
   sample_world         a few hundred learners, every awkward case that the specification names
   batch_world          one big batch, among other people's rows in the same tables
   many_batches_world   many small batches
-  request_rows         fresh requests for a world that is loaded already
 """
 
 import hashlib
@@ -84,26 +83,6 @@ def request_row(data: Row, *, label: str, channel: str, by: str, at: datetime, j
         "download_urls": None, "dt_file_created": None, "dt_job_completed": None, "execution_time": None,
         "err_message": None, "iteration": 0, "encryption_key": None, "batch_number": None, "processed_batches": None,
     }  # fmt: skip
-
-
-def request_rows(world: World, n: int | None = None, *, at: datetime, seed: int = 1) -> list[Row]:
-    """Make n fresh requests (default: one for each live batch), by the collections' owners, for a world as it is."""
-    live = {content["identifier"]: content["channel"] for content in world.contents if content["status"] != "Retired"}
-    batches = [row for row in world.batches if row["courseid"] in live]
-    rng = random.Random(f"{seed}:{at.isoformat()}")
-    rows = []
-    for i in range(len(batches) if n is None else n):
-        batch = batches[i % len(batches)]
-        rows.append(
-            request_row(
-                {"batchId": batch["batchid"]},
-                label=f"{batch['courseid']}_{batch['batchid']}",
-                channel=live[batch["courseid"]],
-                by=random_user_id(rng),
-                at=at + timedelta(milliseconds=i),
-            )
-        )
-    return rows
 
 
 # Trees

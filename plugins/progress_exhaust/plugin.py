@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from progress_exhaust.operators.links import FileLink, RequestLink
+from progress_exhaust.operators.links import PAGE, FileLink, RequestLink
 
 # What the stages import, and weighs: a task costs half a CPU-second less where the process that it is forked from has it
 # already. Nothing of our own: a new version of the package is to be used by the next task.
@@ -22,7 +22,6 @@ MODULES = (
 # `airflow scheduler`, for LocalExecutor's sake, and `airflow celery worker`, which loads plugins before it forks only where
 # [core] lazy_load_plugins is False.
 FORKS_TASKS = ("scheduler", "celery")
-PAGE_PREFIX = "/progress-exhaust"
 
 
 async def page(scope: Any, receive: Any, send: Any) -> None:
@@ -36,10 +35,10 @@ class ProgressExhaustPlugin(AirflowPlugin):
     """Adds the page to the UI, and imports ahead of time where tasks are forked."""
 
     name = "progress_exhaust"
-    fastapi_apps = [{"app": page, "url_prefix": PAGE_PREFIX, "name": "Progress exhaust"}]  # noqa: RUF012
+    fastapi_apps = [{"app": page, "url_prefix": PAGE, "name": "Progress exhaust"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
         # Airflow shows it in a frame, at /plugin/progress-exhaust; the address is below its own base.
-        {"name": "Progress exhaust", "href": f"{PAGE_PREFIX[1:]}/", "url_route": "progress-exhaust", "destination": "nav"}
+        {"name": "Progress exhaust", "href": f"{PAGE[1:]}/", "url_route": "progress-exhaust", "destination": "nav"}
     ]
     operator_extra_links = [RequestLink(), FileLink()]  # noqa: RUF012  # as Airflow declares it
 

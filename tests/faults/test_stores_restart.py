@@ -18,6 +18,8 @@ from dev import services
 from dev.load import load_optional_nodes, load_users
 from dev.servers import Cassandra, Postgres, Redis, Settings, apply_schema
 from dev.world import Row, World, batch_world
+from progress_exhaust.errors import SourceError
+from progress_exhaust.hooks.user_cache import UserCacheHook
 from tests.faults.cluster import kill, own_settings, restart, running
 from tests.faults.wire import Moment, Wire, wire_to
 from tests.integration.fixtures import emptied
@@ -132,6 +134,23 @@ def own_redis(queue: Install, world: World, tmp_path_factory: pytest.TempPathFac
             site = replace(queue, users=users, relations=relations)
             site.let_into_redis()
             yield site, settings
+
+
+def test_a_cache_in_a_fail_over_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what a fail-over may answer, a reader on two databases meets one: a replica whose primary is gone."""
+    settings = own_settings(tmp_path)
+    port = settings.port("redis")
+    monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_USERS", f"redis://127.0.0.1:{port}")
+    with running(Redis(settings)), redis.Redis(port=port, db=USERS_DB) as users:
+        users.hset("user:known", "firstname", "A")
+        users.config_set("replica-serve-stale-data", "no")
+        with UserCacheHook(user_db=USERS_DB, relation_db=RELATIONS_DB, timeout_seconds=10) as cache:
+            users.replicaof("127.0.0.1", settings.port("content"))  # where nothing runs
+            for ask in (lambda: cache.users(["known"], ["firstname"]), lambda: cache.optional_nodes("do_1")):
+                with pytest.raises(SourceError, match=r"\(connection progress_exhaust_users\) .*: Link with MASTER is down"):
+                    ask()
+            users.replicaof("NO", "ONE")
+            assert cache.users(["known"], ["firstname"]) == {"known": {"firstname": "A"}}
 
 
 @pytest.mark.slow

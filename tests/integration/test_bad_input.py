@@ -148,6 +148,31 @@ def test_requests_that_can_never_be_met_fail_in_plain_words_and_the_others_are_m
     assert {path.name for path in queue.folder.iterdir()} == {"reports", "staging"}
 
 
+def test_too_broad_a_search_fails_its_request_alone(queue: Install, world: World) -> None:
+    """One page of its answer has more bytes than a whole search may have, and more pages follow."""
+    collection = world.contents[0]["identifier"]
+    filters = {"broad": {"channel": "broad"}, "narrow": {"identifier": collection}}
+    searches = {
+        name: ask({"searchFilter": {"request": {"filters": one}}}, number) for number, (name, one) in enumerate(filters.items())
+    }
+    named = ask({"batchId": world.batches[0]["batchid"]}, 2)
+    contents = queue.content.data / "contents.json"
+    before = contents.read_text()
+    rows = [{"identifier": f"do_{number}", "channel": "broad", "status": "Live", "name": "x" * 170_000} for number in range(101)]
+    contents.write_text(json.dumps(json.loads(before) + rows))
+    try:
+        queue.submit([*searches.values(), named])
+        result = queue.run_dag(settings={"batches_per_request": 100})
+    finally:
+        contents.write_text(before)
+    assert result.state == "success", result.failed()
+    refused = queue.row(searches["broad"])
+    assert (refused["status"], refused["iteration"]) == ("FAILED", 1)
+    assert refused["err_message"] == "The search finds too many collections (101): ask for fewer"
+    assert is_made(queue, world, named)
+    assert queue.row(searches["narrow"])["status"] == "SUCCESS"
+
+
 def test_processed_batches_of_type_json_and_a_long_message_in_300_characters(queue: Install, world: World) -> None:
     queue.sql("ALTER TABLE job_request ALTER processed_batches TYPE json, ALTER err_message TYPE varchar(300)")
     batch = world.batches[0]["batchid"]

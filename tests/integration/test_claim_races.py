@@ -1,10 +1,13 @@
 """Runs that meet: whatever they do at the same moment, a request is held by one of them."""
 
 import multiprocessing
+import os
+import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic, sleep
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 
 from progress_exhaust.errors import ClaimLostError
 from progress_exhaust.hooks.job_requests import RequestsHook
+from progress_exhaust.hooks.request_status import LOST_AFTER_MILLISECONDS, RequestStatusHook
 from progress_exhaust.report.request import Batch, JobRequest
 from tests.integration.life import (
     CONNECTION,
@@ -249,8 +253,7 @@ def test_a_run_whose_twin_is_taken_over_meanwhile_leaves_the_twin_alone(cursor: 
     first, twin = insert(cursor, "first"), insert(cursor, "twin")
     old = hook_of("old")
     requests = {request.request_id: request for request in old.claim(chosen())}
-    old.mark_twins({twin: "first"})
-    old.list_batches([batch_of(first)], [])
+    old.list_batches([batch_of(first)], [], twins=[(twin, "first")])
 
     inside, go_on = threading.Event(), threading.Event()
 
@@ -262,7 +265,7 @@ def test_a_run_whose_twin_is_taken_over_meanwhile_leaves_the_twin_alone(cursor: 
         "complete": lambda: old.complete(batch_of(first), object_key="k.zip", size_bytes=1),
         "fail": lambda: old.fail(*first, "failed"),
         "give_back": lambda: old.give_back(*first),
-        "succeed": lambda: old.succeed(requests["first"]),
+        "succeed": lambda: old.list_batches([], [], twins=[(twin, "first")], finished=[requests["first"]]),
     }
     new = PausedHook("new", before_commit=pause)
     with ThreadPoolExecutor(2) as pool:
@@ -349,6 +352,109 @@ def test_of_two_tries_of_a_stage_the_later_has_the_say(cursor: Any) -> None:
     late.record(batch, stage="package", state="running")
 
 
+def everything(cursor: Any) -> tuple[Any, ...]:
+    """Return every row of the three tables."""
+    tables = "job_request", f"{LEDGER}.claim", f"{LEDGER}.batch_run"
+    rows = []
+    for table in tables:
+        cursor.execute(f"SELECT one::text FROM {table} one ORDER BY 1")
+        rows.append(cursor.fetchall())
+    return tuple(rows)
+
+
+def test_of_two_tries_of_the_list_the_later_has_the_say(cursor: Any) -> None:
+    """The late one's list has another batch, and it would refuse a request that the retry makes, and end one."""
+    keys = [insert(cursor, name) for name in ("made", "refused", "finished")]
+    late, retry = try_of(1), try_of(2)
+    held = late.claim(chosen())
+    late.list_batches([batch_of(keys[0], "of-the-first-list")], [])
+    assert retry.requests_to_list() == held
+    with late.pinned_list():
+        pass
+    retry.list_batches([batch_of(key) for key in keys], [])
+    first = try_of(1)
+    first.record(batch_of(keys[0]), stage="extract", state="running")
+    before = everything(cursor)
+    words = "list_batches is in the hands of a later try of this task"
+    verbs: list[Callable[[], Any]] = [
+        lambda: late.list_batches([batch_of(keys[0], "late")], []),
+        lambda: late.list_batches([], [], twins=[(keys[1], "made")]),
+        lambda: late.list_batches([], [], refused=[(keys[1], "No data found")]),
+        lambda: late.list_batches([], [], finished=[held[2]]),
+        late.requests_to_list,
+        lambda: late.pinned_list().__enter__(),
+    ]
+    for verb in verbs:
+        with pytest.raises(ClaimLostError, match=words):
+            verb()
+        assert everything(cursor) == before
+    try_of(3).list_batches([batch_of(key) for key in keys], [])  # the retry of the retry; an engineer's clear is one
+    # Deleted in Airflow and made there anew, the run counts its tries from 1.
+    late.claim(chosen())
+    late.list_batches([batch_of(key) for key in keys], [])
+
+
+def test_a_late_list_enters_no_batch_of_a_request_that_is_over_or_lost(cursor: Any) -> None:
+    """The retry's list had no batch that could tell it; or the run was marked as failed, and another has taken its requests."""
+    over, lost = insert(cursor, "over"), insert(cursor, "lost")
+    late, new = try_of(1, "old"), hook_of("new")
+    late.claim(chosen())
+    try_of(2, "old").list_batches([], [], refused=[(over, "No data found")])
+    new.claim(chosen(dead_runs=["old"], request_ids=["lost"]))
+    new.list_batches([batch_of(lost)], [])
+    before = everything(cursor)
+    for key, words in ((over, "is no longer held by this run"), (lost, "is held by run new")):
+        with pytest.raises(ClaimLostError, match=words):
+            late.list_batches([batch_of(key)], [])
+        with pytest.raises(ClaimLostError, match=words):
+            late.list_batches([], [], refused=[(key, "late")])
+    assert everything(cursor) == before
+
+
+def test_a_list_of_which_one_line_cannot_be_entered_changes_nothing(cursor: Any) -> None:
+    first, lost = insert(cursor, "first"), insert(cursor, "lost")
+    run, new = hook_of("run"), hook_of("new")
+    run.claim(chosen())
+    new.claim(chosen(dead_runs=["run"], request_ids=["lost"]))
+    before = everything(cursor)
+    with pytest.raises(ClaimLostError):
+        run.list_batches([], [], refused=[(first, "No data found"), (lost, "No data found")])
+    assert everything(cursor) == before
+
+
+class Committing(RequestsHook):
+    """Waits, with all that it changed, before it commits."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(run_id="run", job_request_table="job_request", ledger_schema=LEDGER, try_number=number)
+        self.inside, self.go_on = threading.Event(), threading.Event()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        with super()._transaction() as cursor:
+            yield cursor
+            self.inside.set()
+            assert self.go_on.wait(10)
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_two_tries_that_enter_their_lists_at_once(cursor: Any, first: int) -> None:
+    """The second waits for the first; the later one's list is what is left, whoever that was."""
+    keys = [insert(cursor, f"r{number}") for number in range(5)]
+    hook_of("run").claim(chosen())
+    lists = {number: [batch_of(key, f"of-try-{number}") for key in keys] for number in (1, 2)}
+    hook, other = Committing(first), try_of(3 - first)
+    with ThreadPoolExecutor(2) as pool:
+        entering = pool.submit(hook.list_batches, lists[first], [])
+        assert hook.inside.wait(10)
+        waiting = pool.submit(other.list_batches, lists[3 - first], [])
+        wait_for_a_blocked_backend(cursor)
+        hook.go_on.set()
+        assert entering.exception() is None
+        assert isinstance(waiting.exception(), ClaimLostError if first == 2 else type(None))
+    assert {one.batch_id for one in hook_of("run").run_batches()} == {"of-try-2"}
+
+
 def test_a_retry_waits_while_the_late_try_publishes(cursor: Any) -> None:
     key = insert(cursor, "r1")
     batch, late, retry = batch_of(key), try_of(1), try_of(2)
@@ -388,3 +494,34 @@ def test_a_cleared_stage_takes_no_request_again_that_a_later_run_has_made(cursor
     assert row_of(cursor, "r1") == made
     new.hold(batch)  # the run that made it may replace its file
     assert holders(cursor) == [(*key, "new")]
+
+
+# Sessions of a machine that is gone: its locks are not kept, and nobody waits for its answer
+
+
+def test_the_server_looks_whether_a_transactions_client_is_still_there(cursor: Any) -> None:
+    """As the server's own socket and session have it."""
+    wanted = {
+        "client_connection_check_interval": "10s",
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+        "idle_in_transaction_session_timeout": "30s",
+    }
+    with hook_of("run")._transaction() as session:
+        assert settings_of(session, wanted) == wanted
+    with hook_of("run").pinned_try(batch_of(insert(cursor, "r1")), "package") as session:
+        assert settings_of(session, wanted) == wanted | {"idle_in_transaction_session_timeout": "1h"}
+
+
+def settings_of(session: Any, names: Iterable[str]) -> dict[str, str]:
+    session.execute("SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(names)])
+    return dict(session.fetchall())
+
+
+def test_the_page_waits_for_no_server_that_is_gone(cursor: Any) -> None:
+    with (
+        RequestStatusHook(job_request_table="job_request", ledger_schema=LEDGER)._transaction() as session,
+        socket.socket(fileno=os.dup(session.connection.fileno())) as held,
+    ):
+        assert held.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == LOST_AFTER_MILLISECONDS

@@ -25,6 +25,17 @@ WHEN (NEW.stage = '{stage}' AND NEW.state = 'running' AND NOT NEW.seconds ? '{st
 EXECUTE FUNCTION take_over('{run_id}')
 """
 
+# A later try of list_batches has made the list anew when this one's transaction is over.
+LIST_ANEW = """
+CREATE FUNCTION list_anew() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE progress_exhaust.batch_run SET tries = '{"list_batches": 9}' WHERE run_id = NEW.run_id;
+  RETURN NEW;
+END $$;
+CREATE CONSTRAINT TRIGGER list_anew AFTER INSERT ON progress_exhaust.batch_run DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION list_anew()
+"""
+
 
 def ask(world: World, number: int, **changes: Any) -> Row:
     """Make a request for the batch; each of somebody else, so that none is another's duplicate."""
@@ -117,3 +128,18 @@ def test_a_run_that_lost_its_claim_publishes_nothing_and_says_who_holds_it(queue
     [key] = queue.row(request)["download_urls"]
     assert queue.csv(key) == expected_csv(world, request, world.batches[0]["batchid"], REPORT_DAY)
     assert {path.split("/")[0] for path in queue.staged()} <= {result.run_id}
+
+
+def test_a_late_list_hands_nothing_on(queue: Install, world: World) -> None:
+    """The retry's stages may be reading what it would write over."""
+    request = ask(world, 1)
+    queue.submit([request])
+    queue.sql(LIST_ANEW)
+    try:
+        result = queue.run_dag(retries=2)
+    finally:
+        queue.sql("DROP FUNCTION list_anew CASCADE")
+    assert result.failed() == ["list_batches"]
+    assert [task["tries"] for task in result.tasks if task["task_id"] == "list_batches"] == [1]  # no retry wins it back
+    assert result.says("list_batches is in the hands of a later try of this task")
+    assert not [path for path in queue.staged() if path.endswith(".json")]

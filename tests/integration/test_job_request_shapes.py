@@ -155,16 +155,16 @@ def live_a_life(site: Site) -> None:
     assert run.count_pending(chosen(batch_number=None, request_ids=["r1", "r2", "r9"])) == 2
     assert ids(run.pending(chosen())) == ["r1", "r2"]
     held = run.claim(chosen())
-    assert held == run.held()
+    assert held == run.requests_to_list()
     assert held[0].encryption_key == password
     assert held[0].submitted_at == SUBMITTED_AT + timedelta(minutes=1)
-    run.mark_twins(twins(held))
-    assert ids(run.held(twins=False)) == ["r1"]
+    run.list_batches([], [], twins=twins(held).items())
+    assert ids(run.held_without_twins()) == ["r1"]
     assert site.hook("next").holding_runs() == ["run"]
 
     made, broken = batch_of(key, "b1"), batch_of(key, "b2")
     with run.alone("list"):
-        run.list_batches([made, broken], [batch_of(key, "b3")])
+        run.list_batches([made, broken], [batch_of(key, "b3")], twins=twins(held).items())
     for batch in (made, broken):
         run.hold(batch)
     run.record(made, stage="extract", state="running", counts={"enrolled": 3}, seconds=1.25)
@@ -195,11 +195,10 @@ def live_a_life(site: Site) -> None:
 
     new = site.hook("next")
     requests = new.claim(chosen())
-    new.mark_twins(twins(requests))
     assert set(requests[0].finished()) == {"b1"}
     with pytest.raises(ClaimLostError, match="held by run next"):
         run.hold(broken)
-    new.list_batches([broken], [])
+    new.list_batches([broken], [], twins=twins(requests).items())
     assert new.complete(broken, object_key="k/b2.zip", size_bytes=8)
     for request_id in ("r1", "r2"):
         row = site.row(request_id)
@@ -209,7 +208,7 @@ def live_a_life(site: Site) -> None:
 
     last = site.hook("last")
     (request, _) = last.claim(chosen(request_ids=["r1", "r2"], force=True))
-    last.succeed(request)
+    last.list_batches([], [], finished=[request])
     assert site.row("r1")["status"] == "SUCCESS"
     over = site.hook("after")
     assert ids(over.claim(chosen(dead_runs=["last"]))) == []  # r2: its third failure and this death
@@ -413,7 +412,7 @@ def test_a_csv_that_was_never_packaged_is_made_again_and_not_offered(site: Site)
 def test_a_request_that_is_done_already_offers_its_zips_alone(site: Site) -> None:
     site.insert("r1", processed_batches=json.dumps([entry("b1", "csv"), entry("b2")]))
     (request,) = site.hook().claim(chosen())
-    site.hook().succeed(request)
+    site.hook().list_batches([], [], finished=[request])
     assert site.row("r1")["download_urls"] == [entry("b2")["filePath"]]
 
 
@@ -459,7 +458,7 @@ def test_times_are_utc_and_milliseconds(site: Site, end: str) -> None:
     site.set_claims("claimed_at = now() - interval '90 seconds'")
     began = datetime.now(UTC).replace(tzinfo=None)
     if end == "SUCCESS":
-        run.succeed(request)
+        run.list_batches([], [], finished=[request])
     else:
         run.fail(*key, "it broke")
     row = site.row("r1")
@@ -479,7 +478,7 @@ def test_a_run_that_stood_still_for_weeks_can_end_its_requests(site: Site, end: 
     (request,) = run.claim(chosen())
     site.set_claims("claimed_at = now() - interval '40 days'")
     if end == "SUCCESS":
-        run.succeed(request)
+        run.list_batches([], [], finished=[request])
     else:
         run.fail(*key, "it broke")
     row = site.row("r1")

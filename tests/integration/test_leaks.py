@@ -140,7 +140,7 @@ FAILURES: dict[str, Row] = {
     "the content API is down": {"connections": {"CONTENT": f"http://{LOGIN}@{NOBODY}/api"}, "task": "list_batches"},
     "the org API is down": {"connections": {"ORG": f"http://{LOGIN}@{NOBODY}/api"}, "task": "batch.package"},
     "a row is refused": {"first": strict_table, "task": "claim_requests"},
-    "a right is missing": {"first": no_rights, "task": "list_batches"},
+    "a right is missing": {"first": no_rights, "task": "claim_requests"},
     "the cache lacks half of them": {"settings": {"user_cache_db": 13}, "task": ""},
 }
 

@@ -189,18 +189,15 @@ class Life(RuleBasedStateMachine):
         """again: with force, finished batches are made anew; refuse: no request can be met."""
         self.over.discard(run)
         hook = hook_of(run)
-        hook.retake()
         self.model_retake(run)
-        held = hook.held()
+        held = hook.requests_to_list()
         self.agree_on_held(run, held)
-        shared = twins(held)
-        hook.mark_twins(shared)
         first_of: dict[str, str] = {}
         for row in held:
             request = self.model[row.key]
             first = first_of.setdefault(request.kind, request.key[1])
             request.claims[run].twin_of = None if first == request.key[1] else first
-        to_make, to_defer = [], []
+        to_make, to_defer, refused, made = [], [], [], []
         for row in held:
             request = self.model[row.key]
             if request.claims[run].twin_of:
@@ -208,11 +205,9 @@ class Life(RuleBasedStateMachine):
             assert set(row.finished()) == request.done
             missing = [one for one in KINDS[request.kind] if again or one not in request.done]
             if refuse:
-                hook.fail(*row.key, BROKEN)
-                self.model_end(run, request, "FAILED", BROKEN)
+                refused.append(row)
             elif not missing:
-                hook.succeed(row)
-                self.model_end(run, request, "SUCCESS")
+                made.append(row)
             else:
                 cut = max(len(missing) - deferred, 0)
                 to_make += [batch_of(row.key, one) for one in missing[:cut]]
@@ -220,7 +215,12 @@ class Life(RuleBasedStateMachine):
                 states = self.ledger[run, row.key]
                 self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
                 self.ledger[run, row.key] |= dict.fromkeys(missing[:cut], "waiting") | dict.fromkeys(missing[cut:], "deferred")
-        hook.list_batches(to_make, to_defer)
+        no_hope = [(row.key, BROKEN) for row in refused]
+        hook.list_batches(to_make, to_defer, twins=twins(held).items(), refused=no_hope, finished=made)
+        for row in refused:
+            self.model_end(run, self.model[row.key], "FAILED", BROKEN)
+        for row in made:
+            self.model_end(run, self.model[row.key], "SUCCESS")
 
     @precondition(lambda self: any(self.ledger.values()))
     @rule(at=st.integers(0, 20), cleared=st.booleans(), breaks=st.sampled_from([False, False, True]))
@@ -240,7 +240,8 @@ class Life(RuleBasedStateMachine):
             assert (*key, run) in holders(self.cursor)
         if breaks:
             hook.record(batch, stage="pivot", state="failed", error=BROKEN)
-            self.ledger[run, key][batch_id] = "failed"
+            if self.ledger[run, key][batch_id] != "done":  # a mark stays, whatever comes of a stage that is run again
+                self.ledger[run, key][batch_id] = "failed"
             return
         end = lambda: hook.complete(batch, object_key=entry(batch_id, "zip")["filePath"], size_bytes=7)  # noqa: E731
         if request.holder != run:
@@ -278,13 +279,15 @@ class Life(RuleBasedStateMachine):
         if request.holder != run or request.done == set(KINDS[request.kind]):
             made = tuple(entry(one, "zip") for one in KINDS[request.kind])
             row = JobRequest(*request.key, "", "", "", None, None, made)
-            self.end(run, request, "SUCCESS", lambda: hook_of(run).succeed(row))
+            shared = [(one.key, one.claims[run].twin_of) for one in self.model.values() if one.holder == run]
+            shared = [(key, twin_of) for key, twin_of in shared if twin_of]
+            self.end(run, request, "SUCCESS", lambda: hook_of(run).list_batches([], [], twins=shared, finished=[row]))
 
     @rule(run=runs)
     def settle(self, run: str) -> None:
         """A run's last task: it ends."""
         hook = hook_of(run)
-        for row in hook.held(twins=False):
+        for row in hook.held_without_twins():
             request = self.model[row.key]
             if set(self.ledger[run, row.key].values()) <= {"done", "deferred"}:
                 self.end(run, request, "SUBMITTED", lambda key=row.key: hook.give_back(*key))

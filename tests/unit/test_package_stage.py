@@ -86,6 +86,16 @@ def test_a_csv_that_is_gone_is_told_of_staging(work: Work) -> None:
         packed(work)
 
 
+def test_a_csv_of_before_each_try_had_a_folder_is_packed(work: Work) -> None:
+    """An upgrade may come between a batch's pivot and its package."""
+    written = work.read(PIVOT_FILE)
+    del written["folder"]
+    work.leave(PIVOT_FILE, written)
+    Path((work.folder / "pivot-1" / CSV).path).rename((work.folder / CSV).path)
+    packed(work)
+    assert (work.folder / PACKAGE_FILE).exists()
+
+
 def test_the_folder_outlives_the_block_and_goes_with_the_stack() -> None:
     with ExitStack() as stack:
         with scratch_folder(stack) as scratch:

@@ -186,6 +186,7 @@ class RequestsHook(PostgresHook):
             self._run(cursor, sql.FAIL_EXHAUSTED, {"message": message} | locked)
             exhausted = set(cursor.fetchall())
             self._ended["FAILED"] += len(exhausted)
+            self._run(cursor, sql.UNMARK_LIST, {"run_id": self.run_id})
             self._take(cursor, [key for key in zip(locked["tags"], locked["ids"], strict=True) if key not in exhausted])
             return self._held(cursor, twins=True)
 
@@ -195,10 +196,7 @@ class RequestsHook(PostgresHook):
         Returns the request ids that other runs hold by now, and the holders.
         """
         with self._transaction() as cursor:
-            self._run(cursor, sql.UNFINISHED_CLAIMS, {"run_id": self.run_id})
-            keys = cursor.fetchall()
-            self._take(cursor, keys)
-            self._run(cursor, sql.HOLDERS, _keys(keys))
+            self._run(cursor, sql.HOLDERS, _keys(self._retake(cursor)))
             return {request_id: run_id for request_id, run_id in cursor.fetchall() if run_id != self.run_id}
 
     def has_unfinished(self) -> bool:
@@ -207,18 +205,10 @@ class RequestsHook(PostgresHook):
             self._run(cursor, sql.HAS_UNFINISHED, {"run_id": self.run_id})
             return bool(cursor.fetchone()[0])
 
-    def held(self, *, twins: bool = True) -> list[JobRequest]:
-        """Return what this run holds, the oldest first; twins: also those that only share another's outcome."""
+    def held_without_twins(self) -> list[JobRequest]:
+        """Return what this run holds, the oldest first, without those that only share another's outcome."""
         with self._transaction() as cursor:
-            return self._held(cursor, twins)
-
-    def mark_twins(self, twins: Mapping[Key, str]) -> None:
-        """Let each of these requests share the outcome of the request with that id."""
-        with self._transaction() as cursor:
-            self._run(cursor, sql.FORGET_TWINS, {"run_id": self.run_id})
-            for (tag, request_id), twin_of in twins.items():
-                values = {"tag": tag, "request_id": request_id, "run_id": self.run_id, "twin_of": twin_of}
-                self._run(cursor, sql.MARK_TWIN, values)
+            return self._held(cursor, twins=False)
 
     def submit(self, *, tag: str, request_id: str, data: str, by: str, channel: str, batch_number: int | None) -> None:
         """Enter a request, as the exhaust API does; data: its request_data, as JSON."""
@@ -226,16 +216,67 @@ class RequestsHook(PostgresHook):
         with self._transaction() as cursor:
             self._run(cursor, sql.SUBMIT, values | {"batch_number": batch_number})
 
-    # One batch
+    # The list
 
-    def list_batches(self, to_make: Iterable[Batch], deferred: Iterable[Batch]) -> None:
-        """Enter the run's batches in the ledger: those that it makes, and those that its requests have to wait for."""
-        states = [*((batch, "waiting") for batch in to_make), *((batch, "deferred") for batch in deferred)]
+    def requests_to_list(self) -> list[JobRequest]:
+        """Return what this run holds, the oldest first, with what it takes again, its tasks having been cleared.
+
+        Raises ClaimLostError where a later try has made the list.
+        """
         with self._transaction() as cursor:
-            keys = _keys({(batch.tag, batch.request_id) for batch, _ in states})
-            self._run(cursor, sql.FORGET_LIST, {"run_id": self.run_id} | keys)
+            self._pin_list(cursor)
+            self._retake(cursor)
+            return self._held(cursor, twins=True)
+
+    def list_batches(
+        self,
+        to_make: Iterable[Batch],
+        deferred: Iterable[Batch],
+        *,
+        twins: Iterable[tuple[Key, str]] = (),
+        refused: Iterable[tuple[Key, str]] = (),
+        finished: Iterable[JobRequest] = (),
+    ) -> None:
+        """Enter what the run does about its requests, whole or not at all.
+
+        to_make, deferred: the batches that the run makes, and those that its requests have to wait for
+        twins: requests that share another's outcome, and that one's id
+        refused: requests that can never be met, which are FAILED now, and why, in words for the requester
+        finished: requests whose files earlier runs have made, which are SUCCESS now
+        Raises ClaimLostError where a later try has made the list, or another run holds a request.
+        """
+        states = [*((batch, "waiting") for batch in to_make), *((batch, "deferred") for batch in deferred)]
+        twins, refused, finished = list(twins), list(refused), list(finished)
+        listed = list(dict.fromkeys(batch.request_key for batch, _ in states))
+        over = [*(key for key, _ in refused), *(request.key for request in finished)]
+        with self._transaction() as cursor:
+            self._run(cursor, sql.LOCK_REQUESTS, _keys([*listed, *over, *(key for key, _ in twins)]))
+            self._pin_list(cursor)
+            for key in listed:
+                if key[1] and self._holder(cursor, *key) != self.run_id:
+                    raise self._lost(cursor, *key)
+            self._run(cursor, sql.FORGET_TWINS, {"run_id": self.run_id})
+            for (tag, request_id), twin_of in twins:
+                values = {"tag": tag, "request_id": request_id, "run_id": self.run_id, "twin_of": twin_of}
+                self._run(cursor, sql.MARK_TWIN, values)
+            for key, message in refused:
+                self._fail(cursor, *key, message)
+            for request in finished:
+                self._succeed(cursor, *request.key, list(request.finished().values()))
+            self._run(cursor, sql.FORGET_LIST, {"run_id": self.run_id} | _keys(listed))
             for batch, state in states:
                 self._run(cursor, sql.LIST_BATCH, self._of(batch) | {"state": state})
+            self._run(cursor, sql.MARK_LIST, {"run_id": self.run_id, "try_number": self.try_number})
+
+    @contextmanager
+    def pinned_list(self) -> Iterator[None]:
+        """Keep a later try from making the list anew while the block writes; raises ClaimLostError before it starts."""
+        with self._transaction() as cursor:
+            self._run(cursor, sql.WITHOUT_TIMEOUTS_FOR_A_PUT)
+            self._pin_list(cursor)
+            yield
+
+    # One batch
 
     def hold(self, batch: Batch) -> None:
         """Make sure that this run holds the batch's request, taking it again where it is free.
@@ -295,7 +336,7 @@ class RequestsHook(PostgresHook):
             if cursor.rowcount == 0:
                 self._run(cursor, sql.BATCH_RUN, values)
                 if cursor.rowcount:  # else it is not in the ledger at all, as in a dry run
-                    raise self._overtaken(batch, stage)
+                    raise self._overtaken(f"{batch}: {stage}")
 
     def encryption_key(self, batch: Batch) -> str | None:
         """Return the encryption_key of the batch's request as it is stored. It is a secret, and goes nowhere but into memory."""
@@ -344,18 +385,10 @@ class RequestsHook(PostgresHook):
 
     # The end of a request
 
-    def succeed(self, request: JobRequest) -> None:
-        """SUCCESS with the files that earlier runs finished."""
-        with self._transaction() as cursor:
-            self._lock(cursor, *request.key)
-            self._succeed(cursor, request.tag, request.request_id, list(request.finished().values()))
-
     def fail(self, tag: str, request_id: str, message: str) -> None:
         """FAILED, in words for the requester; counts one failed attempt, once a run."""
         with self._transaction() as cursor:
-            processed = self._lock(cursor, tag, request_id)
-            message = self._fitting(cursor, message)
-            self._end(cursor, sql.FAIL, "FAILED", tag, request_id, message=message, processed=processed)
+            self._fail(cursor, tag, request_id, message)
 
     def give_back(self, tag: str, request_id: str) -> None:
         """SUBMITTED again, for the next run."""
@@ -409,10 +442,22 @@ class RequestsHook(PostgresHook):
         self._run(cursor, sql.START, _keys(taken))
         return taken
 
+    def _retake(self, cursor: Any) -> list[Key]:
+        """Take again what this run held and left unfinished, where nobody holds it; return all of it."""
+        self._run(cursor, sql.UNFINISHED_CLAIMS, {"run_id": self.run_id})
+        keys: list[Key] = cursor.fetchall()
+        self._take(cursor, keys)
+        return keys
+
     def _fitting(self, cursor: Any, message: str) -> str:
         """Shorten a message to what the site's err_message takes: a long one must not fail the update."""
         message, longest = _storable(message), self._columns(cursor).get("err_message")
         return message if longest is None or len(message) <= longest else message[: longest - 1] + "…"
+
+    def _fail(self, cursor: Any, tag: str, request_id: str, message: str) -> None:
+        processed = self._lock(cursor, tag, request_id)
+        message = self._fitting(cursor, message)
+        self._end(cursor, sql.FAIL, "FAILED", tag, request_id, message=message, processed=processed)
 
     def _succeed(self, cursor: Any, tag: str, request_id: str, processed: list[Mapping[str, Any]]) -> None:
         urls = [str(entry["filePath"]) for entry in processed if str(entry.get("filePath") or "").endswith(".zip")]
@@ -453,11 +498,16 @@ class RequestsHook(PostgresHook):
     def _pin_try(self, cursor: Any, batch: Batch, stage: str) -> None:
         self._run(cursor, sql.PIN_TRY, self._of(batch) | {"stage": stage})
         if cursor.fetchone() == (True,):
-            raise self._overtaken(batch, stage)
+            raise self._overtaken(f"{batch}: {stage}")
 
-    def _overtaken(self, batch: Batch, stage: str) -> ClaimLostError:
+    def _pin_list(self, cursor: Any) -> None:
+        self._run(cursor, sql.PIN_LIST, {"run_id": self.run_id, "try_number": self.try_number})
+        if (True,) in cursor.fetchall():
+            raise self._overtaken("list_batches")
+
+    def _overtaken(self, what: str) -> ClaimLostError:
         return ClaimLostError(
-            f"{batch}: {stage} is in the hands of a later try of this task, since Airflow gave up this one, try "
+            f"{what} is in the hands of a later try of this task, since Airflow gave up this one, try "
             f"{self.try_number}: it changes nothing more"
         )
 
@@ -473,7 +523,8 @@ class RequestsHook(PostgresHook):
             with self._in_time(cursor.connection):
                 cursor.execute(statement.format(job_request=self._job_request, ledger=self._ledger), values)
         except psycopg.errors.InsufficientPrivilege as error:
-            needed = dict.fromkeys(re.findall(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE)\b", statement))
+            reads = statement.replace("WHERE", "SELECT")
+            needed = dict.fromkeys(re.findall(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE)\b", reads))
             raise SetupError(
                 f"{self._where()}: {_first_line(error)} (for {', '.join(needed)}); docs/grants/postgres.sql has every right, "
                 "and operators.sql those of people (docs/security.md)"

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from airflow.providers.redis.hooks.redis import RedisHook
 from redis import RedisError, ResponseError
-from redis.exceptions import ClusterDownError, NoPermissionError, TryAgainError
+from redis.exceptions import MasterDownError, NoPermissionError
 
 from progress_exhaust.errors import SetupError, SourceError
 
@@ -103,7 +103,7 @@ class UserCacheHook:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (ClusterDownError, TryAgainError) as error:  # a fail-over, which answers
+        except MasterDownError as error:  # of a replica that is told to serve nothing stale: a fail-over
             raise SourceError(f"{self._where} does not answer: {str(error).rpartition('caused error: ')[2]}") from None
         except ResponseError as error:
             # A pipeline's error starts with its command, and thereby with a learner's id.

@@ -32,10 +32,12 @@ class ListBatchesOperator(SiteOperator):
             catalogue = Catalogue(tables.batches, tables.batches_of_collections, content.collections, content.search)
             planned = plan([request for request in held if request.key not in shared], catalogue, limits, force=params.force)
         self._tell(planned)
-        if not params.dry_run:
-            requests.mark_twins(shared)
-            self._settle_now(requests, planned)
-        self._leave_facts(site, planned)
+        if params.dry_run:
+            self._leave_facts(site, planned)
+        else:
+            self._enter(requests, planned, shared)
+            with requests.pinned_list():
+                self._leave_facts(site, planned)
         return [batch.to_dict() for batch, _ in planned.to_make]
 
     def _requests(self, context: "Context", requests: "RequestsHook", site: Site, params: RunParams) -> "list[JobRequest]":
@@ -46,8 +48,7 @@ class ListBatchesOperator(SiteOperator):
             return [JobRequest("", "", data, "", "", None, None, ())]
         if params.dry_run:
             return requests.pending(selection(context, site, params, dead_runs(context, site)))
-        requests.retake()
-        return requests.held()
+        return requests.requests_to_list()
 
     def _with_files(self, site: Site, request: "JobRequest") -> "JobRequest":
         """Count as finished only what can still be downloaded: retention may have removed a file since."""
@@ -68,12 +69,14 @@ class ListBatchesOperator(SiteOperator):
         for batch, _ in planned.to_make:
             self.log.info("To make: %s", batch)
 
-    def _settle_now(self, requests: "RequestsHook", planned: "Plan") -> None:
-        for (tag, request_id), message in planned.refused.items():
-            requests.fail(tag, request_id, message)
-        for request in planned.finished:
-            requests.succeed(request)
-        requests.list_batches([batch for batch, _ in planned.to_make], [batch for batch, _ in planned.deferred])
+    def _enter(self, requests: "RequestsHook", planned: "Plan", shared: "dict[tuple[str, str], str]") -> None:
+        requests.list_batches(
+            [batch for batch, _ in planned.to_make],
+            [batch for batch, _ in planned.deferred],
+            twins=shared.items(),
+            refused=planned.refused.items(),
+            finished=planned.finished,
+        )
 
     def _leave_facts(self, site: Site, planned: "Plan") -> None:
         from progress_exhaust.hooks.report_store import write_whole

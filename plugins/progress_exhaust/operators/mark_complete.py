@@ -46,27 +46,27 @@ class MarkCompleteOperator(StageOperator):
     def work(self, context: "Context", site: Site, params: RunParams) -> dict[str, Any]:
         from progress_exhaust.report.request import Batch
 
-        requests, key = site.requests(), Batch.from_dict(self.batch)
-        batch = requests.batch_run(key)
-        again = batch is not None and batch.state == "done"
+        requests, batch = site.requests(), Batch.from_dict(self.batch)
+        made = requests.batch_run(batch)
+        again = made is not None and made.state == "done"
         # One that was killed after it marked has nothing left to do: taking the request again would show it as PROCESSING.
         if not again:
             super().work(context, site, params)
-            batch = requests.batch_run(key)
-        if batch is None:  # a success would be told as an event
+            made = requests.batch_run(batch)
+        if made is None:  # a success would be told as an event
             raise AirflowSkipException("Dry run: no file is published, and none is told of")
         if not again:
-            metrics.learners(batch.counts)
-        self.key = batch.object_key
-        self.counted = f": {batch.counts.get('reported', 0):,} of {batch.counts.get('enrolled', 0):,} learners"
-        context["outlet_events"][REPORT].extra = _event(batch, again)
-        self.log.info("%s: %s", batch.batch, in_words(batch.counts))
+            metrics.learners(made.counts)
+        self.key = made.object_key
+        self.counted = f": {made.counts.get('reported', 0):,} of {made.counts.get('enrolled', 0):,} learners"
+        context["outlet_events"][REPORT].extra = _event(made, again)
+        self.log.info("%s: %s", batch, in_words(made.counts))
         summary = {
-            "request_id": batch.request_id,
-            "batch_id": batch.batch_id,
-            "counts": batch.counts,
-            "bytes": batch.size_bytes,
-            "seconds": batch.seconds,
+            "request_id": made.request_id,
+            "batch_id": made.batch_id,
+            "counts": made.counts,
+            "bytes": made.size_bytes,
+            "seconds": made.seconds,
         }
         self.log.info("summary %s", json.dumps(summary))
         return summary

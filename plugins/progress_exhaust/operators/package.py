@@ -33,6 +33,7 @@ class PackageOperator(StageOperator):
         summary = (work.folder / written["summary_name"]).read_bytes() if written["summary_name"] else None
         with ExitStack() as stack, scratch_folder(stack) as scratch:
             package = scratch / Path(key).name
+            # Before the upgrade to a folder of each try, the csv lay in the batch's own.
             with (work.folder / written.get("folder", "") / file_name).open("rb") as csv:
                 write_package(
                     csv,

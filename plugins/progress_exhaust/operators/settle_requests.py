@@ -47,7 +47,7 @@ class SettleRequestsOperator(SiteOperator):
         batches: defaultdict[tuple[str, str], list[BatchRun]] = defaultdict(list)
         for run in runs:
             batches[run.tag, run.request_id].append(run)
-        for request in requests.held(twins=False):
+        for request in requests.held_without_twins():
             of_it = batches[request.key]
             failed = [run for run in of_it if run.state not in ("done", "deferred")]
             if failed:

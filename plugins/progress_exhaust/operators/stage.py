@@ -230,30 +230,30 @@ class StageOperator(SiteOperator):
                 counts = self.make(work)
         except RequestError as error:
             self.log.warning("%s can never be made: %s", batch, error)
-            self._ended(work, stage, "refused", error=str(error))
+            self._ended(work, "refused", error=str(error))
             raise AirflowSkipException(str(error)) from None
         except OverLimitError as error:
             self.log.info("%s waits for the next run: %s", batch, error)
-            self._ended(work, stage, "deferred", error=str(error))
+            self._ended(work, "deferred", error=str(error))
             raise AirflowSkipException(str(error)) from None
         except ClaimLostError:
             raise
         except Exception as error:
             # Only our own messages are known to hold no learner's data.
             words = str(error) if isinstance(error, ProgressExhaustError) else type(error).__name__
-            self._ended(work, stage, "failed", error=words)
+            self._ended(work, "failed", error=words)
             raise
         seconds = monotonic() - started
-        self._ended(work, stage, self.state_after, counts=counts, seconds=seconds)
+        self._ended(work, self.state_after, counts=counts, seconds=seconds)
         self.log.info("%s: %s: %s in %.1f s", batch, stage, in_words(counts) or "done", seconds)
         return counts
 
-    def _ended(self, work: Work, stage: str, state: str, **what: Any) -> None:
+    def _ended(self, work: Work, state: str, **what: Any) -> None:
         """Write down how the stage ended, in the ledger and in the metrics; those know nothing of a dry run."""
-        work.requests.record(work.batch, stage=stage, state=state, **what)
+        work.requests.record(work.batch, stage=work.stage, state=state, **what)
         if work.params.dry_run:
             return
         if state != "running":
             metrics.batch_ended(state)
         if "seconds" in what:
-            metrics.stage_took(stage, what["seconds"])
+            metrics.stage_took(work.stage, what["seconds"])

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Any
 
 from progress_exhaust.errors import RequestError
@@ -20,15 +19,6 @@ _PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 _PACKAGE_FILE = re.compile(
     r"[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip|\.[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip\.[0-9a-f]{32}\.part|\.anybody-[0-9a-f]{32}"
 )
-
-
-class Status(StrEnum):
-    """Where a request stands."""
-
-    SUBMITTED = "SUBMITTED"  # asked for, waiting for a run
-    PROCESSING = "PROCESSING"  # held by a run
-    SUCCESS = "SUCCESS"  # every file named can be downloaded
-    FAILED = "FAILED"  # err_message says why; tried again while it failed fewer than three times
 
 
 @dataclass(frozen=True)
@@ -97,7 +87,7 @@ class Batch:
     def object_key(self, day: date) -> str:
         """Return the package's key in the reports container."""
         folder = f"{self.request_id}/" if self.request_id else ""
-        return f"progress-exhaust/{folder}{self.batch_id}{object_key_ending(day)}"
+        return f"{JOB_ID}/{folder}{self.batch_id}{object_key_ending(day)}"
 
     @property
     def key(self) -> tuple[str, str]:

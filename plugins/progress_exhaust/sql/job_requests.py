@@ -252,6 +252,20 @@ SELECT coalesce((tries->>%(stage)s)::integer, 0) > %(try_number)s FROM {ledger}.
 WHERE run_id = %(run_id)s AND tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s FOR SHARE
 """
 
+# The same of the run's list. A list that came to no batch leaves no mark: a late try after it finds its requests over.
+PIN_LIST = """
+SELECT coalesce((tries->>'list_batches')::integer, 0) > %(try_number)s FROM {ledger}.batch_run
+WHERE run_id = %(run_id)s ORDER BY tag, request_id, batch_id FOR UPDATE
+"""
+
+MARK_LIST = """
+UPDATE {ledger}.batch_run SET tries = tries || jsonb_build_object('list_batches', %(try_number)s::integer)
+WHERE run_id = %(run_id)s
+"""
+
+# A run that was deleted in Airflow, and is made there anew under the same id, counts its tries from 1 again.
+UNMARK_LIST = "UPDATE {ledger}.batch_run SET tries = tries - 'list_batches' WHERE run_id = %(run_id)s"
+
 # A list made again replaces what the run had not finished of the last one.
 FORGET_LIST = """
 DELETE FROM {ledger}.batch_run
