@@ -14,8 +14,8 @@ from tests.integration.install import Install
 ZONES = ("Asia/Kolkata", "America/St_Johns")
 CLAIM = "INSERT INTO progress_exhaust.claim (tag, request_id, run_id, claimed_at, outcome) VALUES ('t', %s, 'run', %s, %s)"
 BATCH = (
-    "INSERT INTO progress_exhaust.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, listed_at, state, counts, "
-    "seconds) VALUES ('t', 'R', %s, 'run', 'do_1', 'org', %s, %s, %s, %s)"
+    "INSERT INTO progress_exhaust.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, listed_at, state, "
+    "counts, seconds) VALUES ('t', 'R', %s, 'run', 'do_1', 'org', %s, %s, %s, %s)"
 )
 
 
