@@ -26,7 +26,7 @@ and the request turns SUCCESS once its last batch is done.
 `dry_run`: everything but publishing and marking. `layout`: other columns than the site's.
 
 **Settings.** The JSON Variable `progress_exhaust`; connections `progress_exhaust_requests` (Postgres), `_cassandra`, `_users`
-(Redis), `_content` and `_org` (HTTP) and, where they are needed, `_salt` and `_store`. README.md lists them.
+(Redis), `_content` and `_org` (HTTP) and, where they are needed, `_salt` and `_store`: the package's `docs/configuration.md`.
 """
 
 import os

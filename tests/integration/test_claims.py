@@ -117,3 +117,12 @@ def test_a_run_that_lost_its_claim_publishes_nothing_and_says_who_holds_it(queue
     [key] = queue.row(request)["download_urls"]
     assert queue.csv(key) == expected_csv(world, request, world.batches[0]["batchid"], REPORT_DAY)
     assert {path.split("/")[0] for path in queue.staged()} <= {result.run_id}
+
+
+def test_a_run_of_a_request_that_it_cannot_take_says_why_it_does_nothing(queue: Install, asked: Row) -> None:
+    named = queue.run_dag({"request_ids": [f"{asked['request_id']}0"]})  # mistyped
+    assert named.states("claim_requests") == ["skipped"]
+    assert named.says("None of the named request_ids can be taken: job_request has no such request")
+    assert queue.row(asked)["status"] == "SUBMITTED"
+    queue.sql("DELETE FROM job_request")
+    assert not queue.run_dag().says("None of the named"), "a night without requests is none's mistake"
