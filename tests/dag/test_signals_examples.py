@@ -11,7 +11,7 @@ from airflow.dag_processing.dagbag import DagBag
 
 from progress_exhaust.operators.failure_notifier import failure_callback
 from progress_exhaust.operators.lineage import package
-from progress_exhaust.operators.mark_complete import REPORT, REPORTS
+from progress_exhaust.operators.mark_complete import REPORT
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs/signals.md").read_text()
 METRICS = re.findall(r"`(progress_exhaust\.[\w.<>]+)`", DOCS)
@@ -27,7 +27,7 @@ def test_the_follower_is_a_dag_that_follows_the_reports(tmp_path: Path) -> None:
     bag = DagBag(str(tmp_path))
     assert bag.import_errors == {}
     assert bag.dags["follower"].timetable.asset_condition == REPORT
-    assert f"`{REPORT.name}`" in DOCS and f"`{REPORTS.name}`" in DOCS
+    assert f"`{REPORT.name}`" in DOCS
 
 
 def test_the_notifier_can_be_made() -> None:

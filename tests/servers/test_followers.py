@@ -37,30 +37,29 @@ def dags(site: Site) -> list[dict[str, Any]]:
 
 
 def test_the_dag_of_the_docs_runs_when_a_report_is_published(site: Site) -> None:
-    batches, begun = site.batches[1:3], quote(datetime.now(UTC).isoformat())
+    """Of two files at once, Airflow may keep the second one's event for the follower's next run: after a third, all are told."""
+    begun = quote(datetime.now(UTC).isoformat())
+
+    def told() -> list[tuple[str, int]]:
+        """Return the batches and rows that the follower's runs have told of; nothing while one is at it."""
+        runs = site.airflow.call(f"{FOLLOWER}/dagRuns?run_after_gte={begun}")["dag_runs"]
+        if not all(run["state"] in OVER for run in runs):
+            return []
+        assert {(run["run_type"], run["state"]) for run in runs} <= {("asset_triggered", "success")}
+        logs = [f"{FOLLOWER}/dagRuns/{run['dag_run_id']}/taskInstances/tell/logs/1" for run in runs]
+        lines = "".join(json.dumps(site.airflow.call(log)["content"]) for log in logs)
+        return sorted((batch, int(rows)) for batch, rows in re.findall(r'"(\d+) (\d+)"', lines))
+
     with follower(site):
-        request = site.request(*batches)
-        run = site.airflow.run(request_ids=[request])
-
-        def told() -> dict[str, int] | None:
-            """Return the batches that the follower's runs have told of, once they are over: one run may have several events."""
-            runs = site.airflow.call(f"{FOLLOWER}/dagRuns?run_after_gte={begun}")["dag_runs"]
-            assert all(one["run_type"] == "asset_triggered" for one in runs)
-            if not all(one["state"] in OVER for one in runs):
-                return None
-            assert [one["state"] for one in runs] == ["success"] * len(runs)
-            lines = "".join(
-                json.dumps(site.airflow.call(f"{FOLLOWER}/dagRuns/{one['dag_run_id']}/taskInstances/tell/logs/1")["content"])
-                for one in runs
-            )
-            found = {batch: int(rows) for batch, rows in re.findall(r'"(\d+) (\d+)"', lines)}
-            return found if len(found) == len(batches) else None
-
-        reported = {
-            batch: site.airflow.xcom(run, "batch.mark_complete", index)["counts"]["reported"]
-            for index, batch in enumerate(batches)
-        }
-        assert wait_until(told, "the follower's runs") == reported
+        reported = []
+        for batches in (site.batches[1:3], site.batches[3:4]):
+            run = site.airflow.run(request_ids=[site.request(*batches)])
+            for index, batch in enumerate(batches):
+                counts = site.airflow.xcom(run, "batch.mark_complete", index)["counts"]
+                reported.append((batch, counts["reported"]))
+            wait_until(told, "the follower's run")
+        wait_until(lambda: len(told()) >= len(reported), "what it tells of the last file")
+        assert told() == sorted(reported)
 
 
 def points(site: Site, since: int) -> dict[str, list[Any]]:
