@@ -26,7 +26,7 @@ and the request turns SUCCESS once its last batch is done.
 `dry_run`: everything but publishing and marking. `layout`: other columns than the site's.
 
 **Settings.** The JSON Variable `progress_exhaust`; connections `progress_exhaust_requests` (Postgres), `_cassandra`, `_users`
-(Redis), `_content` and `_org` (HTTP) and, where they are needed, `_salt` and `_store`. README.md lists them.
+(Redis), `_content` and `_org` (HTTP) and, where they are needed, `_salt` and `_store`: the package's `docs/configuration.md`.
 """
 
 import os
@@ -66,10 +66,10 @@ STAGE_TIMEOUT = timedelta(hours=6)  # a million learners take minutes; what take
 IDS = {"type": ["null", "array"], "items": {"type": "string", "minLength": 1, "maxLength": 200}}
 WHAT, HOW = {"section": "What to make"}, {"section": "How"}
 PARAMS = {
-    "request_ids": Param(None, **IDS, **WHAT, title="Requests", description_md="Only these `request_id`s of job_request, one a "
-        "line, such as `778A3669531143769B5E8C98D42E1CAD`. None: all that are pending", description="Only these request ids"),
-    "batch_ids": Param(None, **IDS, **WHAT, title="Batches", description_md="Report these batches, without a request's row, one "
-        "a line, such as `013307481768378368112`", description="Report these batches, without a request's row"),
+    "request_ids": Param(None, **IDS, **WHAT, title="Requests", description="Only these request_ids of job_request, one a line, "
+        "such as 778A3669531143769B5E8C98D42E1CAD; empty: all that are pending"),
+    "batch_ids": Param(None, **IDS, **WHAT, title="Batches", description="Report these batches, without a request's row, one a "
+        "line, such as 013307481768378368112"),
     "force": Param(False, **HOW, type="boolean", title="Force", description="Make the named requests again that are SUCCESS"),
     "dry_run": Param(False, **HOW, type="boolean", title="Dry run", description="Do all but publish and mark"),
     "layout": Param(None, **HOW, type=["null", "string"], title="Layout", examples=["standard", "sunbird-lern-7"],

@@ -26,7 +26,7 @@ from dev.run_once import POOL_SLOTS
 from dev.servers import Service, Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
-AIRFLOW = str(Path(sys.executable).with_name("airflow"))
+AIRFLOW = (sys.executable, "-m", "airflow")  # of an environment that builds on another's, too
 START_TIMEOUT_SECONDS = 90
 ROLES = {"admin": "admin", "viewer": "viewer"}  # by user
 
@@ -43,7 +43,7 @@ class AirflowServer(Service):
         self.pid_file = settings.data / f"airflow-{words[0]}.pid"
 
     def command(self) -> list[str]:
-        return [AIRFLOW, *self.words]
+        return [*AIRFLOW, *self.words]
 
     def answers(self) -> bool:
         """Only the API server has a port to ask; the other two say in its health answer that they are there."""
@@ -129,8 +129,8 @@ def start() -> None:
     missing = [server for server in servers if server.pid() is None]
     if missing:
         print("airflow    preparing its database …", flush=True)
-        run(AIRFLOW, "db", "migrate")
-        run(AIRFLOW, "pools", "set", "progress_exhaust", str(POOL_SLOTS), "batches at work at a time")
+        run(*AIRFLOW, "db", "migrate")
+        run(*AIRFLOW, "pools", "set", "progress_exhaust", str(POOL_SLOTS), "batches at work at a time")
     for server in missing:
         server.spawn()
     deadline = time.monotonic() + START_TIMEOUT_SECONDS

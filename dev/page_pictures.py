@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg2
 import psycopg2.extras
@@ -28,13 +29,16 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "plugins"))
 
+from dev.airflow_servers import AIRFLOW
 from dev.machine import install_chromium, is_free
 from dev.servers import Postgres, Settings
 from progress_exhaust.sql.job_requests import CREATE_LEDGER
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 PROJECT = Path(__file__).resolve().parent.parent
 IMAGES = PROJECT / "docs" / "images"
-AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 PASSWORDS = {"admin": "admin", "viewer": "viewer"}
 STAGES = {"fetch_hierarchy": 0.4, "extract": 30, "pivot": 4, "package": 2, "mark_complete": 0.1}  # seconds of 50,000 learners
 CHANNELS = ("0126825293972439041", "01269878797503692810", "0127027302484623361")
@@ -172,9 +176,10 @@ def served(number: int) -> Iterator[str]:
                 "AIRFLOW__API__BASE_URL": url,
                 "AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS": uri,
             }
-            subprocess.run([AIRFLOW, "db", "migrate"], env=environment, check=True, capture_output=True)
+            for words in (["db", "migrate"], ["dags", "reserialize"]):
+                subprocess.run([*AIRFLOW, *words], env=environment, check=True, capture_output=True)
             subprocess.run([sys.executable, "-c", ADD_RUNS], env=environment, check=True, input=json.dumps(runs), text=True)
-            words = [AIRFLOW, "api-server", "--host", "127.0.0.1", "--port", str(settings.port("airflow")), "--workers", "1"]
+            words = [*AIRFLOW, "api-server", "--host", "127.0.0.1", "--port", str(settings.port("airflow")), "--workers", "1"]
             with (data / "api-server.log").open("wb") as log:
                 server = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
             while is_free(settings.port("airflow")):
@@ -214,7 +219,27 @@ def pictures() -> None:
         ).first.click()
         page.frame_locator("iframe").get_by_role("heading", name="Batches").wait_for()
         page.screenshot(path=IMAGES / "page-request.png")
+        graph(page, url)
         browser.close()
+
+
+def graph(page: "Page", url: str) -> None:
+    """Take the picture of the DAG, with the stages of a batch, in Airflow's own graph."""
+    page.evaluate("localStorage.setItem('theme', 'light')")
+    page.set_viewport_size({"width": 1900, "height": 420})
+    page.goto(f"{url}/dags/progress_exhaust")
+    page.get_by_role("button", name="Show Graph").click()
+    page.get_by_role("button", name="Collapse Details Panel").click()
+    page.get_by_role("button", name="Expand all task groups").click()
+    page.get_by_text("MarkCompleteOperator").wait_for()
+    page.get_by_role("button", name="Fit View").click()
+    page.add_style_tag(content=".react-flow__panel { display: none }")
+    page.wait_for_timeout(1000)  # it moves there
+    boxes = [node.bounding_box() for node in page.locator(".react-flow__node").all()]
+    left, top = (min(box[side] for box in boxes if box) - 15 for side in ("x", "y"))
+    width = max(box["x"] + box["width"] for box in boxes if box) + 15 - left
+    height = max(box["y"] + box["height"] for box in boxes if box) + 15 - top
+    page.screenshot(path=IMAGES / "dag.png", clip={"x": left, "y": top, "width": width, "height": height})
 
 
 def main(arguments: list[str]) -> int:

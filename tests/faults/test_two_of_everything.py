@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,7 +143,7 @@ def test_a_late_task_of_a_run_that_lost_its_claim_publishes_nothing(site: Site, 
 @pytest.mark.slow
 def test_two_schedulers_and_one_is_killed(site: Site) -> None:
     """Both hand out tasks of two runs; then one dies with its workers, and the other makes the rest."""
-    command = [str(Path(sys.executable).with_name("airflow")), "scheduler", "--skip-serve-logs"]
+    command = [sys.executable, "-m", "airflow", "scheduler", "--skip-serve-logs"]
     with (site.data / "second-scheduler.log").open("wb") as log:
         second = subprocess.Popen(
             command, cwd=site.data, env=dict(site.environment), stdout=log, stderr=log, start_new_session=True

@@ -143,3 +143,12 @@ def test_a_late_list_hands_nothing_on(queue: Install, world: World) -> None:
     assert [task["tries"] for task in result.tasks if task["task_id"] == "list_batches"] == [1]  # no retry wins it back
     assert result.says("list_batches is in the hands of a later try of this task")
     assert not [path for path in queue.staged() if path.endswith(".json")]
+
+
+def test_a_run_of_a_request_that_it_cannot_take_says_why_it_does_nothing(queue: Install, asked: Row) -> None:
+    named = queue.run_dag({"request_ids": [f"{asked['request_id']}0"]})  # mistyped
+    assert named.states("claim_requests") == ["skipped"]
+    assert named.says("None of the named request_ids can be taken: job_request has no such request")
+    assert queue.row(asked)["status"] == "SUBMITTED"
+    queue.sql("DELETE FROM job_request")
+    assert not queue.run_dag().says("None of the named"), "a night without requests is none's mistake"

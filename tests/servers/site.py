@@ -157,6 +157,7 @@ class Site:
     airflow: Airflow
     day: date  # of the reports of manual runs
     messages: list[str]  # what the notifier has sent
+    metrics: list[bytes]  # what OpenTelemetry has sent, each an ExportMetricsServiceRequest
     _number: Iterator[int] = field(default_factory=lambda: count(1))
 
     # Requests

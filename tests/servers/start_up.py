@@ -27,19 +27,30 @@ NOTIFIER = {
 }
 
 
+METRICS = "/v1/metrics"  # where OTLP over HTTP sends them
+LOCAL_FOLDER = "airflow.dag_processing.bundles.local.LocalDagBundle"
+
+
 class Inbox(ThreadingHTTPServer):
-    """Where the notifier sends its messages."""
+    """Where the notifier sends its messages, and OpenTelemetry the metrics."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.messages: list[str] = []
+        self.metrics: list[bytes] = []
 
 
 class Take(BaseHTTPRequestHandler):
+    server: Inbox
+
     def do_POST(self) -> None:
-        text = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.messages.append(json.loads(text)["text"])  # type: ignore[attr-defined]
-        self.send_response(204)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == METRICS:
+            self.server.metrics.append(body)
+        else:
+            self.server.messages.append(json.loads(body)["text"])
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -69,12 +80,24 @@ def started_site(data: Path, world: World | None = None) -> Iterator[Site]:
     inbox = Inbox(("127.0.0.1", 0), Take)
     Thread(target=inbox.serve_forever, daemon=True).start()
     environment["AIRFLOW_CONN_INBOX"] = f"http://127.0.0.1:{inbox.server_port}"
+    environment |= {
+        "AIRFLOW__METRICS__OTEL_ON": "True",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://127.0.0.1:{inbox.server_port}{METRICS}",
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
+    }
+    # A folder for the DAGs of those who follow ours, which are looked for at once.
+    followers = data / "followers"
+    followers.mkdir(exist_ok=True)
+    environment["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps([
+        {"name": "dags-folder", "classpath": LOCAL_FOLDER, "kwargs": {}},
+        {"name": "followers", "classpath": LOCAL_FOLDER, "kwargs": {"path": str(followers), "refresh_interval": 1}},
+    ])  # fmt: skip
     try:
         for program in ("services", "airflow_servers"):
             _dev(environment, program, "start")
         exports = _dev(environment, "airflow_servers", "env").splitlines()
         environment |= dict(shlex.split(line)[1].split("=", 1) for line in exports)
-        yield _site(data, environment, now, world or sample_world(), inbox.messages)
+        yield _site(data, environment, now, world or sample_world(), inbox)
     finally:
         for program in ("airflow_servers", "services"):
             _dev(environment, program, "stop")
@@ -96,7 +119,7 @@ def _dev(environment: Mapping[str, str], program: str, command: str) -> str:
 logging.getLogger("cassandra").setLevel(logging.ERROR)
 
 
-def _site(data: Path, environment: Mapping[str, str], now: datetime, world: World, messages: list[str]) -> Site:
+def _site(data: Path, environment: Mapping[str, str], now: datetime, world: World, inbox: Inbox) -> Site:
     places = Places(
         requests=environment["AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"],
         cassandra=environment["AIRFLOW_CONN_PROGRESS_EXHAUST_CASSANDRA"].partition("?")[0],
@@ -113,4 +136,4 @@ def _site(data: Path, environment: Mapping[str, str], now: datetime, world: Worl
 
     wait_until(lambda: airflow.call("/api/v2/dags")["total_entries"], "the DAG")
     wait_until(first_run_is_over, "the run of the last tick")
-    return Site(data, environment, places, world, airflow, now.astimezone(REPORT_ZONE).date(), messages)
+    return Site(data, environment, places, world, airflow, now.astimezone(REPORT_ZONE).date(), inbox.messages, inbox.metrics)

@@ -1,6 +1,9 @@
 """What a run may be told, through REST, and what it tells."""
 
 import json
+from typing import Any
+
+import requests
 
 from tests.servers.site import Site
 
@@ -16,7 +19,14 @@ def test_a_dry_run_publishes_and_marks_nothing(site: Site) -> None:
     assert site.row(request) == before
     assert site.published(request) == {}
     assert site.staging(run) == []
+    assert events(site, run) == [], "it tells nobody of a file"
     assert site.sql("SELECT * FROM progress_exhaust.claim WHERE request_id = %s", request) == []
+
+
+def events(site: Site, run: str) -> list[dict[str, Any]]:
+    """Return what a run has told those who follow its reports."""
+    found = site.airflow.call(f"/api/v2/assets/events?source_run_id={requests.utils.quote(run)}")["asset_events"]
+    return [event["extra"] for event in found]
 
 
 def test_batches_without_a_request(site: Site) -> None:
@@ -25,6 +35,7 @@ def test_batches_without_a_request(site: Site) -> None:
     key = f"progress-exhaust/{batch}_progress_{site.day:%Y%m%d}.zip"
     assert site.object(key).stat().st_size == site.airflow.xcom(run, "batch.mark_complete", 0)["bytes"]
     assert site.staging(run) == []
+    assert [event["key"] for event in events(site, run)] == [key]
 
 
 def test_an_unknown_key_is_refused_with_the_right_one(site: Site) -> None:

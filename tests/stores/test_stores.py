@@ -1,12 +1,15 @@
 """What the stages do with a store, on each of the stores."""
 
+import time
+from datetime import datetime
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
 
 from progress_exhaust.errors import SetupError
-from progress_exhaust.hooks.report_store import make_folder, remove_folder, write_whole
+from progress_exhaust.hooks.report_store import SIGNED_SECONDS, make_folder, remove_folder, write_whole
 from progress_exhaust.report.request import Batch
 from tests.stores.conftest import Buckets
 
@@ -134,14 +137,32 @@ def test_an_open_container_is_found_out_and_an_open_staging_refused(buckets: Buc
     assert (buckets.published(), buckets.staged()) == ({}, [])
 
 
-def test_a_signed_link_downloads_the_package_alone_and_without_a_login(s3_buckets: Buckets, tmp_path: Path) -> None:
-    hook = s3_buckets.hook()
+def test_a_signed_link_downloads_the_package_alone_and_without_a_login(buckets: Buckets, tmp_path: Path) -> None:
+    hook = buckets.hook()
     hook.publish(package(tmp_path, b"zip"), KEY)
+    if buckets.store.scheme == "gs":  # the emulator takes no login that could sign
+        with pytest.raises(SetupError, match=r"connection progress_exhaust_store cannot sign links .*: use one with a key"):
+            hook.sign(KEY)
+        return
+    hook.publish(package(tmp_path, b"another"), KEY.replace("B1", "B3"))
     link = hook.sign(KEY)
     assert requests.get(link, timeout=30).content == b"zip"
-    assert "X-Amz-Expires=300" in link or "Expires=" in link
+    assert 290 < _seconds_left(link) <= SIGNED_SECONDS
     assert "secret" not in link
+    assert not requests.get(link.partition("?")[0], timeout=30).ok
+    if buckets.store.scheme == "abfs":  # moto looks at no signature
+        assert requests.get(link.replace("B1", "B3"), timeout=30).status_code == 403, "it opens no other file"
+        assert requests.put(link, b"other", headers={"x-ms-blob-type": "BlockBlob"}, timeout=30).status_code == 403
     with pytest.raises(SetupError, match="has no package"):
         hook.sign(KEY.replace("B1", "B2"))
     with pytest.raises(SetupError, match="has no package"):
         hook.sign("../private/batch.json")
+
+
+def _seconds_left(link: str) -> float:
+    """Return how long a signed link is good, as the store reads it."""
+    query = {name.lower(): value for name, [value] in parse_qs(urlsplit(link).query).items()}
+    if "x-amz-expires" in query:
+        return float(query["x-amz-expires"])
+    end = float(query["expires"]) if "expires" in query else datetime.fromisoformat(query["se"]).timestamp()
+    return end - time.time()

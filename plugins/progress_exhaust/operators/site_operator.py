@@ -165,7 +165,7 @@ def no_retry_mends() -> Iterator[None]:
     except (SetupError, ClaimLostError) as error:
         raise AirflowFailException(str(error)) from None
     except AirflowNotFoundException as error:
-        raise AirflowFailException(f"{error}: add the connection in Airflow; README.md lists them all") from None
+        raise AirflowFailException(f"{error}: add the connection in Airflow; docs/configuration.md lists them all") from None
 
 
 class SiteOperator(BaseOperator):

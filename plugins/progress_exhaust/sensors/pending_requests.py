@@ -36,4 +36,9 @@ class PendingRequestsSensor(BaseSensorOperator):
         metrics.oldest_pending(requests.oldest_pending_seconds(chosen))
         pending = requests.count_pending(chosen)
         self.log.info("%d requests are pending", pending)
+        if self.run_params.request_ids and not pending:
+            self.log.warning(
+                "None of the named request_ids can be taken: job_request has no such request, or it is finished (the Param force "
+                "makes a SUCCESS again), or another run is at it. The page Progress exhaust and `make status` show which"
+            )
         return pending > 0

@@ -47,7 +47,7 @@ LEFT JOIN LATERAL (
   SELECT c.run_id, c.twin_of FROM {ledger}.claim c
   WHERE c.tag = l.tag AND c.request_id = l.request_id ORDER BY claimed_at DESC LIMIT 1
 ) claim ON true
-ORDER BY submitted_at DESC NULLS LAST, request_id, l.run_id
+ORDER BY submitted_at DESC NULLS LAST, request_id, tag, l.run_id
 """
 
 # Batch and collection: those that a run has listed, and those that a request names which no run has seen yet.
@@ -64,7 +64,7 @@ LIST = _LISTED + _DETAILS.replace(
     AND (%(collection)s = '' OR """
     + _HAS_BATCH.replace("COLUMN", "collection_id").replace("NAME", "collection")
     + """)
-  ORDER BY submitted_at DESC NULLS LAST, request_id, run_id
+  ORDER BY submitted_at DESC NULLS LAST, request_id, tag, run_id
   LIMIT %(most)s OFFSET %(skip)s
 """,
 )

@@ -1,0 +1,90 @@
+"""The numbers of the page's nights, and its list of many requests, by rows that are written for it."""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from progress_exhaust.hooks.request_status import Filter, Night, RequestStatusHook
+from tests.integration.install import Install
+
+# Half hours from UTC, and never both of them close to midnight: the day is the same for the whole test.
+ZONES = ("Asia/Kolkata", "America/St_Johns")
+CLAIM = "INSERT INTO progress_exhaust.claim (tag, request_id, run_id, claimed_at, outcome) VALUES ('t', %s, 'run', %s, %s)"
+BATCH = (
+    "INSERT INTO progress_exhaust.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, listed_at, state, "
+    "counts, seconds) VALUES ('t', 'R', %s, 'run', 'do_1', 'org', %s, %s, %s, %s)"
+)
+
+
+@pytest.fixture
+def hook(queue: Install, monkeypatch: pytest.MonkeyPatch) -> RequestStatusHook:
+    """Give the hook with the rights of one who looks."""
+    queue.grant("operators.sql")
+    monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", queue.connections()["REQUESTS"])
+    return RequestStatusHook(job_request_table="job_request", ledger_schema="progress_exhaust")
+
+
+def test_each_night_has_its_own_numbers_from_midnight_to_midnight_of_the_zone(queue: Install, hook: RequestStatusHook) -> None:
+    zone = next(zone for zone in ZONES if 1 <= datetime.now(ZoneInfo(zone)).hour < 23)
+    today = datetime.now(ZoneInfo(zone)).date()
+    first, some, later = today - timedelta(days=29), today - timedelta(days=12), today - timedelta(days=11)
+
+    def at(day: date, hours: float = 0) -> datetime:
+        return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC) + timedelta(hours=hours)
+
+    moment = timedelta(microseconds=1)
+    claims = [
+        (at(first) - moment, "FAILED"),  # too long ago
+        (at(first), "SUCCESS"),
+        (at(some), "SUCCESS"), (at(some, 3), "FAILED"), (at(some, 9), "died"), (at(later) - moment, "SUBMITTED"),
+        (at(later), "SUCCESS"),
+        (at(today), None),  # still at it
+    ]  # fmt: skip
+    for number, (claimed_at, outcome) in enumerate(claims):
+        queue.sql(CLAIM, [f"R{number}", claimed_at, outcome])
+    batches: list[tuple[datetime, str, Any, Any]] = [
+        (at(first) - moment, "done", {"reported": 1000}, {"extract": 1000}),
+        (at(some), "done", {"reported": 30, "enrolled": 99}, {"extract": 1.5, "pivot": 0.25}),
+        (at(some, 9), "failed", {"enrolled": 70, "learners_done": 50}, {"fetch_hierarchy": 2}),
+        (at(later) - moment, "done", {"reported": 12}, {"package": 0.25}),
+        (at(later), "done", {"reported": 5}, {}),
+        (at(today), "waiting", {}, {}),
+    ]
+    for number, (listed_at, state, counts, seconds) in enumerate(batches):
+        queue.sql(BATCH, [f"b{number}", listed_at, state, json.dumps(counts), json.dumps(seconds)])
+
+    nights = hook.nights(30, zone)
+    assert [night.day for night in nights] == [first + timedelta(days=number) for number in range(30)]
+    assert [night for night in nights if night != Night(night.day, 0, 0, 0, 0)] == [
+        Night(first, requests=1, learners=0, seconds=0, failures=0),
+        Night(some, requests=4, learners=42, seconds=4, failures=2),
+        Night(later, requests=1, learners=5, seconds=0, failures=0),
+        Night(today, requests=1, learners=0, seconds=0, failures=0),
+    ]
+
+
+def test_ten_thousand_requests_page_through_and_none_is_lost_or_there_twice(queue: Install, hook: RequestStatusHook) -> None:
+    """Many are of the same moment or of none, and some of the same id: the order may leave nothing open."""
+    queue.sql(
+        "INSERT INTO job_request (tag, request_id, job_id, status, dt_job_submitted) "
+        "SELECT 't' || number, 'R' || number % 3, 'progress-exhaust', 'SUBMITTED', "
+        "  CASE WHEN number % 7 > 0 THEN timestamp '2026-01-01' + number / 1000 * interval '1 hour' END "
+        "FROM generate_series(1, 9990) AS number"
+    )
+    queue.sql(
+        "INSERT INTO progress_exhaust.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, state, listed_at) "
+        "SELECT '', '', 'b', 'run' || number, 'do_1', '', 'done', '2026-01-01 04:00+00' FROM generate_series(1, 10) AS number"
+    )
+    seen = []
+    for skip in range(0, 10_000, 250):
+        page, total = hook.requests(Filter(), most=250, skip=skip)
+        assert (len(page), total) == (250, 10_000)
+        seen += page
+    assert len({one.key for one in seen}) == 10_000
+    submitted = [one.submitted_at for one in seen if one.submitted_at]
+    assert submitted == sorted(submitted, reverse=True)
+    assert not any(one.submitted_at for one in seen[len(submitted) :]), "those of no known moment come last"
+    assert hook.requests(Filter(), most=250, skip=10_000)[0] == []
