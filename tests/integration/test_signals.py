@@ -94,6 +94,12 @@ def test_a_run_tells_its_requests_batches_learners_and_seconds(queue: Install, a
     assert heard == {"requests.succeeded|c": [1], "batches.done|c": [1], "learners|c": [11], "left_out.inactive|c": [1]}
 
 
+def test_a_request_of_tomorrow_has_waited_for_no_time(queue: Install, asked: Row, listener: Listener) -> None:
+    queue.sql("UPDATE job_request SET dt_job_submitted = %s", [datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=30)])
+    queue.run_dag({"dry_run": True})
+    assert listener.heard()["oldest_pending_seconds|g"] == [0]
+
+
 def test_what_fails_is_counted_as_such(queue: Install, asked: Row, listener: Listener) -> None:
     result = queue.run_dag(connections={"USERS": "redis://127.0.0.1:1"})
     assert result.state == "failed"

@@ -101,9 +101,9 @@ job_id = 'progress-exhaust'
 
 COUNT_PENDING = "SELECT count(*) FROM {job_request} j WHERE " + _PENDING
 
-# The age in seconds, of a column that is UTC without saying so.
+# The age in seconds, of a column that is UTC without saying so; 0, too, where a server's clock goes ahead.
 OLDEST_PENDING = (
-    "SELECT coalesce(extract(epoch FROM (now() AT TIME ZONE 'utc') - min(dt_job_submitted)), 0) FROM {job_request} j WHERE "
+    "SELECT greatest(extract(epoch FROM (now() AT TIME ZONE 'utc') - min(dt_job_submitted)), 0) FROM {job_request} j WHERE "
     + _PENDING
 )
 
