@@ -22,7 +22,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, Field, StringConstraints
-from starlette.exceptions import HTTPException as AnyHTTPException
 
 from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store import ReportStoreHook
@@ -98,8 +97,9 @@ async def with_headers(request: Request, call_next: Callable[[Request], Awaitabl
     return response
 
 
-@app.exception_handler(AnyHTTPException)  # the router's own, of an address that is none, too
-async def refused(request: Request, error: AnyHTTPException) -> Response:
+@app.exception_handler(HTTPException)
+@app.exception_handler(404)  # the router's own, of an address that is none, too
+async def refused(request: Request, error: HTTPException) -> Response:
     """Say it to a person in words, and to a program as Airflow does; the status is the same."""
     if not _is_person(request):
         return await http_exception_handler(request, error)
