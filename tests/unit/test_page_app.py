@@ -7,7 +7,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from progress_exhaust.page.app import app
+from progress_exhaust.page.app import STATUSES, Choice, app, templates
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +37,15 @@ def test_an_address_that_is_wrong_is_answered_in_words(reader: TestClient, addre
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
     assert words in answer.text and "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
     assert reader.get(f"/progress-exhaust/{address}", headers={"Accept": "application/json"}).json()["detail"]
+
+
+@pytest.mark.parametrize("may_trigger", [True, False])
+def test_a_page_after_the_last_leads_back_and_counts_nothing(may_trigger: bool) -> None:
+    values = {"views": [], "total": 0, "pages": 1, "statuses": STATUSES, "tallies": {}, "charts": [], "may_trigger": may_trigger}
+    places = {"root": "/progress-exhaust", "airflow": "", "dag": "/dags/progress_exhaust"}
+    list_page = templates.get_template("list.html")
+    past = list_page.render(**values, **places, chosen=Choice(page=9, batch="b & c"))
+    assert '<a href="?batch=b+%26+c">its first page</a>' in past and "0 requests" not in past
+    none = list_page.render(**values, **places, chosen=Choice())
+    assert "No request is like this." in none and "0 requests, the newest first" in none
+    assert past.count('<th scope="col"') == int(past.partition('colspan="')[2].partition('"')[0])
