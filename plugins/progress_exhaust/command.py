@@ -93,8 +93,7 @@ def show_status(asked: argparse.Namespace, settings: Settings) -> int:
     if asked.request:
         for request, batches in found:
             _tell(request, batches)
-    elif len(found) == MOST:
-        _say(f"The newest {MOST}; `status REQUEST` finds any other")
+    _tell_of_others(found)
     return 0
 
 
@@ -106,6 +105,7 @@ def show_why(asked: argparse.Namespace, settings: Settings) -> int:
         since = f", submitted {_age(request.submitted_at)} ago" if request.submitted_at else ""
         _say(f"{request.request_id or request.run_id}  {request.status or 'none'}{since}")
         _tell(request, [batch for batch in batches if batch.batch_id == asked.batch])
+    _tell_of_others(found)
     return 0
 
 
@@ -156,6 +156,11 @@ def _requests(settings: Settings, **chosen: str) -> "list[tuple[RequestStatus, l
     found, _ = hook.requests(wanted, most=MOST, skip=0)
     batches = hook.batches(found)
     return [(request, batches[request.key]) for request in found]
+
+
+def _tell_of_others(found: Sequence[object]) -> None:
+    if len(found) == MOST:
+        _say(f"The newest {MOST}; `status REQUEST` finds any other")
 
 
 def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:

@@ -21,13 +21,26 @@ def test_a_misspelt_option_of_the_connection_is_told(monkeypatch: pytest.MonkeyP
         assert "a-secret" not in str(caught.value)
 
 
-def test_a_row_steers_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    hostile = "\x1b]0;owned\x07\x1b[2J\n\u202ex"
-    moment = datetime.now(UTC)
-    row = RequestStatus(hostile, hostile, "", hostile, hostile, moment, None, 0, hostile, (), None, hostile)
-    monkeypatch.setattr(command, "_requests", lambda *_, **__: [(row, [])])
+def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int) -> None:
+    """Let the command find so many requests, with this text wherever a row has one."""
+    row = RequestStatus(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, text)
+    monkeypatch.setattr(command, "_requests", lambda *_, **__: [(row, [])] * times)
     monkeypatch.setattr(command, "_settings", Settings)
+
+
+def test_a_row_steers_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answer(monkeypatch, "\x1b]0;owned\x07\x1b[2J\n\u202ex", 1)
     for words in (["status"], ["status", "R1"], ["why", "b1"]):
         assert command.main(words) == 0
         said = capsys.readouterr().out
         assert "owned" in said and all(line.isprintable() for line in said.splitlines())
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "R1"], ["why", "b1"]])
+def test_a_list_that_is_cut_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    for times, cut in ((command.MOST - 1, False), (command.MOST, True)):
+        answer(monkeypatch, "R1", times)
+        assert command.main(words) == 0
+        assert ("The newest 50" in capsys.readouterr().out) == cut
