@@ -35,10 +35,18 @@ def main() -> None:
     session = places.connect_cassandra()
     apply_schema(session, {})
     session.cluster.shutdown()
-    run("airflow", "db", "migrate")
-    run("airflow", "pools", "set", "progress_exhaust", str(POOL_SLOTS), "batches at work at a time")
+    subprocess.run(["airflow", "db", "migrate"], check=True)
+    make_pool()
     settings = json.loads(os.environ["AIRFLOW_VAR_PROGRESS_EXHAUST"])
     make_buckets({urlsplit(settings[name]).netloc for name in ("container", "staging")})
+
+
+def make_pool() -> None:
+    """Make the pool; one that is there may have been given more slots."""
+    from airflow.models.pool import Pool
+
+    if Pool.get_pool("progress_exhaust") is None:
+        Pool.create_or_update_pool("progress_exhaust", POOL_SLOTS, "batches at work at a time", include_deferred=False)
 
 
 def make_buckets(names: set[str]) -> None:
@@ -48,10 +56,6 @@ def make_buckets(names: set[str]) -> None:
     for name in names:
         if not hook.check_for_bucket(name):
             hook.create_bucket(name, hook.region_name)
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

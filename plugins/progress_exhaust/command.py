@@ -13,7 +13,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from progress_exhaust.errors import ProgressExhaustError, RequestError
 from progress_exhaust.report.request import MAX_FAILURES, is_path_part, parse_request_data
@@ -93,8 +93,7 @@ def show_status(asked: argparse.Namespace, settings: Settings) -> int:
     if asked.request:
         for request, batches in found:
             _tell(request, batches)
-    elif len(found) == MOST:
-        print(f"The newest {MOST}; `status REQUEST` finds any other")
+    _tell_of_others(found)
     return 0
 
 
@@ -103,8 +102,10 @@ def show_why(asked: argparse.Namespace, settings: Settings) -> int:
     if not found:
         return _refuse(f"No request asks for batch {asked.batch}, and no run has listed it", NOT_FOUND)
     for request, batches in found:
-        print(f"{request.request_id or request.run_id}  {request.status}, submitted {_age(request.submitted_at)} ago")
+        since = f", submitted {_age(request.submitted_at)} ago" if request.submitted_at else ""
+        _say(f"{request.request_id or request.run_id}  {request.status or 'none'}{since}")
         _tell(request, [batch for batch in batches if batch.batch_id == asked.batch])
+    _tell_of_others(found)
     return 0
 
 
@@ -135,7 +136,7 @@ def submit_request(asked: argparse.Namespace, settings: Settings) -> int:
         channel=asked.channel,
         batch_number=settings.batch_number,
     )
-    print(f"{request_id}  SUBMITTED: the next run takes it; `status {request_id}` shows it")
+    _say(f"{request_id}  SUBMITTED: the next run takes it; `status {request_id}` shows it")
     return 0
 
 
@@ -157,14 +158,19 @@ def _requests(settings: Settings, **chosen: str) -> "list[tuple[RequestStatus, l
     return [(request, batches[request.key]) for request in found]
 
 
+def _tell_of_others(found: Sequence[object]) -> None:
+    if len(found) == MOST:
+        _say(f"The newest {MOST}; `status REQUEST` finds any other")
+
+
 def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:
     """Print what there is to say of a request, and of these batches of it."""
     if request.error:
-        print(f"  {request.error}")
+        _say(f"  {request.error}")
     if request.twin_of:
-        print(f"  shares the outcome of request {request.twin_of}, which asks for the same")
+        _say(f"  shares the outcome of request {request.twin_of}, which asks for the same")
     if not batches:
-        print("  no run has listed its batches yet" if not request.twin_of else "")
+        _say("  no run has listed its batches yet" if not request.twin_of else "")
         return
     _table(
         ("BATCH", "STATE", "STAGE", "LEARNERS", "SECONDS", "RUN"),
@@ -183,7 +189,8 @@ def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:
     )
     for batch in batches:
         said = f": {batch.error}" if batch.error else ""
-        print(f"  {batch.batch_id}{said}\n    {NEXT_STEP.get(batch.state, '')}")
+        _say(f"  {batch.batch_id}{said}")
+        _say(f"    {NEXT_STEP.get(batch.state, '')}")
 
 
 def _done(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> str:
@@ -202,11 +209,16 @@ def _age(moment: datetime | None) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> None:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
-        print((indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
+        _say((indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
+
+
+def _say(words: str, file: TextIO | None = None) -> None:
+    """Print a line; what a row holds that would steer the terminal, or break the line, is left out of it."""
+    print("".join(character if character.isprintable() else " " for character in words), file=file)
 
 
 def _refuse(words: str, status: int) -> int:
-    print(words, file=sys.stderr)
+    _say(words, sys.stderr)
     return status
 
 

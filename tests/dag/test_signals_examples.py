@@ -10,8 +10,10 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 
 from progress_exhaust.operators.failure_notifier import failure_callback
-from progress_exhaust.operators.lineage import package
+from progress_exhaust.operators.lineage import package, sources
 from progress_exhaust.operators.mark_complete import REPORT
+from progress_exhaust.operators.site_operator import Site
+from progress_exhaust.settings import Settings
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs/signals.md").read_text()
 METRICS = re.findall(r"`(progress_exhaust\.[\w.<>]+)`", DOCS)
@@ -59,3 +61,25 @@ def test_the_alerts_are_on_metrics_that_are_sent_and_mapped() -> None:
 )
 def test_a_published_file_is_named_as_lineage_names_files(container: str, named: Any) -> None:
     assert package(container, "k/x.zip") == (named,)
+
+
+@pytest.mark.parametrize(
+    ("uri", "namespace"),
+    [
+        ("http://host:8000", "http://host:8000"),
+        ("http://host/api/content", "http://host:80"),
+        ("https://host/api/content", "https://host:443"),
+        ("http://https%3A%2F%2Fsomebody%3Aa-secret%40host%2Fapi", "https://host:443"),
+        ("http://https%3A%2F%2Fhost%3A8443%2Fapi", "https://host:8443"),
+    ],
+)
+def test_a_source_is_named_as_it_is_called_and_without_its_login(
+    monkeypatch: pytest.MonkeyPatch, uri: str, namespace: str
+) -> None:
+    connections = {"CASSANDRA": "cassandra://user:a-secret@one,two", "USERS": "redis://:a-secret@cache", "CONTENT": uri}
+    for name, value in connections.items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_PROGRESS_EXHAUST_{name}", value)
+    site = Site(Settings(), "run")
+    assert [name for name, _ in sources(site)] == ["cassandra://one:9042"] * 4 + ["redis://cache:6379"] * 2 + [namespace]
+    with site.content_api() as api:
+        assert "a-secret" not in api._where()

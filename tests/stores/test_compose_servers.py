@@ -234,10 +234,13 @@ def api(stack: Stack) -> Airflow:
     return Airflow(f"http://{stack.places['api-server:8080']}", login["admin"], datetime.now(UTC))
 
 
-def test_set_up_a_second_time_changes_nothing(stack: Stack) -> None:
-    before = requests_of(stack)
+def test_set_up_a_second_time_changes_nothing(stack: Stack, api: Airflow) -> None:
+    before, pool = requests_of(stack), "/api/v2/pools/progress_exhaust"
+    assert len(before) == len(sample_world().requests) and api.call(pool)["slots"] == 4
+    environment = stack.environment("scheduler", "scheduler")
+    subprocess.run(["airflow", "pools", "set", "progress_exhaust", "5", "more"], env=environment, check=True, capture_output=True)
     stack.run("set-up")
-    assert requests_of(stack) == before and len(before) == len(sample_world().requests)
+    assert requests_of(stack) == before and api.call(pool)["slots"] == 5
 
 
 def test_every_service_is_healthy(stack: Stack) -> None:

@@ -101,6 +101,18 @@ def test_the_command_at_its_head_makes_every_secret_that_it_asks_for(tmp_path: P
     assert set(made) == wanted
     assert len({value for value in made.values() if len(value) >= 44}) == len(wanted)
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+    with pytest.raises(subprocess.CalledProcessError):
+        made_environment(tmp_path)  # Postgres keeps the password of its first start
+    assert dict(line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines()) == made
+
+
+def test_git_leaves_the_secrets_out() -> None:
+    assert "/.env" in (PROJECT / ".gitignore").read_text().splitlines()
+
+
+def test_postgres_is_asked_where_its_clients_are() -> None:
+    # By its socket, the image's server answers while it makes the database, and is then stopped for a moment.
+    assert SERVICES["postgres"]["healthcheck"]["test"][:4] == ["CMD", "pg_isready", "-h", "127.0.0.1"]
 
 
 def test_the_docs_give_the_same_commands() -> None:

@@ -536,6 +536,8 @@ class RequestsHook(PostgresHook):
             connection = self.get_conn()
         except psycopg.OperationalError as error:
             raise SourceError(f"{self._where()} does not answer: {_first_line(error)}") from None
+        except psycopg.ProgrammingError as error:
+            raise SetupError(f"{self._where()}: {_first_line(error)}; mend the connection's extra") from None
         self._ended.clear()
         try:
             with connection.cursor() as cursor:

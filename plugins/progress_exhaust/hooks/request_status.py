@@ -153,17 +153,19 @@ class RequestStatusHook(PostgresHook):
             session = self.get_conn()
         except psycopg.OperationalError as error:
             raise SourceError(f"{self._where()} does not answer: {_first_line(error)}") from None
+        except psycopg.ProgrammingError as error:
+            raise SetupError(f"{self._where()}: {_first_line(error)}; mend the connection's extra") from None
         try:
             session.read_only = True
             with session, session.cursor(row_factory=dict_row) as cursor:
                 cursor.execute(sql.WITH_TIMEOUT)
                 yield cursor
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise SourceError(f"{self._where()}: {_first_line(error)}") from None
         except psycopg.errors.InsufficientPrivilege as error:
             raise SetupError(f"{self._where()}: {_first_line(error)}; docs/grants/operators.sql has every right") from None
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
             raise SetupError(f"{self._where()}: {_first_line(error)}; see the setting job_request_table") from None
+        except psycopg.Error as error:  # its further lines may quote a row
+            raise SourceError(f"{self._where()}: {_first_line(error)}") from None
         finally:
             session.close()
 
@@ -181,7 +183,7 @@ def _request(row: Mapping[str, Any]) -> RequestStatus:
 def _batch_ids(processed: str | None) -> tuple[str, ...]:
     try:
         entries = json.loads(processed or "[]")
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     entries = entries if isinstance(entries, list) else []
     return tuple(str(entry["batchId"]) for entry in entries if isinstance(entry, dict) and entry.get("batchId"))

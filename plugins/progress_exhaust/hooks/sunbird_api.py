@@ -1,6 +1,7 @@
 """HTTP: what Sunbird's APIs have in common, for the hook of each."""
 
 import json
+import re
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -130,7 +131,8 @@ class SunbirdApiHook(HttpHook):
         self.base_url = self.base_url.rstrip("/") + path
 
     def _where(self) -> str:
-        return f"{self.api} at {self.base_url} (connection {self.default_conn_name})"
+        place = re.sub("//[^/]*@", "//", self.base_url)  # a host that is a whole URL may have a login in it
+        return f"{self.api} at {place} (connection {self.default_conn_name})"
 
 
 def message(answer: requests.Response) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from progress_exhaust.operators.site_operator import Site
 
 Names = tuple[tuple[str, str], ...]  # namespace and name of each data set
+PORTS = {"cassandra": 9042, "redis": 6379, "http": 80, "https": 443}  # where a connection names none
 
 
 def wanted() -> bool:
@@ -22,15 +23,15 @@ def wanted() -> bool:
 def sources(site: "Site") -> Names:
     """Return what an extract reads."""
     settings = site.settings
-    courses = _address(settings.courses_connection, "cassandra", 9042)
-    users = _address("progress_exhaust_users", "redis", 6379)
+    courses = _address(settings.courses_connection, "cassandra")
+    users = _address("progress_exhaust_users", "redis")
     return (
-        (_address(settings.enrolments_connection, "cassandra", 9042), settings.enrolments_table),
+        (_address(settings.enrolments_connection, "cassandra"), settings.enrolments_table),
         *((courses, f"{settings.courses_keyspace}.{name}") for name in ("user_activity_agg", "assessment_aggregator")),
-        (_address(settings.hierarchy_connection, "cassandra", 9042), settings.hierarchy_table),
+        (_address(settings.hierarchy_connection, "cassandra"), settings.hierarchy_table),
         (users, str(settings.user_cache_db)),
         (users, str(settings.relation_cache_db)),
-        (_address("progress_exhaust_content", "http", 80), settings.content_search_path),
+        (_address("progress_exhaust_content", "http"), settings.content_search_path),
     )
 
 
@@ -53,7 +54,13 @@ def facets(inputs: Names, outputs: Names) -> Any:
     )
 
 
-def _address(connection_id: str, scheme: str, port: int) -> str:
+def _address(connection_id: str, scheme: str) -> str:
     """Return where a connection leads, without its login; of several hosts, the first one."""
     connection = BaseHook.get_connection(connection_id)
-    return f"{scheme}://{(connection.host or '').split(',')[0]}:{connection.port or port}"
+    host, port = (connection.host or "").split(",")[0], connection.port
+    if scheme == "http" and "https" in (connection.conn_type, connection.schema):
+        scheme = "https"
+    if "://" in host:  # an HTTP connection's may be a whole URL
+        url = urlsplit(host)
+        scheme, host, port = url.scheme, url.hostname or "", port or url.port
+    return f"{scheme}://{host}:{port or PORTS[scheme]}"

@@ -17,7 +17,8 @@ from airflow.models.dag import DagModel
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.exception_handlers import http_exception_handler
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, Field, StringConstraints
@@ -97,16 +98,25 @@ async def with_headers(request: Request, call_next: Callable[[Request], Awaitabl
 
 
 @app.exception_handler(HTTPException)
+@app.exception_handler(404)  # the router's own, of an address that is none, too
 async def refused(request: Request, error: HTTPException) -> Response:
     """Say it to a person in words, and to a program as Airflow does; the status is the same."""
-    if "text/html" not in request.headers.get("Accept", ""):
+    if not _is_person(request):
         return await http_exception_handler(request, error)
     words = {
         401: "You are not logged in, or no longer.",
         403: "You may not see this: it takes the right to read the DAG progress_exhaust.",
-        404: "There is no such request.",
+        404: "There is no such page or request.",
     }
     return _page(request, "message.html", error.status_code, message=words.get(error.status_code, str(error.detail)))
+
+
+@app.exception_handler(RequestValidationError)
+async def not_understood(request: Request, error: RequestValidationError) -> Response:
+    if not _is_person(request):
+        return await request_validation_exception_handler(request, error)
+    mistakes = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+    return _page(request, "message.html", 422, message=f"The address of this page is wrong in {mistakes}")
 
 
 @app.exception_handler(ProgressExhaustError)
@@ -175,6 +185,10 @@ def file(key: Text) -> RedirectResponse:
     """Lead to a published package, by a link that the store signs for minutes: for those who may edit the DAG alone."""
     site = _settings()
     return RedirectResponse(ReportStoreHook(container=site.container, staging=site.staging).sign(key))
+
+
+def _is_person(request: Request) -> bool:
+    return "text/html" in request.headers.get("Accept", "")
 
 
 def _runs(request: RequestStatus, batches: Sequence[BatchStatus]) -> set[str]:

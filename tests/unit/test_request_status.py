@@ -1,0 +1,46 @@
+"""What engineers and the page are told where Postgres cannot be asked, and what a terminal is told of a hostile row."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from progress_exhaust import command
+from progress_exhaust.errors import SetupError
+from progress_exhaust.hooks.job_requests import RequestsHook
+from progress_exhaust.hooks.request_status import RequestStatus, RequestStatusHook
+from progress_exhaust.settings import Settings
+
+TABLES = {"job_request_table": "job_request", "ledger_schema": "progress_exhaust"}
+
+
+def test_a_misspelt_option_of_the_connection_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://somebody:a-secret@127.0.0.1:9/none?sslmod=require")
+    for ask in (RequestStatusHook(**TABLES).tally, RequestsHook(run_id="run", **TABLES).holding_runs):
+        with pytest.raises(SetupError, match=r'\(connection progress_exhaust_requests\): .*"sslmod"; mend .* extra') as caught:
+            ask()
+        assert "a-secret" not in str(caught.value)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int) -> None:
+    """Let the command find so many requests, with this text wherever a row has one."""
+    row = RequestStatus(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, text)
+    monkeypatch.setattr(command, "_requests", lambda *_, **__: [(row, [])] * times)
+    monkeypatch.setattr(command, "_settings", Settings)
+
+
+def test_a_row_steers_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answer(monkeypatch, "\x1b]0;owned\x07\x1b[2J\n\u202ex", 1)
+    for words in (["status"], ["status", "R1"], ["why", "b1"]):
+        assert command.main(words) == 0
+        said = capsys.readouterr().out
+        assert "owned" in said and all(line.isprintable() for line in said.splitlines())
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "R1"], ["why", "b1"]])
+def test_a_list_that_is_cut_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    for times, cut in ((command.MOST - 1, False), (command.MOST, True)):
+        answer(monkeypatch, "R1", times)
+        assert command.main(words) == 0
+        assert ("The newest 50" in capsys.readouterr().out) == cut
