@@ -68,7 +68,7 @@ request_keys = ("batchId", "batchFilter", "searchFilter", "request", "filters", 
 @settings(max_examples=150, deadline=None)
 @given(text=json_texts(*request_keys) | st.text(max_size=20))
 def test_any_request_data_is_understood_or_refused_in_words(text: str) -> None:
-    request = JobRequest("tag", "R1", text, "somebody", "org", None, None, ())
+    request = JobRequest("tag", "R1", text, "somebody", "org", None, ())
     assert twins([request, request]) == {}  # the same key is the same request
     try:
         wanted = parse_request_data(text)
@@ -96,8 +96,8 @@ def test_any_requests_are_planned_beside_a_healthy_one(texts: list[str], rows: l
         collections=lambda ids: [{"identifier": one, "name": None, "channel": ["org"]} for one in ids],
         search=lambda *_: [{"identifier": one} for one in found],
     )
-    healthy = JobRequest("tag", "R", '{"batchId": "0199healthy"}', "somebody", "org", None, None, ())
-    asked = [JobRequest("tag", f"R{number}", text, "somebody", "org", None, None, ()) for number, text in enumerate(texts)]
+    healthy = JobRequest("tag", "R", '{"batchId": "0199healthy"}', "somebody", "org", None, ())
+    asked = [JobRequest("tag", f"R{number}", text, "somebody", "org", None, ()) for number, text in enumerate(texts)]
     planned = plan([*asked, healthy], catalogue, Limits(20, 1000, 1000))
     keys = [batch.object_key(DAY) for batch, _ in planned.to_make]
     assert "progress-exhaust/R/0199healthy_progress_20220927.zip" in keys

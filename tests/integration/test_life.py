@@ -278,7 +278,7 @@ class Life(RuleBasedStateMachine):
         request = self.pick(which)
         if request.holder != run or request.done == set(KINDS[request.kind]):
             made = tuple(entry(one, "zip") for one in KINDS[request.kind])
-            row = JobRequest(*request.key, "", "", "", None, None, made)
+            row = JobRequest(*request.key, "", "", "", None, made)
             shared = [(one.key, one.claims[run].twin_of) for one in self.model.values() if one.holder == run]
             shared = [(key, twin_of) for key, twin_of in shared if twin_of]
             self.end(run, request, "SUCCESS", lambda: hook_of(run).list_batches([], [], twins=shared, finished=[row]))

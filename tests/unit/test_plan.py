@@ -44,7 +44,7 @@ CATALOGUE = Catalogue(
 
 
 def asked(data: Any, request_id: str = "R1", channel: str = ORG, **more: Any) -> JobRequest:
-    values = {"requested_by": "someone", "encryption_key": None, "submitted_at": None, "processed": ()} | more
+    values = {"requested_by": "someone", "encryption_key": None, "processed": ()} | more
     return JobRequest(f"tag {request_id}", request_id, json.dumps(data), requested_channel=channel, **values)
 
 
@@ -131,7 +131,7 @@ def test_as_many_batches_as_the_limit_are_within_it() -> None:
 
 
 def standalone(*batch_ids: str) -> JobRequest:
-    return JobRequest("", "", json.dumps({"batchFilter": batch_ids}), "", "", None, None, ())
+    return JobRequest("", "", json.dumps({"batchFilter": batch_ids}), "", "", None, ())
 
 
 def test_a_standalone_run_has_no_request_owns_all_and_is_under_no_limit_of_requests() -> None:

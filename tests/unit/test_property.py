@@ -101,7 +101,7 @@ def find_batch(world: World, request: Row | None, batch_id: str) -> tuple[Batch,
     data = json.dumps({"batchId": batch_id})
     row = request or {"tag": "", "request_id": "", "requested_by": "", "requested_channel": ""}
     asked = JobRequest(
-        row["tag"], row["request_id"], data, row["requested_by"], row["requested_channel"], None, None, ()
+        row["tag"], row["request_id"], data, row["requested_by"], row["requested_channel"], None, ()
     )  # fmt: skip
     batches = [(row["courseid"], row["batchid"], row.get("name") or "") for row in world.batches]
     catalogue = Catalogue(

@@ -26,7 +26,7 @@ REQUEST_ID, BATCH_ID = "778A3669531143769B5E8C98D42E1CAD", "01330748176837836811
 def job_request(**changes: Any) -> JobRequest:
     values = {
         "tag": "do_1:org", "request_id": REQUEST_ID, "request_data": '{"batchId": "01"}', "requested_by": "someone",
-        "requested_channel": "org", "encryption_key": None, "submitted_at": None, "processed": (),
+        "requested_channel": "org", "encryption_key": None, "processed": (),
     }  # fmt: skip
     return JobRequest(**(values | changes))
 

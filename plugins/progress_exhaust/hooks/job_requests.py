@@ -625,7 +625,7 @@ def _names_a_file(entry: Any) -> bool:
 
 
 def _job_request(row: Sequence[Any]) -> JobRequest:
-    tag, request_id, data, requested_by, channel, encryption_key, submitted_at, processed = row
+    tag, request_id, data, requested_by, channel, encryption_key, processed = row
     return JobRequest(
         tag=tag,
         request_id=request_id,
@@ -633,6 +633,5 @@ def _job_request(row: Sequence[Any]) -> JobRequest:
         requested_by=requested_by or "",
         requested_channel=channel or "",
         encryption_key=encryption_key or None,
-        submitted_at=submitted_at,
         processed=tuple(_entries(processed)),
     )

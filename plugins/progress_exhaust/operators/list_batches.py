@@ -45,7 +45,7 @@ class ListBatchesOperator(SiteOperator):
 
         if params.batch_ids:
             data = json.dumps({"batchFilter": list(params.batch_ids)})
-            return [JobRequest("", "", data, "", "", None, None, ())]
+            return [JobRequest("", "", data, "", "", None, ())]
         if params.dry_run:
             return requests.pending(selection(context, site, params, dead_runs(context, site)))
         return requests.requests_to_list()

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from progress_exhaust.errors import RequestError
@@ -31,7 +31,6 @@ class JobRequest:
     requested_by: str
     requested_channel: str
     encryption_key: str | None = field(repr=False)
-    submitted_at: datetime | None
     processed: tuple[Mapping[str, Any], ...]  # entries of processed_batches
 
     @property

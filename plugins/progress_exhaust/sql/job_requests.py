@@ -103,8 +103,8 @@ COUNT_PENDING = "SELECT count(*) FROM {job_request} j WHERE " + _PENDING
 
 # The age in seconds, of a column that is UTC without saying so; 0, too, where a server's clock goes ahead.
 OLDEST_PENDING = (
-    "SELECT greatest(extract(epoch FROM (now() AT TIME ZONE 'utc') - min(dt_job_submitted)), 0) FROM {job_request} j WHERE "
-    + _PENDING
+    "SELECT greatest(extract(epoch FROM (now() AT TIME ZONE 'utc') - min(dt_job_submitted)), 0) FROM {job_request} j "
+    "WHERE isfinite(dt_job_submitted) AND " + _PENDING
 )
 
 SUBMIT = """
@@ -181,7 +181,7 @@ WHERE (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text
 
 HELD = """
 SELECT j.tag, j.request_id, j.request_data::text, j.requested_by, j.requested_channel, j.encryption_key,
-  j.dt_job_submitted, j.processed_batches::text
+  j.processed_batches::text
 FROM {job_request} j JOIN {ledger}.claim c ON c.tag = j.tag AND c.request_id = j.request_id
 WHERE c.run_id = %(run_id)s AND c.released_at IS NULL AND (%(twins)s OR c.twin_of IS NULL)
 ORDER BY j.dt_job_submitted, j.request_id
@@ -189,7 +189,7 @@ ORDER BY j.dt_job_submitted, j.request_id
 
 PENDING = (
     """
-SELECT tag, request_id, request_data::text, requested_by, requested_channel, encryption_key, dt_job_submitted,
+SELECT tag, request_id, request_data::text, requested_by, requested_channel, encryption_key,
   processed_batches::text
 FROM {job_request} j WHERE """
     + _PENDING

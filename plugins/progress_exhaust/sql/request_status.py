@@ -8,13 +8,18 @@ WITH_TIMEOUT = "SET LOCAL statement_timeout = '20s'"
 
 LEDGER_EXISTS = "SELECT to_regclass(%(claim)s) IS NOT NULL AND to_regclass(%(batch_run)s) IS NOT NULL AS there"
 
+# No moment that Python cannot hold: one such row would hide all.
+_MOMENT = "CASE WHEN COLUMN BETWEEN '0001-01-02' AND '9999-12-30' THEN COLUMN END"
+_SUBMITTED_AT = _MOMENT.replace("COLUMN", "dt_job_submitted")
+_COMPLETED_AT = _MOMENT.replace("COLUMN", "dt_job_completed")
+
 # A standalone run has no row in job_request: the ledger's batches of the run stand for it.
-_LISTED = """
+_LISTED = f"""
 WITH listed AS (
-  SELECT tag, request_id, '' AS run_id, status, requested_channel AS channel, dt_job_submitted AS submitted_at,
-    dt_job_completed AS completed_at, coalesce(iteration, 0) AS failures, err_message AS error,
+  SELECT tag, request_id, '' AS run_id, status, requested_channel AS channel, {_SUBMITTED_AT} AS submitted_at,
+    {_COMPLETED_AT} AS completed_at, coalesce(iteration, 0) AS failures, err_message AS error,
     request_data::text AS request_data
-  FROM {job_request}
+  FROM {{job_request}}
   WHERE job_id = 'progress-exhaust'
   UNION ALL
   SELECT '', '', run_id,
@@ -23,7 +28,7 @@ WITH listed AS (
     '', min(listed_at) AT TIME ZONE 'utc',
     CASE WHEN NOT bool_or(state IN ('waiting', 'running')) THEN max(changed_at) AT TIME ZONE 'utc' END,
     0, NULL, ''
-  FROM {ledger}.batch_run
+  FROM {{ledger}}.batch_run
   WHERE tag = '' AND request_id = ''
   GROUP BY run_id
 )
@@ -85,9 +90,9 @@ JOIN unnest(%(tags)s::text[], %(ids)s::text[], %(runs)s::text[]) AS wanted (tag,
 ORDER BY b.tag, b.request_id, standalone_run, batch_id, listed_at DESC
 """
 
-TALLY = """
-SELECT status, count(*) AS requests, min(dt_job_submitted) AS oldest_at
-FROM {job_request} WHERE job_id = 'progress-exhaust' AND status IS NOT NULL GROUP BY status
+TALLY = f"""
+SELECT status, count(*) AS requests, min({_SUBMITTED_AT}) AS oldest_at
+FROM {{job_request}} WHERE job_id = 'progress-exhaust' AND status IS NOT NULL GROUP BY status
 """
 
 # Requests and failures by claim, for a request that is refused at once has no batch; standalone runs count by batch.

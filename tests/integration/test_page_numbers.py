@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from progress_exhaust.hooks.request_status import Filter, Night, RequestStatusHook
-from tests.integration.install import Install
+from tests.integration.install import Install, Row
 
 # Half hours from UTC, and never both of them close to midnight: the day is the same for the whole test.
 ZONES = ("Asia/Kolkata", "America/St_Johns")
@@ -88,3 +88,13 @@ def test_ten_thousand_requests_page_through_and_none_is_lost_or_there_twice(queu
     assert submitted == sorted(submitted, reverse=True)
     assert not any(one.submitted_at for one in seen[len(submitted) :]), "those of no known moment come last"
     assert hook.requests(Filter(), most=250, skip=10_000)[0] == []
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 BC", "12026-01-01"])
+def test_a_moment_that_no_clock_shows_hides_nothing(queue: Install, asked: Row, hook: RequestStatusHook, moment: str) -> None:
+    queue.sql("UPDATE job_request SET dt_job_submitted = %s", [moment])
+    assert queue.run_dag().state == "success"
+    queue.sql("UPDATE job_request SET dt_job_completed = %s", [moment])
+    [one], _ = hook.requests(Filter(), most=1, skip=0)
+    assert (one.status, one.submitted_at, one.completed_at) == ("SUCCESS", None, None)
+    assert hook.tally()
