@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dev.world import World
-from tests.faults.faulty_way import CUT, DELAY, HANG, REFUSE, RESET, TRICKLE, FaultyWay, way_to
+from tests.faulty_way import CUT, DELAY, HANG, REFUSE, RESET, TRICKLE, FaultyWay, saying, way_to
 from tests.integration.install import Install, Row, RunResult
 
 # Three parts in two processes; and no patience with what is down.
@@ -27,12 +27,12 @@ S3_CLIENT = {"connect_timeout": 2, "read_timeout": 2, "retries": {"max_attempts"
 RETRIES = 8  # more than a fault lasts: it ends once the log tells of it
 
 SLOW = (DELAY, TRICKLE)
-# What a message calls a fault, as the client of each server sees it.
+# What a message calls a fault, as the client of each server sees it: that of S3 tries a put again until its time is over.
 CAUSES = {
     REFUSE: r"refused|closed|reset|could not connect|aborted|disconnected|shut ?down",
     HANG: r"timed? ?out|no answer|timeout",
-    CUT: r"timed out|closed|aborted|broken|incomplete|disconnected|lost|shut ?down|EOF",
-    RESET: r"reset|closed|aborted|lost|could not connect|disconnected|shut ?down",
+    CUT: r"timed out|no answer|closed|aborted|broken|incomplete|disconnected|lost|shut ?down|EOF",
+    RESET: r"reset|no answer|closed|aborted|lost|could not connect|disconnected|shut ?down",
 }
 
 
@@ -144,7 +144,7 @@ class Disturbed:
         if moment == "before":
             self.way.begin(fault)
         else:
-            self.way.begin(fault, self.server.at, self.server.after_bytes)
+            self.way.begin(fault, saying(self.server.at), self.server.after_bytes)
         # A slow way is told of by nobody.
         with ended_once_told(self.way, self.install.airflow.home, self.connection_id):
             result = self.install.run_dag(

@@ -21,7 +21,7 @@ from dev.world import Row, World, batch_world
 from progress_exhaust.errors import SourceError
 from progress_exhaust.hooks.user_cache import UserCacheHook
 from tests.faults.cluster import kill, own_settings, restart, running
-from tests.faults.wire import Moment, Wire, wire_to
+from tests.faulty_way import FaultyWay, Moment, saying, way_to
 from tests.integration.fixtures import emptied
 from tests.integration.install import RELATIONS_DB, REPORT_DAY, USERS_DB, Install, RunResult
 from tests.oracle import expected_csv
@@ -71,17 +71,17 @@ def port_of(uri: str) -> int:
     return int(uri.rpartition(":")[2].partition("/")[0])
 
 
-def through(uri: str, wire: Wire) -> str:
-    """Return a server's address, by way of the wire."""
-    return uri.replace(f":{port_of(uri)}", f":{wire.port}")
+def through(uri: str, way: FaultyWay) -> str:
+    """Return a server's address, by the way to it."""
+    return uri.replace(f":{port_of(uri)}", f":{way.port}")
 
 
 def disturbed(site: Install, server: str, moment: Moment, fault: Callable[[], None], **more: Any) -> RunResult:
     """Run the DAG; let the fault happen at the moment, while what comes to it on its way to the server waits."""
     uri = site.connections()[server]
-    with wire_to(port_of(uri)) as wire, ThreadPoolExecutor(1) as pool:
-        with wire.held(moment) as wait:
-            going = pool.submit(run, site, connections={server: through(uri, wire)}, **more)
+    with way_to(port_of(uri)) as way, ThreadPoolExecutor(1) as pool:
+        with way.held(moment) as wait:
+            going = pool.submit(run, site, connections={server: through(uri, way)}, **more)
             wait()
             fault()
         return going.result()
@@ -274,8 +274,8 @@ def test_a_commit_whose_answer_is_lost(queue: Install, asked: Row, undisturbed: 
     """It counted, and nobody knows: the retry ends as if nothing had been, and shows a SUCCESS as nothing else again."""
     statuses = watched(queue)
     uri = queue.connections()["REQUESTS"]
-    with wire_to(port_of(uri)) as wire, wire.losing_the_answer(commit_of(words)):
-        result = run(queue, connections={"REQUESTS": through(uri, wire)}, retries=1)
+    with way_to(port_of(uri)) as way, way.losing_the_answer(commit_of(words)):
+        result = run(queue, connections={"REQUESTS": through(uri, way)}, retries=1)
     assert_all_is_well(queue, result, asked, undisturbed)
     assert queue.row(asked)["iteration"] == 0
     assert {row["state"] for row in queue.sql("SELECT state FROM progress_exhaust.batch_run")} == {"done"}
@@ -287,8 +287,8 @@ def test_a_settlement_whose_commit_is_not_acknowledged_counts_once(queue: Instal
     statuses = watched(queue)
     uri = queue.connections()["REQUESTS"]
     nowhere = {"USERS": "redis://127.0.0.1:1"}
-    with wire_to(port_of(uri)) as wire, wire.losing_the_answer(commit_of(b"SET status = 'FAILED'")):
-        result = run(queue, connections={"REQUESTS": through(uri, wire)} | nowhere, retries=1)
+    with way_to(port_of(uri)) as way, way.losing_the_answer(commit_of(b"SET status = 'FAILED'")):
+        result = run(queue, connections={"REQUESTS": through(uri, way)} | nowhere, retries=1)
     assert result.failed() == ["batch.fetch_hierarchy"]
     row = queue.row(asked)
     assert (row["status"], row["iteration"]) == ("FAILED", 1)
@@ -318,7 +318,7 @@ def watched(site: Install) -> Callable[[], list[str]]:
 # What stands in a request to Postgres, at moments from the package's put on.
 MOMENTS: dict[str, Moment] = {
     "the package is published": lambda before, sent: b"COMMIT" in sent and b"released_at IS NULL FOR SHARE" in before,
-    "mark_complete begins": lambda _before, sent: b"mark_complete" in sent,
+    "mark_complete begins": saying(b"mark_complete"),
     "the mark is not yet committed": lambda before, sent: b"COMMIT" in sent and b"SET status = 'SUCCESS'" in before,
 }
 

@@ -107,10 +107,15 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def recorded(reads: list[dict[str, Any]]) -> Iterator[None]:
-    """Write down each statement that goes to Cassandra, with its values, and the nodes that were asked."""
-    from cassandra.cluster import Session
+    """Write down each statement that goes to Cassandra, with its values, and the nodes that were asked.
 
-    send, sent = Session.execute_async, []
+    Three things ask another node: the driver's speculation and its retry policy, in the same request, and the hook, by a
+    request of its own for the same page. Of that one, `resends` is the number of the request before.
+    """
+    from cassandra.cluster import ResponseFuture, Session
+
+    send, speculate = Session.execute_async, ResponseFuture._on_speculative_execute
+    sent, newest, speculated = [], {}, []
 
     def execute_async(session: Session, query: Any, *arguments: Any, **more: Any) -> Any:
         prepared = getattr(query, "prepared_statement", None)
@@ -123,19 +128,37 @@ def recorded(reads: list[dict[str, Any]]) -> Iterator[None]:
                 for column, value in zip(prepared.column_metadata, query.values, strict=True)
             ]
             reads.append({"query": prepared.query_string, "values": values})
+        page = id(query), more.get("paging_state")
+        read = reads[-1]
+        read |= {"resends": newest.get(page), "ended": False, "answered": None, "retries": 0}
+        newest[page] = len(reads) - 1
         future = send(session, query, *arguments, **more)
-        sent.append((reads[-1], future))
+        for tell in (future.add_callback, future.add_errback):
+            tell(lambda _result: ended(read, future))
+        sent.append((read, future, query))  # which keeps the id its own
         return future
 
+    def ended(read: dict[str, Any], future: ResponseFuture) -> None:
+        # What comes later, from whomever else was asked, the driver writes into the future and tells of once more.
+        if not read["ended"]:
+            answered = future.coordinator_host and future.coordinator_host.address
+            read |= {"ended": True, "answered": answered, "retries": future._query_retries}
+
+    def on_speculative_execute(future: ResponseFuture) -> None:
+        asked = len(future.attempted_hosts)
+        speculate(future)
+        speculated.extend([future] * (len(future.attempted_hosts) - asked))
+
     Session.execute_async = execute_async
+    ResponseFuture._on_speculative_execute = on_speculative_execute
     try:
         yield
     finally:
         Session.execute_async = send
-        for read, future in sent:
+        ResponseFuture._on_speculative_execute = speculate
+        for read, future, _ in sent:
             read["asked"] = [host.address for host in future.attempted_hosts]
-            read["answered"] = future.coordinator_host and future.coordinator_host.address
-            read["retries"] = future._query_retries
+            read["speculations"] = sum(one is future for one in speculated)
 
 
 def as_json(value: Any) -> Any:

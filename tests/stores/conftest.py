@@ -50,7 +50,7 @@ class Buckets:
     def settings(self) -> dict[str, str]:
         return {"container": self.container, "staging": self.staging}
 
-    def hook(self, connection: str | None = None) -> Any:
+    def hook(self, connection: str | None = None, **more: Any) -> Any:
         """Return the hook as a task has it, that knows nothing of what other tasks saw."""
         from airflow.sdk.io import store as airflow_stores
 
@@ -58,7 +58,7 @@ class Buckets:
 
         os.environ[CONNECTION] = connection or self.store.connection()
         airflow_stores._STORE_CACHE.clear()
-        return ReportStoreHook(**self.settings)
+        return ReportStoreHook(**self.settings, **more)
 
     def elsewhere(self, code: str, connection: str | None = None) -> subprocess.Popen[bytes]:
         """Run code that knows a `hook`, as a task on another worker."""

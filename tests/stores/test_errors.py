@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -12,8 +13,8 @@ import requests
 
 from dev import stores
 from progress_exhaust.errors import SetupError, SourceError
+from tests.faulty_way import HOLD, REPLY, SPOIL, STOP, way_to
 from tests.stores.conftest import Buckets
-from tests.stores.proxy import ANSWER, AS_IT_IS, CUT, SPOIL, STALL, proxy
 
 S3_RIGHTS = (Path(__file__).parents[2] / "docs" / "grants" / "s3.json").read_text()
 IMPATIENT = {"retries": {"max_attempts": 1}}  # the client's own
@@ -27,6 +28,11 @@ WRONG_REGION = (
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 
+def in_mid_package(before: bytes, now: bytes) -> bool:
+    """Be the moments when a package is on its way, and nothing else has so many bytes."""
+    return len(before) + len(now) > 20_000
+
+
 def package(folder: Path, data: bytes) -> Path:
     path = folder / "finished.zip"
     path.write_bytes(data)
@@ -36,13 +42,13 @@ def package(folder: Path, data: bytes) -> Path:
 def test_a_put_that_is_cut_half_way_publishes_nothing_and_the_retry_replaces_it(s3_buckets: Buckets, tmp_path: Path) -> None:
     s3_buckets.hook().publish(package(tmp_path, b"of this morning"), KEY)
     big = package(tmp_path, b"x" * 500_000)
-    with proxy(s3_buckets.store.port) as way:
+    with way_to(s3_buckets.store.port) as way:
         hook = s3_buckets.hook(s3_buckets.store.connection(way.port, config_kwargs=IMPATIENT))
-        way.mode = CUT
+        way.begin(STOP, in_mid_package)
         with pytest.raises(SourceError, match=f"^The reports container {s3_buckets.container}: "):
             hook.publish(big, KEY)
         assert s3_buckets.published() == {KEY: b"of this morning"}
-        way.mode = AS_IT_IS
+        way.end()
         assert s3_buckets.hook(s3_buckets.store.connection(way.port)).publish(big, KEY) == 500_000
     assert s3_buckets.published() == {KEY: b"x" * 500_000}
 
@@ -52,25 +58,49 @@ def test_a_worker_that_is_killed_while_it_puts_has_published_nothing(buckets: Bu
         pytest.skip("its emulator keeps what it has of a request that ends too early; the real one does not")
     buckets.hook().publish(package(tmp_path, b"of this morning"), KEY)
     big = package(tmp_path, b"x" * 500_000)
-    with proxy(buckets.store.port) as way:
-        way.mode = STALL
+    with way_to(buckets.store.port) as way:
+        way.begin(HOLD, in_mid_package)
         worker = buckets.elsewhere(f"hook.publish(Path({str(big)!r}), {KEY!r})", buckets.store.connection(way.port))
-        assert way.stalled.wait(60)
+        way.wait()
         worker.kill()
         worker.wait()
     assert buckets.published() == {KEY: b"of this morning"}
     assert buckets.hook().publish(big, KEY) == 500_000
 
 
+def test_a_put_ends_though_the_store_takes_no_more_bytes(
+    s3_buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from progress_exhaust.hooks import report_store
+
+    monkeypatch.setattr(report_store, "SLOWEST_BYTES_PER_SECOND", 10_000_000)
+    big = package(tmp_path, b"x" * 30_000_000)  # more than waits in the buffers of a connection
+    with way_to(s3_buckets.store.port) as way:
+        hook = s3_buckets.hook(s3_buckets.store.connection(way.port, config_kwargs=IMPATIENT), timeout_seconds=1)
+        way.begin(HOLD, in_mid_package)
+        at_last = threading.Timer(60, way.close)  # the client itself would wait for ever
+        at_last.start()
+        with pytest.raises(SourceError, match=r"no answer in 4 s to a file of 30,000,000 bytes"):
+            hook.publish(big, KEY)
+        at_last.cancel()
+    assert s3_buckets.published() == {}
+
+
 def test_bytes_that_were_spoilt_on_the_way_are_not_taken_for_a_package(buckets: Buckets, tmp_path: Path) -> None:
     big = package(tmp_path, b"x" * 100_000)
-    with proxy(buckets.store.port) as way:
-        way.mode = SPOIL
+    with way_to(buckets.store.port) as way:
+        seen = bytearray()
+
+        def spoilt(before: bytes, now: bytes) -> bool:
+            seen.extend(now)
+            return in_mid_package(before, now)
+
+        way.begin(SPOIL, spoilt)
         hook = buckets.hook(buckets.store.connection(way.port))
         if buckets.store.scheme == "s3":  # the server at hand checks nothing: it is only told
             hook.publish(big, KEY)
             digest = base64.b64encode(hashlib.md5(big.read_bytes(), usedforsecurity=False).digest())
-            assert b"Content-MD5: " + digest in way.seen
+            assert b"Content-MD5: " + digest in seen
             return
         with pytest.raises(SourceError, match=r"(?i)md5|checksum"):
             hook.publish(big, KEY)
@@ -81,10 +111,10 @@ def test_bytes_that_were_spoilt_on_the_way_are_not_taken_for_a_package(buckets: 
 
 def test_a_wrong_region_names_the_place_to_set_it(s3_buckets: Buckets, tmp_path: Path) -> None:
     """The server at hand takes any region: the answer is the one that AWS documents."""
-    with proxy(s3_buckets.store.port) as way:
-        way.answer = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/xml\r\nConnection: close\r\n"
-        way.answer += f"Content-Length: {len(WRONG_REGION)}\r\n\r\n{WRONG_REGION}".encode()
-        way.mode = ANSWER
+    with way_to(s3_buckets.store.port) as way:
+        reply = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/xml\r\nConnection: close\r\n"
+        reply += f"Content-Length: {len(WRONG_REGION)}\r\n\r\n{WRONG_REGION}".encode()
+        way.begin(REPLY, lambda *_: True, reply=reply)
         hook = s3_buckets.hook(s3_buckets.store.connection(way.port, region_name="us-east-1"))
         with pytest.raises(SetupError, match=r"expecting 'ap-south-1'\. Set region_name in the extra"):
             hook.publish(package(tmp_path, b"zip"), KEY)
@@ -147,7 +177,7 @@ def test_a_login_without_rights_on_s3_publishes_nothing_until_it_has_them(
     write_whole(staged, b"{}")
     assert staged.read_bytes() == b"{}"
     assert [file.name for file in hook.staged_files()] == ["run/x.json"]
-    hook.keep_staging_private()
+    hook.keep_staging_private("run")
     # moto asks for the right to remove several at once of the bucket, and AWS of each object: nothing is left in silence.
     with pytest.raises(SetupError, match=r"Staging .*1 files are left .* Let the login of connection"):
         remove_folder(hook.run_folder("run"))

@@ -121,7 +121,7 @@ def test_a_private_container_answers_no_stranger(buckets: Buckets) -> None:
         assert hook.answers_strangers()
     else:
         assert not hook.answers_strangers()
-        hook.keep_staging_private()
+        hook.keep_staging_private(RUN)
     assert (buckets.published(), buckets.staged()) == ({}, [])
 
 
@@ -130,10 +130,10 @@ def test_an_open_container_is_found_out_and_an_open_staging_refused(buckets: Buc
     if buckets.store.scheme != "gs":
         buckets.open_to_anybody("reports")
         assert hook.answers_strangers()
-        hook.keep_staging_private()
+        hook.keep_staging_private(RUN)
         buckets.open_to_anybody("private")
     with pytest.raises(SetupError, match=r"Staging .*://private-.* lets anybody download from it: make it private"):
-        hook.keep_staging_private()
+        hook.keep_staging_private(RUN)
     assert (buckets.published(), buckets.staged()) == ({}, [])
 
 

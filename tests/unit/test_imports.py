@@ -18,7 +18,17 @@ API_BASE = f"{OURS}.hooks.sunbird_api"  # what the hooks of Sunbird's APIs have 
 # By room: what else than the standard library it may import.
 RULES: dict[str, set[str]] = {
     "report": {*FRAMES, *ZIPS, "pydantic", "xlsxwriter", f"{OURS}.errors", f"{OURS}.report"},
-    "hooks": {"airflow", "fsspec", *DRIVERS, API_BASE, f"{OURS}.errors", f"{OURS}.metrics", f"{OURS}.report", f"{OURS}.sql"},
+    "hooks": {
+        "airflow",
+        "botocore",
+        "fsspec",
+        *DRIVERS,
+        API_BASE,
+        f"{OURS}.errors",
+        f"{OURS}.metrics",
+        f"{OURS}.report",
+        f"{OURS}.sql",
+    },
     "sql": set(),
     "operators": {
         "airflow",

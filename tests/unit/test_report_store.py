@@ -94,7 +94,7 @@ def test_what_a_kill_left_half_done_goes_with_the_next_try_of_its_run(tmp_path: 
 def test_a_local_folder_answers_no_stranger_and_no_question_is_left_in_it(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     assert not store.answers_strangers()
-    store.keep_staging_private()
+    store.keep_staging_private("run")
     assert files(tmp_path) == {}
 
 

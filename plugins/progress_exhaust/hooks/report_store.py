@@ -131,7 +131,7 @@ class ReportStoreHook(BaseHook):
         return size_bytes
 
     def _put(self, target: ObjectStoragePath, package: Path) -> None:
-        """Put the file in bounded time: the client of S3 waits for ever for a store that does not say that it may go on."""
+        """Put the file in bounded time: the client of S3 has no timeout for a store that takes no more bytes."""
         seconds = self._timeout_seconds + package.stat().st_size / SLOWEST_BYTES_PER_SECOND
         fs, checked = target.fs, _checked(target.protocol, package)
         if not fs.async_impl:  # none of those that the docs name
@@ -174,12 +174,15 @@ class ReportStoreHook(BaseHook):
     def answers_strangers(self) -> bool:
         """Tell whether anybody may download from the container: by an empty object of its own, and without the login."""
         with self._telling_container():
-            return _answers_strangers(self._container)
+            return _answers_strangers(self._container / JOB_ID)
 
-    def keep_staging_private(self) -> None:
-        """Raise SetupError where anybody may download from staging, which holds the learners' data in clear."""
+    def keep_staging_private(self, run_id: str) -> None:
+        """Raise SetupError where anybody may download from staging, which holds the learners' data in clear.
+
+        It is asked in the folder of the run, with which all goes that a fault may leave of the question.
+        """
         with self.telling_staging():
-            public = _answers_strangers(self._staging)
+            public = _answers_strangers(self.run_folder(run_id))
         if public:
             raise SetupError(
                 f"Staging {self._urls['staging']} lets anybody download from it: make it private; no report needs it open"
@@ -263,6 +266,11 @@ def _folder(setting: str, url: str, login: str | None, mode: int = 0o777) -> Obj
         # What another worker wrote a moment ago must be seen: nothing is answered from an older listing.
         fs.dircache.use_listings_cache = False
         fs.invalidate_cache()
+        if scheme == "s3":
+            # Before it sends a body, the client asks the store to say "100 Continue", and waits for that without a timeout.
+            from botocore.handlers import add_expect_header
+
+            fs.session.unregister("before-call.s3", add_expect_header)
     return folder
 
 
@@ -314,7 +322,7 @@ def _answers_strangers(folder: ObjectStoragePath) -> bool:
         return False
     import requests
 
-    probe = folder / JOB_ID / f".anybody-{uuid.uuid4().hex}"
+    probe = folder / f".anybody-{uuid.uuid4().hex}"
     probe.fs.pipe_file(probe.path, b"")
     try:
         with requests.get(_plain_url(probe), timeout=ANONYMOUS_TIMEOUT_SECONDS, stream=True) as answer:  # whatever it holds

@@ -83,7 +83,7 @@ class ListBatchesOperator(SiteOperator):
 
         store = site.store()
         if planned.to_make:
-            store.keep_staging_private()
+            store.keep_staging_private(site.run_id)
         for batch, facts in planned.to_make:
             with store.telling_staging():
                 write_whole(store.batch_folder(site.run_id, batch) / FACTS_FILE, json.dumps(asdict(facts)).encode())
