@@ -29,7 +29,8 @@ RETRIES = 8  # more than a fault lasts: it ends once the log tells of it
 SLOW = (DELAY, TRICKLE)
 # What a message calls a fault, as the client of each server sees it: that of S3 tries a put again until its time is over.
 CAUSES = {
-    REFUSE: r"refused|closed|reset|could not connect|aborted|disconnected|shut ?down",
+    # Cassandra's driver waits five seconds for a connection that ends in the middle of its handshake.
+    REFUSE: r"refused|closed|reset|could not connect|aborted|disconnected|shut ?down|timed out creating connection",
     HANG: r"timed? ?out|no answer|timeout",
     CUT: r"timed out|no answer|closed|aborted|broken|incomplete|disconnected|lost|shut ?down|EOF",
     RESET: r"reset|no answer|closed|aborted|lost|could not connect|disconnected|shut ?down",
