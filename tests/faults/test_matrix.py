@@ -30,8 +30,8 @@ SLOW = (DELAY, TRICKLE)
 # What a message calls a fault, as the client of each server sees it: that of S3 tries a put again until its time is over.
 CAUSES = {
     # Cassandra's driver waits five seconds for a connection that ends in the middle of its handshake.
-    REFUSE: r"refused|closed|reset|could not connect|aborted|disconnected|shut ?down|timed out creating connection",
-    HANG: r"timed? ?out|no answer|timeout",
+    REFUSE: r"refused|closed|reset|could not connect|aborted|incomplete|disconnected|shut ?down|timed out creating connection",
+    HANG: r"timed? ?out|no answer|not answered|timeout",
     CUT: r"timed out|no answer|closed|aborted|broken|incomplete|disconnected|lost|shut ?down|EOF",
     RESET: r"reset|no answer|closed|aborted|lost|could not connect|disconnected|shut ?down",
 }
