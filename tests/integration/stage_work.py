@@ -17,7 +17,7 @@ from tests.integration.install import REPORT_DAY, Install
 
 
 def stage_work(install: Install, folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Work:
-    """Run the DAG over the install's one pending request; return its batch's work, with its first stage done."""
+    """Run the DAG over the install's pending requests; return the extract of the first one's batch, to be done anew."""
     run = install.run_dag()
     assert run.state == "success", run.failed()
     environment = install.environment(settings | {"staging": folder.as_uri()})
@@ -25,9 +25,13 @@ def stage_work(install: Install, folder: Path, monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setenv(name, value)
     site = Site(parse_settings(environment["AIRFLOW_VAR_PROGRESS_EXHAUST"]), run.run_id)
     requests = site.requests()
-    [batch] = [one.batch for one in requests.run_batches()]
+    batch, *_ = [one.batch for one in requests.run_batches()]
     own: ObjectStoragePath = site.store().batch_folder(run.run_id, batch)
-    work = Work(site, RunParams(), batch, REPORT_DAY, own, requests, logging.getLogger(__name__))
-    work.leave(FACTS_FILE, asdict(BatchFacts("Batch", "Collection", owned=True)))
-    FetchHierarchyOperator(task_id="fetch_hierarchy", batch={}).make(work)
-    return work
+    return begun(Work(site, RunParams(), batch, REPORT_DAY, own, requests, logging.getLogger(__name__), "extract"))
+
+
+def begun(extract: Work) -> Work:
+    """Do what comes before the extract."""
+    extract.leave(FACTS_FILE, asdict(BatchFacts("Batch", "Collection", owned=True)))
+    FetchHierarchyOperator(task_id="fetch_hierarchy", batch={}).make(extract)
+    return extract

@@ -7,7 +7,8 @@ import pytest
 
 from dev.world import batch_world
 from progress_exhaust.operators import stage
-from progress_exhaust.operators.stage import LEARNERS, Progress, Work
+from progress_exhaust.operators.extract import ExtractOperator
+from progress_exhaust.operators.stage import EXTRACT_FILE, LEARNERS, Progress, Work
 from tests.integration.install import Install
 from tests.integration.stage_work import stage_work
 
@@ -15,7 +16,7 @@ from tests.integration.stage_work import stage_work
 @pytest.fixture
 def work(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     install.load(batch_world(3, 0, nested=1, assessments=1, leaves=3))
-    return stage_work(install, tmp_path, monkeypatch)
+    return stage_work(install, tmp_path, monkeypatch, learners_per_part=1)
 
 
 def test_learners_are_counted_in_the_log_and_in_the_ledger(
@@ -30,8 +31,55 @@ def test_learners_are_counted_in_the_log_and_in_the_ledger(
     [told] = caplog.messages
     assert told.startswith(f"{work.batch}: 400 of 1,000 learners, ") and " a second, " in told and told.endswith(" s left")
     kept = work.requests.batch_run(work.batch)
-    assert kept is not None and (kept.counts["learners_done"], kept.counts["enrolled"]) == (400, 1000)
-    assert kept.counts["seconds_left"] == int(told.rpartition(", ")[2].removesuffix(" s left"))
+    assert kept is not None and kept.counts["learners_done"] == 400
+    *_, rate, left = told.replace(",", "").split(" learners ")[1].split(" a second ")
+    assert (kept.counts["learners_per_second"], f"{kept.counts['seconds_left']} s left") == (int(rate), left)
+
+
+def test_what_an_earlier_attempt_has_done_is_no_speed(
+    work: Work, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(stage, "SECONDS_BETWEEN_NEWS", 0)
+    progress = Progress(work, LEARNERS, 1000)
+    progress.skip(400)
+    progress.add(0)
+    assert caplog.messages == [f"{work.batch}: 400 of 1,000 learners, 0 a second"]
+    kept = work.requests.batch_run(work.batch)
+    assert kept is not None and kept.counts["learners_done"] == 400 and "seconds_left" not in kept.counts
+
+
+def test_a_stage_that_begins_anew_has_done_nothing_and_taken_no_time(work: Work) -> None:
+    before = work.requests.batch_run(work.batch)
+    assert before is not None and {"extract", "pivot"} <= before.seconds.keys()
+    work.tell({"learners_done": 2, "learners_per_second": 1, "seconds_left": 1})
+    work.requests.record(work.batch, stage="extract", state="failed", error="broken off")
+    failed = work.requests.batch_run(work.batch)
+    assert failed is not None and failed.counts == before.counts | {
+        "learners_done": 2,
+        "learners_per_second": 1,
+        "seconds_left": 1,
+    }
+    work.requests.record(work.batch, stage="extract", state="running")
+    begun = work.requests.batch_run(work.batch)
+    assert begun is not None and begun.counts == before.counts
+    assert begun.seconds.keys() == before.seconds.keys() - {"extract"}
+
+
+def test_an_extract_tells_whom_it_reads_and_how_far_it_is(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, int]] = []
+    monkeypatch.setattr(stage, "SECONDS_BETWEEN_NEWS", 0)
+    monkeypatch.setattr(Work, "tell", lambda _work, counts: told.append(dict(counts)))
+    ExtractOperator(task_id="extract", batch={}).make(work)
+    assert told[0] == {"enrolled": 3}
+    assert [news["learners_done"] for news in told[1:]] == [1, 2, 3]
+    assert told[-1]["seconds_left"] == 0
+    # A retry counts what is there already, before it goes on.
+    work.forget(EXTRACT_FILE)
+    Path(work.part(2).path).unlink()
+    told.clear()
+    ExtractOperator(task_id="extract", batch={}).make(work)
+    assert told[0] == {"enrolled": 3} and [news["learners_done"] for news in told[1:]] == [3]
 
 
 def test_other_work_is_told_of_in_the_log_alone(

@@ -30,6 +30,9 @@ Key = tuple[str, str]  # tag, request id
 
 MOST_CONNECT_SECONDS = 10
 
+# Counts of how far a stage at work is.
+NEWS = ("learners_done", "learners_per_second", "seconds_left")
+
 DIED_TOO_OFTEN = "The report could not be made: three attempts were broken off. Ask for it again"
 
 
@@ -322,11 +325,15 @@ class RequestsHook(PostgresHook):
         size_bytes: int | None = None,
         error: str | None = None,
     ) -> None:
-        """Write down in the ledger where a batch stands; raises ClaimLostError where a later try of the stage has begun."""
+        """Write down in the ledger where a batch stands; raises ClaimLostError where a later try of the stage has begun.
+
+        counts: added to those of before, of which NEWS are forgotten while a stage runs
+        """
         values = self._of(batch) | {
             "stage": stage,
             "state": state,
             "counts": json.dumps(counts or {}),
+            "news": list(NEWS),
             "seconds": json.dumps({} if seconds is None else {stage: round(seconds, 3)}),
             "size_bytes": size_bytes,
             "error": error and _storable(error),

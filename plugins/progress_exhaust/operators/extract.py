@@ -68,10 +68,11 @@ class ExtractOperator(StageOperator):
         """Take over what another request's extract made today; None where there is none, or this one's is done anew."""
         if (work.folder / EXTRACT_FILE).exists():
             return None
+        wanted = self._wanted(work)
         for batch in alike:
             other = replace(work, batch=batch, folder=work.site.store().batch_folder(work.site.run_id, batch))
             made = other.find(EXTRACT_FILE)
-            if made and work.is_of_today(made["as_of"]) and made | self._wanted(work) == made:
+            if made and work.is_of_today(made["as_of"]) and made["as_of"] > self._after(work) and made | wanted == made:
                 work.log.info("%s: what was extracted for request %s serves this one too", work.batch, batch.request_id)
                 work.forget(PAGES_FILE)
                 for number in range(made["parts"]):
@@ -88,7 +89,8 @@ class ExtractOperator(StageOperator):
             pages = self._pages(work, tables)
             numbers = range(len(pages["first_ids"]))
             missing = [number for number in numbers if not work.part(number).exists()]
-            made = self._parts(work, tables, pages, missing, stack)
+            work.tell({"enrolled": pages["counts"]["enrolled"]})
+            made = self._parts(work, tables, pages, missing, stack) if missing else iter(())
             progress = Progress(work, LEARNERS, pages["counts"]["enrolled"])
             counts = Counter(pages["counts"])
             for number in numbers:

@@ -94,6 +94,10 @@ class Work:
         """Return what this stage left behind before; None where it did not."""
         return self.read(name) if (self.folder / name).exists() else None
 
+    def tell(self, counts: Mapping[str, int]) -> None:
+        """Write counts in the ledger while the stage is at work."""
+        self.requests.record(self.batch, stage=self.stage, state="running", counts=counts)
+
     def pinned(self) -> "AbstractContextManager[Any]":
         """Let the block change what the stage hands on; raises ClaimLostError where a later try of it has begun.
 
@@ -153,14 +157,16 @@ class Progress:
             return
         self._told = now
         rate = (self._done - self._skipped) / (now - self._begun)
-        left = (self._total - self._done) / rate if self._total is not None and rate else 0
-        words = f"{self._done:,} {self._what}, {rate:,.0f} a second"
+        words, news = f"{self._done:,} {self._what}", {"learners_done": self._done, "learners_per_second": round(rate)}
         if self._total is not None:
-            words = f"{self._done:,} of {self._total:,} {self._what}, {rate:,.0f} a second, {left:.0f} s left"
+            words = f"{self._done:,} of {self._total:,} {self._what}"
+        words += f", {rate:,.0f} a second"
+        if self._total is not None and rate:
+            news["seconds_left"] = round((self._total - self._done) / rate)
+            words += f", {news['seconds_left']} s left"
         self._work.log.info("%s: %s", self._work.batch, words)
         if self._what == LEARNERS:
-            counts = {"enrolled": self._total or 0, "learners_done": self._done, "seconds_left": round(left)}
-            self._work.requests.record(self._work.batch, stage="extract", state="running", counts=counts)
+            self._work.tell(news)
 
 
 @contextmanager

@@ -277,18 +277,20 @@ LIST_BATCH = """
 INSERT INTO {ledger}.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, state)
 VALUES (%(tag)s, %(request_id)s, %(batch_id)s, %(run_id)s, %(collection_id)s, %(channel)s, %(state)s)
 ON CONFLICT (tag, request_id, batch_id, run_id) DO UPDATE SET
-  stage = 'list_batches', state = excluded.state, tries = '{{}}', error = NULL, changed_at = now()
+  stage = 'list_batches', state = excluded.state, tries = '{{}}', counts = '{{}}', seconds = '{{}}', error = NULL,
+  changed_at = now()
 """
 
 # The latest try of a stage has the say: one that Airflow gave up for dead, and that goes on all the same, has none. And a mark
-# whose COMMIT was not acknowledged counts: what could not be told of it must not be written over it.
+# whose COMMIT was not acknowledged counts: what could not be told of it must not be written over it. A stage that is at work
+# has not taken its time yet, and its news take the place of those before.
 RECORD = """
 UPDATE {ledger}.batch_run SET
   tries = tries || jsonb_build_object(%(stage)s::text, %(try_number)s::integer),
   stage = %(stage)s,
   state = CASE WHEN state = 'done' AND %(state)s = 'failed' THEN state ELSE %(state)s END,
-  counts = counts || %(counts)s::jsonb,
-  seconds = seconds || %(seconds)s::jsonb,
+  counts = CASE WHEN %(state)s = 'running' THEN counts - %(news)s::text[] ELSE counts END || %(counts)s::jsonb,
+  seconds = CASE WHEN %(state)s = 'running' THEN seconds - %(stage)s::text ELSE seconds END || %(seconds)s::jsonb,
   size_bytes = coalesce(%(size_bytes)s, size_bytes),
   error = CASE WHEN state = 'done' AND %(state)s = 'failed' THEN error ELSE %(error)s END,
   changed_at = now()
