@@ -23,7 +23,7 @@ from progress_exhaust.hooks.user_cache import UserCacheHook
 from tests.faults.cluster import kill, own_settings, restart, running
 from tests.faulty_way import FaultyWay, Moment, saying, way_to
 from tests.integration.fixtures import emptied
-from tests.integration.install import RELATIONS_DB, REPORT_DAY, USERS_DB, Install, RunResult
+from tests.integration.install import RELATIONS_DB, REPORT_DAY, USERS_DB, Install, RunResult, redis_rules
 from tests.oracle import expected_csv
 
 LEARNERS, LEARNERS_PER_PART = 150, 25
@@ -115,11 +115,15 @@ def test_a_cache_that_is_flushed_in_mid_extract_makes_no_report(
 
 
 class SlowlyLoading(Redis):
-    """A Redis that takes its time to load its dump, and answers LOADING meanwhile."""
+    """A Redis that takes its time to load its dump, and answers LOADING meanwhile to those who may log in."""
+
+    def __init__(self, site: Install, settings: Settings) -> None:
+        super().__init__(settings)
+        self._user = redis_rules(site.login, site.password)
 
     def command(self) -> list[str]:
         slowly = ["--key-load-delay", "200000", "--loading-process-events-interval-bytes", "1024"]
-        return [*super().command(), *slowly]
+        return [*super().command(), *slowly, "--user", *self._user]
 
 
 @pytest.fixture
@@ -158,7 +162,7 @@ def test_a_cache_that_restarts_in_mid_extract_and_loads_its_dump(
     own_redis: tuple[Install, Settings], asked: Row, undisturbed: dict[str, bytes]
 ) -> None:
     site, settings = own_redis
-    server, slow = Redis(settings), SlowlyLoading(settings)
+    server, slow = Redis(settings), SlowlyLoading(site, settings)
 
     def restart_slowly() -> None:
         site.users.save()
@@ -173,6 +177,7 @@ def test_a_cache_that_restarts_in_mid_extract_and_loads_its_dump(
     assert site.published() == {}
     kill(slow)
     services.bring_up(settings, [server])
+    site.let_into_redis()
     assert_all_is_well(site, run(site), asked, undisturbed)
 
 
