@@ -1,7 +1,7 @@
 """Third stage: the csv."""
 
 from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -15,6 +15,7 @@ from progress_exhaust.operators.stage import (
     Progress,
     StageOperator,
     Work,
+    scratch_folder,
 )
 
 if TYPE_CHECKING:
@@ -61,14 +62,26 @@ class PivotOperator(StageOperator):
 
     def _write(self, work: Work, target: BinaryIO, report: "Report", ending: str) -> "Written":
         from progress_exhaust.report.csv_file import write_csv
-        from progress_exhaust.report.learners import from_parquet
-        from progress_exhaust.report.xlsx_file import write_xlsx
 
         if ending == "xlsx":
-            return write_xlsx(target, report, (from_parquet(part.read_bytes()) for part in self._parts(work)), work.day)
+            return self._write_workbook(work, target, report)
         bom = work.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
         with closing(self._pages(work, report)) as lines:
             return write_csv(target, report, Progress(work, "parts written", len(self._parts(work))).of(lines), bom=bom)
+
+    def _write_workbook(self, work: Work, target: BinaryIO, report: "Report") -> "Written":
+        from progress_exhaust.report.csv_file import Written, put
+        from progress_exhaust.report.learners import from_parquet
+        from progress_exhaust.report.xlsx_file import write_xlsx
+
+        parts = (from_parquet(part.read_bytes()) for part in self._parts(work))
+        with ExitStack() as stack:
+            with scratch_folder(stack) as scratch:
+                workbook = scratch / "report.xlsx"
+                rows, cut_cells = write_xlsx(workbook, report, parts, work.day)
+            with workbook.open("rb") as whole:
+                size_bytes, sha256 = put(target, iter(lambda: whole.read(1 << 20), b""))
+        return Written(rows, size_bytes, sha256, cut_cells)
 
     def _leave_summary(self, work: Work, report: "Report", extracted: dict[str, Any], file_name: str, notes: list[str]) -> str:
         from progress_exhaust.report.summary_text import SUMMARY_FILE, summary_text
