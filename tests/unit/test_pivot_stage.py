@@ -15,6 +15,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.operators import stage
 from progress_exhaust.operators.pivot import PivotOperator
 from progress_exhaust.operators.site_operator import RunParams, Site
 from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, PIVOT_FILE, Work
@@ -119,6 +120,16 @@ def test_a_part_that_is_gone_is_told_of_staging(tmp_path: Path) -> None:
     (tmp_path / "parts" / "00001.parquet").unlink()
     with pytest.raises(SetupError, match=r"^Staging file://.*00001.parquet.*clear that stage"):
         written(work)
+
+
+@pytest.mark.parametrize("output_format", ["csv", "xlsx"])
+def test_how_far_it_is_is_told_every_few_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, output_format: str
+) -> None:
+    monkeypatch.setattr(stage, "SECONDS_BETWEEN_NEWS", 0)
+    with caplog.at_level(logging.INFO):
+        pivoted(tmp_path, output_format=output_format, processes_per_task=1)
+    assert [" of 2 parts written, " in message for message in caplog.messages] == [True, True]
 
 
 @pytest.mark.parametrize(("name", "most"), [("MOST_ROWS", 3), ("MOST_COLUMNS", 15)])

@@ -67,14 +67,14 @@ class PivotOperator(StageOperator):
             return self._write_workbook(work, target, report)
         bom = work.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
         with closing(self._pages(work, report)) as lines:
-            return write_csv(target, report, Progress(work, "parts written", len(self._parts(work))).of(lines), bom=bom)
+            return write_csv(target, report, self._progress(work).of(lines), bom=bom)
 
     def _write_workbook(self, work: Work, target: BinaryIO, report: "Report") -> "Written":
         from progress_exhaust.report.csv_file import Written, put
         from progress_exhaust.report.learners import from_parquet
         from progress_exhaust.report.xlsx_file import write_xlsx
 
-        parts = (from_parquet(part.read_bytes()) for part in self._parts(work))
+        parts = (from_parquet(part.read_bytes()) for part in self._progress(work).of(self._parts(work)))
         with ExitStack() as stack:
             with scratch_folder(stack) as scratch:
                 workbook = scratch / "report.xlsx"
@@ -82,6 +82,9 @@ class PivotOperator(StageOperator):
             with workbook.open("rb") as whole:
                 size_bytes, sha256 = put(target, iter(lambda: whole.read(1 << 20), b""))
         return Written(rows, size_bytes, sha256, cut_cells)
+
+    def _progress(self, work: Work) -> Progress:
+        return Progress(work, "parts written", len(self._parts(work)))
 
     def _leave_summary(self, work: Work, report: "Report", extracted: dict[str, Any], file_name: str, notes: list[str]) -> str:
         from progress_exhaust.report.summary_text import SUMMARY_FILE, summary_text
