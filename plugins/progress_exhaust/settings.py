@@ -183,8 +183,8 @@ class Settings(BaseModel):
         None,
         ge=1,
         le=64,
-        description="processes of extract and of pivot, for a batch of more than one part; none: one a core. An Excel workbook is "
-        "written by one",
+        description="processes of extract and of pivot, for a batch of more than one part; none: one a core. An Excel workbook "
+        "is written by one",
     )
 
     @property

@@ -58,7 +58,14 @@ def pivoted(folder: Path, **more: Any) -> dict[str, Any]:
     left: dict[str, Any] = json.loads((folder / PIVOT_FILE).read_text())
     data = (folder / left["folder"] / left["file_name"]).read_bytes()
     assert (left["rows"], left["size_bytes"], left["sha256"]) == (3, len(data), hashlib.sha256(data).hexdigest())
-    assert told == {"rows": 3, "columns": told["columns"], f"{left['file_name'][-4:].strip('.')}_bytes": len(data)}
+    ending = left["file_name"].rpartition(".")[2]
+    assert told == {
+        "rows": 3,
+        "columns": told["columns"],
+        f"{ending}_bytes": len(data),
+        "csv_instead_of_xlsx": int(ending != more.get("output_format", "csv")),
+        "cut_cells": left["cut_cells"],
+    }
     return left
 
 
@@ -133,7 +140,7 @@ def test_how_far_it_is_is_told_every_few_seconds(
 
 
 @pytest.mark.parametrize(("name", "most"), [("MOST_ROWS", 3), ("MOST_COLUMNS", 15)])
-def test_what_no_sheet_has_room_for_is_a_csv_and_the_summary_says_so(
+def test_what_no_sheet_has_room_for_is_a_csv_and_the_counts_and_the_summary_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ) -> None:
     monkeypatch.setattr(xlsx_file, name, most)
@@ -142,9 +149,12 @@ def test_what_no_sheet_has_room_for_is_a_csv_and_the_summary_says_so(
     assert NO_ROOM in (tmp_path / SUMMARY).read_bytes().decode()
 
 
-def test_text_that_a_sheet_cuts_is_told_in_the_log_and_the_summary(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_text_that_a_sheet_cuts_is_told_in_the_log_and_the_summary_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     long = {"like": "standard", "columns": [{"label": label * 32_768, "field": "user.state"} for label in "ab"]}
-    pivoted(tmp_path, output_format="xlsx", summary_file=True, layouts={"mine": long}, layout="mine")
+    left = pivoted(tmp_path, output_format="xlsx", summary_file=True, layouts={"mine": long}, layout="mine")
+    assert left["cut_cells"] == 2
     words = "Excel holds 32,767 characters in a cell: longer texts are cut in 2 cells. The csv has them whole."
     assert f"\r\n{words}\r\n" in (tmp_path / SUMMARY).read_bytes().decode()
     assert [message.endswith(words) for message in caplog.messages] == [True]

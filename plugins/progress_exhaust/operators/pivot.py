@@ -41,9 +41,9 @@ class PivotOperator(StageOperator):
 
         settings, report, extracted = work.site.settings, self._report(work), work.read(EXTRACT_FILE)
         width, notes = len(columns(report)), []
-        ending = settings.output_format
-        if ending == "xlsx" and not fits(extracted["counts"]["reported"], width):
-            ending = "csv"
+        no_room = settings.output_format == "xlsx" and not fits(extracted["counts"]["reported"], width)
+        ending = "csv" if no_room else settings.output_format
+        if no_room:
             notes.append(NO_ROOM)
         file_name = work.batch.file_name(work.day, ending)
         work.forget(PIVOT_FILE)  # a kill from here on leaves half a file
@@ -58,7 +58,9 @@ class PivotOperator(StageOperator):
             work.log.warning("%s: %s", work.batch, note)
         summary = self._leave_summary(work, report, extracted, file_name, notes) if settings.summary_file else None
         work.leave(PIVOT_FILE, {**asdict(written), "folder": folder, "file_name": file_name, "summary_name": summary})
-        return {"rows": written.rows, "columns": width, f"{ending}_bytes": written.size_bytes}
+        # Not every package has a summary. A 0 is counted too: it takes the place of an earlier try's number.
+        told = {"csv_instead_of_xlsx": int(no_room), "cut_cells": written.cut_cells}
+        return {"rows": written.rows, "columns": width, f"{ending}_bytes": written.size_bytes, **told}
 
     def _write(self, work: Work, target: BinaryIO, report: "Report", ending: str) -> "Written":
         from progress_exhaust.report.csv_file import write_csv
