@@ -125,7 +125,7 @@ class Layout(BaseModel):
     time_zone: str = "UTC"  # of timestamps; report: the setting report_timezone
     text_dates: Literal["parsed", "day"] = "parsed"  # day: by its first ten characters, in no zone, blank if that is no date
     line_end: Literal["CRLF", "LF"] = "CRLF"
-    quoting: Literal["rfc4180", "spark"] = "rfc4180"  # spark: `\"` inside quotes, `""` for a blank
+    quoting: Literal["rfc4180", "spark"] = "rfc4180"  # spark: `\"` and `\\` inside quotes, `""` for a blank
     bom: bool | None = None  # None: as the setting csv_bom says
 
     @property
