@@ -73,6 +73,25 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
                 "telegram",
                 "fax",
                 "msisdn",
+                "mob",
+                "mobno",
+                "mob_no",
+                "parentMob",
+                "ph",
+                "phno",
+                "ph_no",
+                "landline",
+                "cellular",
+                "wa_number",
+                "alternatenumber",
+                "alt_no",
+                "skype",
+                "loginid",
+                "loginId",
+                "username",
+                "userName",
+                "address",
+                "permanent_address",
             )
         ),
         ({"field": "progress", "label": "\ud800"}, "unable to parse raw data as a unicode string"),
@@ -168,7 +187,14 @@ def test_only_what_the_columns_show_is_read_of_the_user_cache() -> None:
     assert Layout.model_validate({"columns": twice}).user_fields == ("state", "firstname", "lastname")
 
 
-@pytest.mark.parametrize("name", ["state", "cancelled", "hostel", "excellence", "telugu", "usersubtype"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "state", "firstname", "lastname", "district", "block", "cluster", "orgname", "rootorgid", "schoolname", "schooludisecode",
+        "usertype", "usersubtype", "framework_board", "framework_medium", "framework_gradeLevel", "framework_subject", "status",
+        "cancelled", "hostel", "excellence", "telugu", "graph", "phase", "lastlogintime", "mobility", "alternative", "wallet",
+    ],
+)  # fmt: skip
 def test_other_fields_of_the_user_cache_may_be_shown(name: str) -> None:
     assert Layout.model_validate({"columns": [{"label": "It", "field": f"user.{name}"}]}).user_fields == (name,)
 

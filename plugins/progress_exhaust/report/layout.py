@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 USER = "user."  # before the name of a field of the user cache
 CONTACT = re.compile(  # never read, whatever the cache calls it
-    r"mail|phone|mobile|contact|recovery|whats_?app|telegram|msisdn|fax|(?:^|_)(?:tel|cell)(?:_|no|num|$)", re.IGNORECASE
+    r"mail|phone|mobile|contact|recovery|whats_?app|telegram|skype|msisdn|fax|landline|login_?id|user_?name|address"
+    r"|mob(?:_|no|num|$)|alt(?:ernate)?_?(?:no|num)|(?:^|_)(?:tel|cell|cellular|ph|wa)(?:_|no|num|$)",
+    re.IGNORECASE,
 )
 DATES = ("enrolment_date", "completion_date")
 POINTS, PERCENT, FIRST = "points", "percent", "first"
