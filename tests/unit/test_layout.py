@@ -123,12 +123,26 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
         ({"field": "progress", "lable": "x"}, "unknown setting layouts.mine.columns.1.lable; did you mean label?"),
         ({"field": "progress", "label": ""}, "layouts.mine.columns.1.label: String should have at least 1 character"),
         ({"field": "progress", "label": "State"}, "layouts.mine: two columns have the label 'State'"),
+        *(
+            ({"field": "progress", "label": label}, f"column {label!r}: its label has blanks around it, or a control character")
+            for label in ("State\x00", "State ", "\u3000State", "\x01", " ", "a\tb", "a\x9fb")
+        ),
+        *(
+            ({"field": "progress", "label": label}, f"column {label!r}: ' - Progress' and ' - Score' end the labels of nested ")
+            for label in ("do_quiz - Score", "Unit (do_1) - Progress")
+        ),
     ],
 )
 def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said: str) -> None:
     message = mistaken(**column)
     assert message.startswith("Variable progress_exhaust: ") and "layouts.mine" in message
     assert said in message
+
+
+@pytest.mark.parametrize("label", ["Score", "a - b", "- Score", "State – Score", "Progress"])
+def test_a_label_may_be_any_other_text(label: str) -> None:
+    mine = {"columns": [{"label": label, "field": "progress"}]}
+    assert settings(mine=mine).layouts["mine"].columns[0].label == label
 
 
 @pytest.mark.parametrize("pattern", ["dd.MM.yyyy", "yyyyMMdd", "HH:mm", "MM", "dd/MM HH:mm:ss", "dd\u00a0MM 年", STANDARD_DATE])

@@ -19,6 +19,7 @@ CONTACT = re.compile(  # never read, whatever the cache calls it
 )
 DATES = ("enrolment_date", "completion_date")
 POINTS, PERCENT, FIRST = "points", "percent", "first"
+PROGRESS_ENDING, SCORE_ENDING = " - Progress", " - Score"  # of the labels of the collection's own columns
 STANDARD_DATE = "yyyy-MM-dd HH:mm:ss:SSS+0000"
 DATE_LETTERS = re.compile("yyyy|MM|dd|HH|mm|ss|SSS")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -49,6 +50,13 @@ class LayoutColumn(BaseModel):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
+        if CONTROL.search(self.label) or self.label != self.label.strip():  # two such labels might be written alike
+            raise ValueError(f"column {self.label!r}: its label has blanks around it, or a control character")
+        if self.label.endswith((PROGRESS_ENDING, SCORE_ENDING)):
+            raise ValueError(
+                f"column {self.label!r}: {PROGRESS_ENDING!r} and {SCORE_ENDING!r} end the labels of nested collections and "
+                "assessments alone"
+            )
         user_field = self.user_field
         if user_field is None and self.field not in FIELDS:
             raise ValueError(
