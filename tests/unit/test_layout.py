@@ -131,12 +131,21 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
             ({"field": "progress", "label": label}, f"column {label!r}: ' - Progress' and ' - Score' end the labels of nested ")
             for label in ("do_quiz - Score", "Unit (do_1) - Progress")
         ),
+        ({}, "layouts.mine.columns.1: column 'Mine': there is no field ''; there are collection_id, "),
     ],
 )
 def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said: str) -> None:
     message = mistaken(**column)
     assert message.startswith("Variable progress_exhaust: ") and "layouts.mine" in message
     assert said in message
+
+
+def test_the_only_column_with_a_mistake_is_told_of_once() -> None:
+    message = mistake(mine={"columns": [{"label": "Mine", "field": "user.email"}]})
+    assert message == (
+        "Variable progress_exhaust: layouts.mine.columns.0: column 'Mine': 'email' is a contact field, or no name of a field: it "
+        "is never read"
+    )
 
 
 @pytest.mark.parametrize("label", ["Score", "a - b", "- Score", "State – Score", "Progress"])
@@ -155,7 +164,7 @@ def test_a_date_may_be_written_in_many_ways(pattern: str) -> None:
     ("layout", "said"),
     [
         ({}, "layouts.mine.columns: Field required"),
-        ({"columns": []}, "layouts.mine.columns: Tuple should have at least 1 item"),
+        ({"columns": []}, "layouts.mine: columns: there must be at least one"),
         ({"columns": [COLUMN], "line_ends": "LF"}, "unknown setting layouts.mine.line_ends; did you mean line_end?"),
         ({"columns": [COLUMN], "line_end": "CR"}, "layouts.mine.line_end: Input should be 'CRLF' or 'LF'"),
         (

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 USER = "user."  # before the name of a field of the user cache
 CONTACT = re.compile(  # never read, whatever the cache calls it
@@ -39,7 +39,7 @@ class LayoutColumn(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: Text
-    field: Text
+    field: str = ""  # left out: told with those that there are
     format: str | None = None  # of a date, a score, or a field of the user cache that holds a list
     prefix: str = ""  # before each cell that is not blank
 
@@ -122,7 +122,7 @@ class Layout(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    columns: tuple[LayoutColumn, ...] = Field(min_length=1)
+    columns: tuple[LayoutColumn, ...]
     # The collection's own columns, after the others.
     nested_progress: bool = True  # one for each nested collection
     scores: Literal["every", "attempted", "none"] = "every"  # one for each assessment, or for those that a reported learner tried
@@ -161,6 +161,8 @@ class Layout(BaseModel):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
+        if not self.columns:  # not by the type, which takes a column with a mistake for none
+            raise ValueError("columns: there must be at least one")
         labels = [column.label for column in self.columns]
         for label in labels:
             if labels.count(label) > 1:
