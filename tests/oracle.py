@@ -577,7 +577,7 @@ def quoted(cell: str) -> str:
 
 
 def spark_quoted(cell: str) -> str:
-    """Quote a cell as Spark's csv does by default."""
+    """Quote a cell as Spark's csv does by default: in quotes, a backslash stands before each quote and each backslash."""
     if cell == "" or "," in cell or '"' in cell:
-        return '"' + cell.replace('"', '\\"') + '"'
+        return '"' + "".join("\\" + character if character in '"\\' else character for character in cell) + '"'
     return cell

@@ -180,7 +180,11 @@ class Settings(BaseModel):
     )
 
     processes_per_task: int | None = Field(
-        None, ge=1, le=64, description="processes of extract and of pivot, for a batch of more than one part; none: one a core"
+        None,
+        ge=1,
+        le=64,
+        description="processes of extract and of pivot, for a batch of more than one part; none: one a core. An Excel workbook "
+        "is written by one",
     )
 
     @property

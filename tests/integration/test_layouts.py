@@ -2,7 +2,7 @@
 
 import pytest
 
-from dev.world import World, sample_world
+from dev.world import Row, World, sample_world
 from tests.integration import golden
 from tests.integration.install import REPORT_DAY, Install
 from tests.oracle import Options, expected_key, expected_lern7_csv
@@ -40,9 +40,33 @@ def test_a_layout_of_the_sites_own_by_setting(queue: Install, world: World) -> N
         assert csv(queue, world, name) == expected_lern7_csv(world, request, batch, options=Options(bom=True, spark=True))
 
 
-def test_a_layout_that_there_is_not_stops_the_run_before_anything_is_claimed(queue: Install, world: World) -> None:
+@pytest.mark.parametrize(
+    ("conf", "settings", "words"),
+    [
+        ({"layout": "standart"}, {}, "there is no layout 'standart'; there are standard, sunbird-lern-7"),
+        ({}, {"layout": "standart"}, "layout: there is no layout 'standart'; there are standard, sunbird-lern-7"),
+        (
+            {},
+            {"layouts": {"mine": {"like": "sunbird-lern-7", "line_end": "CR"}}},
+            "Variable progress_exhaust: layouts.mine.line_end: Input should be 'CRLF' or 'LF'",
+        ),
+        (
+            {},
+            {"layouts": {"mine": {"columns": [{"label": "Mail", "field": "user.email"}]}}, "layout": "mine"},
+            "Variable progress_exhaust: layouts.mine.columns.0: column 'Mail': 'email' is a contact field",
+        ),
+    ],
+    ids=["param", "setting", "key of a layout", "column"],
+)
+def test_a_layout_with_a_mistake_stops_the_run_before_anything_is_claimed_and_the_next_one_makes_all(
+    queue: Install, world: World, conf: Row, settings: Row, words: str
+) -> None:
     before = queue.rows()
-    done = queue.run_dag({"layout": "standart"})
+    done = queue.run_dag(conf, settings=settings, retries=1)
     assert (done.state, done.failed()) == ("failed", ["wait_for_requests"])
-    assert done.says("there is no layout 'standart'; there are standard, sunbird-lern-7")
+    assert {task["tries"] for task in done.tasks if task["task_id"] == "wait_for_requests"} == {1}  # no retry mends it
+    assert done.says(words)
     assert queue.rows() == before
+
+    assert queue.run_dag({"layout": "sunbird-lern-7"}).state == "success"
+    assert all(csv(queue, world, name) == (golden.FOLDER / f"{name}.sunbird-lern-7.csv").read_bytes() for name in ASKED)

@@ -172,6 +172,20 @@ def test_each_level_is_kept_for_each_batch_and_nothing_is_made_weaker(asked: Ask
     assert asked.install.staged() == []
 
 
+def test_once_an_unknown_level_is_mended_the_next_run_makes_the_report(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "an unknown level"
+    request, [batch] = asked.request(name), asked.batches(name)
+    asked.submit(name)
+    assert asked.run().state == "success"
+    row = asked.install.row(request)
+    assert row["status"] == "FAILED" and REFUSED[name]["words"] in row["err_message"]
+    monkeypatch.setattr(asked.install.content, "org", lambda _: {"policy": {"level": PLAIN}})
+    assert asked.run().state == "success"
+    row = asked.install.row(request)
+    assert (row["status"], row["err_message"]) == ("SUCCESS", None)
+    assert asked.install.csv(row["download_urls"][0]) == expected_csv(asked.refused, request, batch, REPORT_DAY)
+
+
 def is_open(package: Path) -> bool:
     """Tell whether a package gives a csv to whoever has no key."""
     done = subprocess.run(["7z", "e", "-so", "-p", package], check=False, capture_output=True)

@@ -16,6 +16,7 @@ from progress_exhaust.report.hierarchy import Hierarchy, Part
 from progress_exhaust.report.layout import BUILT_IN, Layout
 from progress_exhaust.report.pivot import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
+from tests.oracle import spark_quoted
 from tests.parts import part_of
 
 BEFORE, AFTER = "do_1,Collection,01,Batch,u0,,", ",,1970-01-01 00:00:00:000+0000,,,,\r\n"  # the state
@@ -189,6 +190,25 @@ def lines(state: str, **changes: Any) -> str:
 )
 def test_the_dialect_is_the_layouts(changes: dict[str, Any], state: str, written: str) -> None:
     assert lines(state, **changes) == written
+
+
+@pytest.mark.parametrize(
+    ("state", "written"),
+    [
+        ("a\\b", "a\\b"),
+        ("\\", "\\"),
+        ("a,\\", '"a,\\\\"'),
+        ("C:\\d, x", '"C:\\\\d, x"'),
+        ('\\"', '"\\\\\\""'),
+        ('a\\"b', '"a\\\\\\"b"'),
+        ('"', '"\\""'),
+        ("#x", "#x"),
+    ],
+)
+def test_spark_reads_back_a_cell_with_a_backslash(state: str, written: str) -> None:
+    """As univocity-parsers 2.9.1, which is Spark 3.1's, writes and reads them."""
+    assert lines(state, quoting="spark") == f"Id,State\nu0,{written}\n"
+    assert spark_quoted(state) == written
 
 
 def test_one_text_for_all_rows_is_trimmed_too() -> None:

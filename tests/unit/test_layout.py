@@ -73,6 +73,25 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
                 "telegram",
                 "fax",
                 "msisdn",
+                "mob",
+                "mobno",
+                "mob_no",
+                "parentMob",
+                "ph",
+                "phno",
+                "ph_no",
+                "landline",
+                "cellular",
+                "wa_number",
+                "alternatenumber",
+                "alt_no",
+                "skype",
+                "loginid",
+                "loginId",
+                "username",
+                "userName",
+                "address",
+                "permanent_address",
             )
         ),
         ({"field": "progress", "label": "\ud800"}, "unable to parse raw data as a unicode string"),
@@ -104,12 +123,35 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
         ({"field": "progress", "lable": "x"}, "unknown setting layouts.mine.columns.1.lable; did you mean label?"),
         ({"field": "progress", "label": ""}, "layouts.mine.columns.1.label: String should have at least 1 character"),
         ({"field": "progress", "label": "State"}, "layouts.mine: two columns have the label 'State'"),
+        *(
+            ({"field": "progress", "label": label}, f"column {label!r}: its label has blanks around it, or a control character")
+            for label in ("State\x00", "State ", "\u3000State", "\x01", " ", "a\tb", "a\x9fb")
+        ),
+        *(
+            ({"field": "progress", "label": label}, f"column {label!r}: ' - Progress' and ' - Score' end the labels of nested ")
+            for label in ("do_quiz - Score", "Unit (do_1) - Progress")
+        ),
+        ({}, "layouts.mine.columns.1: column 'Mine': there is no field ''; there are collection_id, "),
     ],
 )
 def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said: str) -> None:
     message = mistaken(**column)
     assert message.startswith("Variable progress_exhaust: ") and "layouts.mine" in message
     assert said in message
+
+
+def test_the_only_column_with_a_mistake_is_told_of_once() -> None:
+    message = mistake(mine={"columns": [{"label": "Mine", "field": "user.email"}]})
+    assert message == (
+        "Variable progress_exhaust: layouts.mine.columns.0: column 'Mine': 'email' is a contact field, or no name of a field: it "
+        "is never read"
+    )
+
+
+@pytest.mark.parametrize("label", ["Score", "a - b", "- Score", "State – Score", "Progress"])
+def test_a_label_may_be_any_other_text(label: str) -> None:
+    mine = {"columns": [{"label": label, "field": "progress"}]}
+    assert settings(mine=mine).layouts["mine"].columns[0].label == label
 
 
 @pytest.mark.parametrize("pattern", ["dd.MM.yyyy", "yyyyMMdd", "HH:mm", "MM", "dd/MM HH:mm:ss", "dd\u00a0MM 年", STANDARD_DATE])
@@ -122,7 +164,7 @@ def test_a_date_may_be_written_in_many_ways(pattern: str) -> None:
     ("layout", "said"),
     [
         ({}, "layouts.mine.columns: Field required"),
-        ({"columns": []}, "layouts.mine.columns: Tuple should have at least 1 item"),
+        ({"columns": []}, "layouts.mine: columns: there must be at least one"),
         ({"columns": [COLUMN], "line_ends": "LF"}, "unknown setting layouts.mine.line_ends; did you mean line_end?"),
         ({"columns": [COLUMN], "line_end": "CR"}, "layouts.mine.line_end: Input should be 'CRLF' or 'LF'"),
         (
@@ -168,7 +210,14 @@ def test_only_what_the_columns_show_is_read_of_the_user_cache() -> None:
     assert Layout.model_validate({"columns": twice}).user_fields == ("state", "firstname", "lastname")
 
 
-@pytest.mark.parametrize("name", ["state", "cancelled", "hostel", "excellence", "telugu", "usersubtype"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "state", "firstname", "lastname", "district", "block", "cluster", "orgname", "rootorgid", "schoolname", "schooludisecode",
+        "usertype", "usersubtype", "framework_board", "framework_medium", "framework_gradeLevel", "framework_subject", "status",
+        "cancelled", "hostel", "excellence", "telugu", "graph", "phase", "lastlogintime", "mobility", "alternative", "wallet",
+    ],
+)  # fmt: skip
 def test_other_fields_of_the_user_cache_may_be_shown(name: str) -> None:
     assert Layout.model_validate({"columns": [{"label": "It", "field": f"user.{name}"}]}).user_fields == (name,)
 

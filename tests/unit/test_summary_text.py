@@ -32,13 +32,14 @@ def test_all_of_a_summary() -> None:
         "",
         "Enrolled learners: 1,210",
         "Learners in the file: 1,200",
-        "Left out: 15",
+        "Left out: 10",
         "  3 of another organisation than the one that asked",
         "  2 whose account is deleted",
         "  5 whose profile is not known",
+        "In the file with a blank profile, for none is known: 2",
+        "Not counted as enrolled: 5",
         "  4 whose enrolment is not active",
         "  1 whose enrolment has no date",
-        "In the file with a blank profile, for none is known: 2",
         "",
         "Columns",
         "  Collection Id: id of the collection",
@@ -60,9 +61,14 @@ def test_all_of_a_summary() -> None:
     ]
 
 
+def test_left_out_is_what_the_file_lacks_of_the_enrolled() -> None:
+    enrolled, reported, left_out = (int(line.rpartition(": ")[2].replace(",", "")) for line in lines(COUNTS)[5:8])
+    assert left_out == enrolled - reported
+
+
 def test_a_batch_of_nobody_has_one_too() -> None:
-    assert lines({"enrolled": 0, "reported": 0, "missing": 0})[5:9] == [
-        "Enrolled learners: 0", "Learners in the file: 0", "Left out: 0", "",
+    assert lines({"enrolled": 0, "reported": 0, "missing": 0})[5:10] == [
+        "Enrolled learners: 0", "Learners in the file: 0", "Left out: 0", "Not counted as enrolled: 0", "",
     ]  # fmt: skip
 
 

@@ -2,8 +2,10 @@
 
 import io
 import re
+import tempfile
 import zipfile
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,11 +20,13 @@ DAY = date(2022, 9, 28)
 NAMES = {"": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
 
 
-def written(*pages: Learners) -> bytes:
-    target = io.BytesIO()
-    told = write_xlsx(target, pages[0].report, (one.part for one in pages), DAY)
-    assert (told.rows, told.size_bytes) == (sum(len(one) for one in pages), len(target.getvalue()))
-    return target.getvalue()
+def written(*pages: Learners, cut_cells: int | None = None) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        workbook = Path(folder, "report.xlsx")
+        rows, cut = write_xlsx(workbook, pages[0].report, (one.part for one in pages), DAY)
+        assert rows == sum(len(one) for one in pages) and cut_cells in (None, cut)
+        assert list(Path(folder).iterdir()) == [workbook]
+        return workbook.read_bytes()
 
 
 def sheet(data: bytes) -> ElementTree.Element:
@@ -150,9 +154,14 @@ def test_text_that_a_cell_has_no_room_for_is_cut_and_counted() -> None:
     shown = [most, most, smileys[:16_383], "Goa", most]
     assert cells(*rows, layout=layout) == [[state, most] for state in shown]
     page = learners(*rows, layout=layout)
-    assert write_xlsx(io.BytesIO(), page.report, [page.part, page.part], DAY).cut_cells == 2 * 8
+    assert written(page, page, cut_cells=2 * 8)
     long = Layout.model_validate({"columns": [{"label": most + "y", "field": "user.state"}], "scores": "none"})
-    assert write_xlsx(io.BytesIO(), learners(layout=long).report, [], DAY).cut_cells == 1
+    assert written(learners(layout=long), cut_cells=1)
+
+
+def test_all_that_it_is_made_of_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/none")
+    assert write_xlsx(tmp_path / "report.xlsx", learners().report, [], DAY) == (0, 0)
 
 
 def test_what_a_sheet_holds() -> None:

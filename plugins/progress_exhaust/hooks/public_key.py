@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from threading import Event, Timer
 from time import monotonic
 from urllib.parse import SplitResult, quote, urlsplit
@@ -21,6 +21,8 @@ MOST_BYTES = 64 * 1024
 PORTS = {"https": 443, "http": 80}
 NAT64 = IPv6Network("64:ff9b::/96")  # the last four bytes are an IPv4 address
 GLOBAL = IPv6Network("2000::/3")  # no other of IPv6 is handed out: what hides an IPv4 address or a site's own is not in it
+RESERVED = (IPv4Network("192.88.99.0/24"), IPv6Network("3fff::/20"))  # 6to4 relays; documentation: global to Python 3.11
+ISATAP = 0x5EFE  # before the IPv4 address that the last four bytes then are; with a flag, 0x02005EFE
 AZURE = IPv4Address("168.63.129.16")  # a public address that inside Azure is the virtual machine's host
 UNQUOTED = "/%:=&+,;@!$'()*~?"
 MOST_CONNECT_SECONDS = 10
@@ -161,9 +163,9 @@ def is_public(address: str) -> bool:
     if isinstance(ip, IPv6Address):
         if ip in NAT64:
             return is_public(str(IPv4Address(int(ip) & 0xFFFFFFFF)))
-        if ip.sixtofour or ip.teredo or ip not in GLOBAL:
+        if ip.sixtofour or ip.teredo or int(ip) >> 32 & 0xFDFFFFFF == ISATAP or ip not in GLOBAL:
             return False
-    return ip.is_global and not ip.is_multicast and ip != AZURE
+    return ip.is_global and not ip.is_multicast and ip != AZURE and not any(ip in network for network in RESERVED)
 
 
 def _listed(target: SplitResult, hosts: tuple[str, ...]) -> bool:

@@ -1,7 +1,7 @@
 """Third stage: the csv."""
 
 from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -15,6 +15,7 @@ from progress_exhaust.operators.stage import (
     Progress,
     StageOperator,
     Work,
+    scratch_folder,
 )
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ class PivotOperator(StageOperator):
 
         settings, report, extracted = work.site.settings, self._report(work), work.read(EXTRACT_FILE)
         width, notes = len(columns(report)), []
-        ending = settings.output_format
-        if ending == "xlsx" and not fits(extracted["counts"]["reported"], width):
-            ending = "csv"
+        no_room = settings.output_format == "xlsx" and not fits(extracted["counts"]["reported"], width)
+        ending = "csv" if no_room else settings.output_format
+        if no_room:
             notes.append(NO_ROOM)
         file_name = work.batch.file_name(work.day, ending)
         work.forget(PIVOT_FILE)  # a kill from here on leaves half a file
@@ -57,18 +58,35 @@ class PivotOperator(StageOperator):
             work.log.warning("%s: %s", work.batch, note)
         summary = self._leave_summary(work, report, extracted, file_name, notes) if settings.summary_file else None
         work.leave(PIVOT_FILE, {**asdict(written), "folder": folder, "file_name": file_name, "summary_name": summary})
-        return {"rows": written.rows, "columns": width, f"{ending}_bytes": written.size_bytes}
+        # Not every package has a summary. A 0 is counted too: it takes the place of an earlier try's number.
+        told = {"csv_instead_of_xlsx": int(no_room), "cut_cells": written.cut_cells}
+        return {"rows": written.rows, "columns": width, f"{ending}_bytes": written.size_bytes, **told}
 
     def _write(self, work: Work, target: BinaryIO, report: "Report", ending: str) -> "Written":
         from progress_exhaust.report.csv_file import write_csv
+
+        if ending == "xlsx":
+            return self._write_workbook(work, target, report)
+        bom = work.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
+        with closing(self._pages(work, report)) as lines:
+            return write_csv(target, report, self._progress(work).of(lines), bom=bom)
+
+    def _write_workbook(self, work: Work, target: BinaryIO, report: "Report") -> "Written":
+        from progress_exhaust.report.csv_file import Written, put
         from progress_exhaust.report.learners import from_parquet
         from progress_exhaust.report.xlsx_file import write_xlsx
 
-        if ending == "xlsx":
-            return write_xlsx(target, report, (from_parquet(part.read_bytes()) for part in self._parts(work)), work.day)
-        bom = work.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
-        with closing(self._pages(work, report)) as lines:
-            return write_csv(target, report, Progress(work, "parts written", len(self._parts(work))).of(lines), bom=bom)
+        parts = (from_parquet(part.read_bytes()) for part in self._progress(work).of(self._parts(work)))
+        with ExitStack() as stack:
+            with scratch_folder(stack) as scratch:
+                workbook = scratch / "report.xlsx"
+                rows, cut_cells = write_xlsx(workbook, report, parts, work.day)
+            with workbook.open("rb") as whole:
+                size_bytes, sha256 = put(target, iter(lambda: whole.read(1 << 20), b""))
+        return Written(rows, size_bytes, sha256, cut_cells)
+
+    def _progress(self, work: Work) -> Progress:
+        return Progress(work, "parts written", len(self._parts(work)))
 
     def _leave_summary(self, work: Work, report: "Report", extracted: dict[str, Any], file_name: str, notes: list[str]) -> str:
         from progress_exhaust.report.summary_text import SUMMARY_FILE, summary_text

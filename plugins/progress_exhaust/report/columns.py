@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from progress_exhaust.report.layout import FIRST, PERCENT, STANDARD_DATE, LayoutColumn
+from progress_exhaust.report.layout import FIRST, PERCENT, PROGRESS_ENDING, SCORE_ENDING, STANDARD_DATE, LayoutColumn
 from progress_exhaust.report.pivot import Learners, Report
 
 Cells: TypeAlias = "pa.Array | str"  # one text for all rows, where it is the same in each
@@ -103,8 +103,8 @@ def _own_columns(report: Report) -> Iterator[Column]:
         if part.kind == "nested":
             if layout.nested_progress:
                 meaning = f"contents completed of the nested collection {called}, in percent; blank where it was not begun"
-                yield Column(f"{title} - Progress", "number", meaning, partial(Learners.nested_progress, nested=part))
+                yield Column(f"{title}{PROGRESS_ENDING}", "number", meaning, partial(Learners.nested_progress, nested=part))
         elif layout.scores == "every" or (layout.scores == "attempted" and part.id in report.attempted):
             made = Learners.score_percents if percents else Learners.scores
             meaning = f"{unit} of the {report.rules.chosen_attempt} attempt at {called}; blank where it was not attempted"
-            yield Column(f"{title} - Score", "number", meaning, partial(made, content_id=part.id))
+            yield Column(f"{title}{SCORE_ENDING}", "number", meaning, partial(made, content_id=part.id))

@@ -73,7 +73,9 @@ def quoted(cell: str, layout: Layout) -> str:
     """Quote a cell where it is needed, in the layout's way; it holds no line end."""
     if "," not in cell and '"' not in cell:
         return cell
-    return '"' + cell.replace('"', '\\"' if layout.quoting == "spark" else '""') + '"'
+    if layout.quoting == "spark":  # its readers undo both, inside quotes alone
+        return '"' + cell.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + cell.replace('"', '""') + '"'
 
 
 def _cells(column: Column, learners: Learners, blank: str) -> pa.Array:

@@ -9,14 +9,17 @@ from functools import cache
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 USER = "user."  # before the name of a field of the user cache
 CONTACT = re.compile(  # never read, whatever the cache calls it
-    r"mail|phone|mobile|contact|recovery|whats_?app|telegram|msisdn|fax|(?:^|_)(?:tel|cell)(?:_|no|num|$)", re.IGNORECASE
+    r"mail|phone|mobile|contact|recovery|whats_?app|telegram|skype|msisdn|fax|landline|login_?id|user_?name|address"
+    r"|mob(?:_|no|num|$)|alt(?:ernate)?_?(?:no|num)|(?:^|_)(?:tel|cell|cellular|ph|wa)(?:_|no|num|$)",
+    re.IGNORECASE,
 )
 DATES = ("enrolment_date", "completion_date")
 POINTS, PERCENT, FIRST = "points", "percent", "first"
+PROGRESS_ENDING, SCORE_ENDING = " - Progress", " - Score"  # of the labels of the collection's own columns
 STANDARD_DATE = "yyyy-MM-dd HH:mm:ss:SSS+0000"
 DATE_LETTERS = re.compile("yyyy|MM|dd|HH|mm|ss|SSS")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -36,7 +39,7 @@ class LayoutColumn(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: Text
-    field: Text
+    field: str = ""  # left out: told with those that there are
     format: str | None = None  # of a date, a score, or a field of the user cache that holds a list
     prefix: str = ""  # before each cell that is not blank
 
@@ -47,6 +50,13 @@ class LayoutColumn(BaseModel):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
+        if CONTROL.search(self.label) or self.label != self.label.strip():  # two such labels might be written alike
+            raise ValueError(f"column {self.label!r}: its label has blanks around it, or a control character")
+        if self.label.endswith((PROGRESS_ENDING, SCORE_ENDING)):
+            raise ValueError(
+                f"column {self.label!r}: {PROGRESS_ENDING!r} and {SCORE_ENDING!r} end the labels of nested collections and "
+                "assessments alone"
+            )
         user_field = self.user_field
         if user_field is None and self.field not in FIELDS:
             raise ValueError(
@@ -112,7 +122,7 @@ class Layout(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    columns: tuple[LayoutColumn, ...] = Field(min_length=1)
+    columns: tuple[LayoutColumn, ...]
     # The collection's own columns, after the others.
     nested_progress: bool = True  # one for each nested collection
     scores: Literal["every", "attempted", "none"] = "every"  # one for each assessment, or for those that a reported learner tried
@@ -125,7 +135,7 @@ class Layout(BaseModel):
     time_zone: str = "UTC"  # of timestamps; report: the setting report_timezone
     text_dates: Literal["parsed", "day"] = "parsed"  # day: by its first ten characters, in no zone, blank if that is no date
     line_end: Literal["CRLF", "LF"] = "CRLF"
-    quoting: Literal["rfc4180", "spark"] = "rfc4180"  # spark: `\"` inside quotes, `""` for a blank
+    quoting: Literal["rfc4180", "spark"] = "rfc4180"  # spark: `\"` and `\\` inside quotes, `""` for a blank
     bom: bool | None = None  # None: as the setting csv_bom says
 
     @property
@@ -151,6 +161,8 @@ class Layout(BaseModel):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
+        if not self.columns:  # not by the type, which takes a column with a mistake for none
+            raise ValueError("columns: there must be at least one")
         labels = [column.label for column in self.columns]
         for label in labels:
             if labels.count(label) > 1:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from progress_exhaust.report import text
 from progress_exhaust.report.columns import columns
-from progress_exhaust.report.left_out import LEFT_OUT
+from progress_exhaust.report.left_out import LEFT_OUT, NOT_ENROLLED
 from progress_exhaust.report.pivot import Report
 
 SUMMARY_FILE = "summary.txt"
@@ -23,7 +23,7 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
     counts: as the extract left them, `enrolled`, `reported`, `missing` and `left_out.<reason>`.
     """
     zone = report.rules.report_timezone
-    left_out = {words: counts[f"left_out.{reason}"] for reason, words in LEFT_OUT.items() if f"left_out.{reason}" in counts}
+    left_out = [reason for reason in LEFT_OUT if reason not in NOT_ENROLLED]
     lines = [
         f"Progress of {report.facts.collection_name or 'the collection'} ({report.batch.collection_id})",
         f"Batch {report.facts.batch_name or 'without a name'} ({report.batch.batch_id})",
@@ -33,11 +33,16 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
         "",
         f"Enrolled learners: {counts.get('enrolled', 0):,}",
         f"Learners in the file: {counts.get('reported', 0):,}",
-        f"Left out: {sum(left_out.values()):,}",
-        *(f"  {number:,} {words}" for words, number in left_out.items()),
+        *_by_reason("Left out", left_out, counts),
     ]
     blank = counts.get("missing", 0) - counts.get("left_out.missing", 0)
     if blank:
         lines.append(f"In the file with a blank profile, for none is known: {blank:,}")
+    lines += _by_reason("Not counted as enrolled", NOT_ENROLLED, counts)
     lines += ["", "Columns", *(f"  {column.label}: {column.meaning}" for column in columns(report))]
     return "".join(f"{text.clean(line)}\r\n" for line in lines)
+
+
+def _by_reason(title: str, reasons: Iterable[str], counts: Mapping[str, int]) -> list[str]:
+    found = {reason: counts[f"left_out.{reason}"] for reason in reasons if f"left_out.{reason}" in counts}
+    return [f"{title}: {sum(found.values()):,}", *(f"  {number:,} {LEFT_OUT[reason]}" for reason, number in found.items())]

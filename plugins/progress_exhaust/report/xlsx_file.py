@@ -6,15 +6,14 @@ It is written to disk row by row: memory does not grow with the batch.
 import re
 from collections.abc import Iterable
 from datetime import date, datetime, time
-from tempfile import TemporaryFile
-from typing import BinaryIO
+from pathlib import Path
 
 import pyarrow as pa
 from xlsxwriter import Workbook
+from xlsxwriter.exceptions import FileCreateError
 
 from progress_exhaust.report import text
 from progress_exhaust.report.columns import Column, columns
-from progress_exhaust.report.csv_file import Written, put
 from progress_exhaust.report.pivot import Learners, Report
 
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384  # of a sheet
@@ -33,11 +32,15 @@ def fits(rows: int, columns: int) -> bool:
     return rows < MOST_ROWS and columns <= MOST_COLUMNS  # one row is the header
 
 
-def write_xlsx(target: BinaryIO, report: Report, parts: Iterable[pa.Table], day: date) -> Written:
-    """Write the header, frozen, then a row for each learner of the parts; the workbook bears the report's day."""
+def write_xlsx(workbook_file: Path, report: Report, parts: Iterable[pa.Table], day: date) -> tuple[int, int]:
+    """Write the header, frozen, then a row for each learner of the parts; the workbook bears the report's day.
+
+    What it is made of lies beside it meanwhile. Returns the rows, and the cells whose texts were cut; raises OSError.
+    """
     shown, row, cut = columns(report), 0, 0
-    with TemporaryFile() as whole:
-        with Workbook(whole, {"constant_memory": True, "use_zip64": True}) as workbook:
+    options = {"constant_memory": True, "use_zip64": True, "tmpdir": str(workbook_file.parent)}
+    try:
+        with Workbook(workbook_file, options) as workbook:
             workbook.set_properties({"created": datetime.combine(day, time())})
             sheet = workbook.add_worksheet()
             sheet.freeze_panes(1, 0)
@@ -53,9 +56,9 @@ def write_xlsx(target: BinaryIO, report: Report, parts: Iterable[pa.Table], day:
                     for place, value in enumerate(values):
                         if value != "":
                             cut += writers[type(value)](row, place, value, formats[place]) == CUT
-        whole.seek(0)
-        size_bytes, sha256 = put(target, iter(lambda: whole.read(1 << 20), b""))
-    return Written(row, size_bytes, sha256, cut)
+    except FileCreateError as error:  # no OSError, but made of one
+        raise error.args[0] from None
+    return row, cut
 
 
 def _values(column: Column, learners: Learners) -> list[Value]:
