@@ -1,6 +1,8 @@
 """The command for engineers, as they call it: on the real ledger, after real runs."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +12,19 @@ import pytest
 from dev.world import Row, World
 from tests.integration.install import PROJECT, Install
 
+[DOCUMENTED] = re.findall(
+    r"^(PYTHONPATH=PLUGINS_FOLDER python .*) status ", (PROJECT / "docs/runbook.md").read_text(), re.MULTILINE
+)
+
 
 def command(install: Install, home: Path, *words: str, **connections: str) -> subprocess.CompletedProcess[str]:
-    """Call it with nothing of ours on the path but plugins/."""
+    """Call it as the runbook does, with nothing of ours on the path but plugins/."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PROGRESS_"))}
     environment |= install.environment(connections=connections)
-    environment |= {"AIRFLOW_HOME": str(home), "PYTHONPATH": str(PROJECT / "plugins")}
+    environment |= {"AIRFLOW_HOME": str(home), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    documented = DOCUMENTED.replace("PLUGINS_FOLDER", shlex.quote(str(PROJECT / "plugins")))
     return subprocess.run(
-        [sys.executable, "-m", "progress_exhaust.command", *words],
+        ["bash", "-c", f"{documented} {shlex.join(words)}"],
         cwd=home, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

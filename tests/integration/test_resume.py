@@ -4,6 +4,7 @@ import json
 import logging
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -12,6 +13,7 @@ from progress_exhaust.operators.extract import PAGES_FILE, ExtractOperator
 from progress_exhaust.operators.stage import EXTRACT_FILE, Work
 from tests.integration.install import Install
 from tests.integration.stage_work import stage_work
+from tests.servers.site import wait_until
 
 LEARNERS, LEARNERS_PER_PART = 60, 25
 
@@ -101,3 +103,22 @@ def test_a_retry_on_the_same_day_reads_no_table_twice(work: Work, caplog: pytest
     broken_off(work)
     extract(work)
     assert caplog.text.count("for 1 batches of this run") == scans
+
+
+def test_a_batch_says_that_it_waits_for_anothers_scan_and_each_try_how_it_is_read(
+    work: Work, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    reader = Thread(target=extract, args=[work])
+    with work.requests.alone("scan of user_activity_agg"):
+        reader.start()
+        wait_until(lambda: "user_activity_agg: one batch of the run decides" in caplog.text, "the wait")
+        assert "by scan" not in caplog.text
+    reader.join()
+    assert "user_activity_agg: by scan, as read_strategy says, for 1 batches of this run" in caplog.text
+    caplog.clear()
+    broken_off(work)
+    extract(work)
+    for table in ("user_activity_agg", "assessment_aggregator"):
+        assert f"{table}: by scan, as read_strategy says (decided at " in caplog.text
+    assert "the others wait here" not in caplog.text

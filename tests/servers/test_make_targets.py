@@ -1,4 +1,4 @@
-"""`make demo`, `demo-data`, `run` and `down`: what their recipes do, in a folder of their own."""
+"""The `make` commands of README and docs, in a folder of their own."""
 
 import json
 import os
@@ -10,31 +10,29 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.servers.site import PROJECT
 
-MAKEFILE = (PROJECT / "Makefile").read_text()
+RUNBOOK = (PROJECT / "docs/runbook.md").read_text()
 
 
-def made(target: str, environment: Mapping[str, str]) -> str:
-    """Run a target and what it depends on, but for the making of the environment; return what is printed."""
-    found = re.search(rf"^{target}:([a-z ]*)(?:##.*)?\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
-    assert found
-    printed = "".join(made(one, environment) for one in found[1].split() if one != "env")
-    script = found[2].replace("$(PY)", sys.executable).replace("\t@", "")
+def made(command: str, environment: Mapping[str, str]) -> str:
+    """Run a `make` command, but for the making of the environment; return what is printed."""
+    [make, *words] = shlex.split(command)
     done = subprocess.run(
-        ["bash", "-eu", "-o", "pipefail", "-c", script],
+        [make, "--old-file=.venv/.installed", f"PY={sys.executable}", *words],
         cwd=PROJECT, env=dict(environment), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return printed + done.stdout
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], str]]:
     """Make the demo; return its environment, and what it printed."""
     data = tmp_path_factory.mktemp("demo")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PROGRESS_"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PROGRESS_", "MAKE"))}
     environment |= {
         "PROGRESS_EXHAUST_DEV_DATA": str(data),
         "AIRFLOW_HOME": str(data / "airflow-run"),
@@ -43,9 +41,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, s
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     }
     try:
-        yield environment, made("demo", environment)
+        yield environment, made("make demo", environment)
     finally:
-        made("down", environment)
+        made("make down", environment)
 
 
 def test_the_demo_shows_what_became_of_each_request(demo: tuple[dict[str, str], str]) -> None:
@@ -60,23 +58,56 @@ def test_the_demo_shows_what_became_of_each_request(demo: tuple[dict[str, str], 
 
 def test_another_demo_takes_new_requests(demo: tuple[dict[str, str], str]) -> None:
     environment, _ = demo
-    assert "requests are submitted" in made("demo-data", environment)
-    assert "The run ended: success" in made("demo", environment)
+    assert "requests are submitted" in made("make demo-data", environment)
+    assert "The run ended: success" in made("make demo", environment)
 
 
-def test_a_dry_run_publishes_nothing(demo: tuple[dict[str, str], str]) -> None:
-    """The README's command, against a site's connections."""
-    environment, printed = demo
-    [command] = re.findall(r"^(CONF=.*) make run$", (PROJECT / "README.md").read_text(), re.MULTILINE)
-    request = re.findall(r"^(\w{32})  SUCCESS", printed, re.MULTILINE)[0]
-    conf = json.loads(shlex.split(command)[0].partition("=")[2])
-    assert conf == {"request_ids": ["778A3669531143769B5E8C98D42E1CAD"], "dry_run": True}
+def site(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of somebody who has connections of their own: here, those of the demo."""
     known = subprocess.run(
         [sys.executable, "dev/services.py", "env"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
     ).stdout
-    site = dict(shlex.split(line)[1].split("=", 1) for line in known.splitlines())
+    return {**environment, **dict(shlex.split(line)[1].split("=", 1) for line in known.splitlines())}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/migration.md"])
+def test_a_dry_run_publishes_nothing(demo: tuple[dict[str, str], str], page: str) -> None:
+    """The page's command, against a site's connections."""
+    environment, printed = demo
+    [command] = re.findall(r"(?:^|`)(CONF='.*true}') make run(?:$|`)", (PROJECT / page).read_text(), re.MULTILINE)
+    conf = shlex.split(command)[0].partition("=")[2]
+    done = re.findall(r"^(\w{32})  SUCCESS", printed, re.MULTILINE)[0]
+    if page == "README.md":
+        assert json.loads(conf) == {"request_ids": ["778A3669531143769B5E8C98D42E1CAD"], "dry_run": True}
+        conf = json.dumps(json.loads(conf) | {"request_ids": [done], "force": True})
+    made("make demo-data", environment)
     reports = Path(environment["PROGRESS_EXHAUST_DEV_DATA"], "reports")
     before = {path: path.stat().st_mtime_ns for path in reports.rglob("*")}
-    conf |= {"request_ids": [request], "force": True}
-    assert "success" in made("run", environment | site | {"CONF": json.dumps(conf)})
+    assert "success" in made("make run", site(environment) | {"CONF": conf})
     assert {path: path.stat().st_mtime_ns for path in reports.rglob("*")} == before
+
+
+def test_the_runbook_finds_who_has_a_request(demo: tuple[dict[str, str], str]) -> None:
+    """With the demo's connections, and with a site's."""
+    environment, _ = demo
+    status_of_one, why, status, submit = re.findall(r"^(make (?:status|why|submit).*?)(?: +#.*)?$", RUNBOOK, re.MULTILINE)
+    batch, request = (re.findall(r"=(\w+)$", command)[0] for command in (why, status_of_one))
+    entered = made(submit, environment)
+    new = entered.split()[0]
+    assert entered == f"{new}  SUBMITTED: the next run takes it; `status {new}` shows it\n"
+    for known in (environment, site(environment)):
+        assert f"\n{new} " in made("make status", known)
+        one = made(status_of_one.replace(request, new), known)
+        assert [line.split()[0] for line in one.splitlines()[:2]] == ["REQUEST", new]
+        assert "no run has listed its batches yet" in one
+        assert f"{new}  SUBMITTED" in made(why, known)
+    assert (status, batch in submit) == ("make status", True)
+
+
+def test_airflow_goes_up_and_says_where(demo: tuple[dict[str, str], str]) -> None:
+    environment, _ = demo
+    printed = made("make up", environment)
+    [url, password] = re.findall(r"airflow    ready: (http://127.0.0.1:\d+)  user admin  password (\S+)", printed)[0]
+    login = requests.post(f"{url}/auth/token", json={"username": "admin", "password": password}, timeout=30)
+    assert login.ok
+    assert "scheduler stopped" in made("make down", environment)

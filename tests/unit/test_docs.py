@@ -11,7 +11,12 @@ PROJECT = docs.PROJECT
 DAG_FILE = (PROJECT / "dags" / "progress_exhaust.py").read_text()
 DAG_FILES = DAG_FILE + (PROJECT / "dags" / "progress_exhaust_retention.py").read_text()
 PAGES = {page.name: page.read_text() for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))}
-COMMANDS = re.compile(r"^(.*)\n *```(?:sh|bash|sql|cql)$", re.MULTILINE)
+# Of each block of commands: the line before it, and what is in it.
+BLOCKS = re.compile(r"^([^\n]*)\n *```(?:sh|bash|sql|cql|python)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+COMMAND_LINE = re.compile(r"([A-Z_]+=.*\s)?(airflow|docker|make|pip-audit|python|7zz?|unzip)\s", re.DOTALL)
+MARK = re.compile(r"<!-- (?:run by ([^:]+?)|not run: .+?) -->")
+WITH_COMMANDS = {**PAGES, "dev/README.md": (PROJECT / "dev" / "README.md").read_text()}
 EVERYTHING = "\n".join(PAGES.values())
 TASK_IDS = re.findall(r'(?:task_id=|^    )"([a-z_]+)"(?:\)|,|: [A-Z]\w+Operator)', DAG_FILE, re.MULTILINE)
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
@@ -80,12 +85,51 @@ def test_each_make_command_in_the_docs_exists(page: str) -> None:
     assert named <= MAKE_TARGETS
 
 
-@pytest.mark.parametrize("page", sorted(PAGES))
+def commands(page: str) -> list[tuple[str, str]]:
+    """Return each block of commands, with the line before it, and each command within a line, with the rest of the line.
+
+    The name of a program with no more than a bare word, as of a make target, is no command.
+    """
+    prose = FENCED.sub("", WITH_COMMANDS[page])
+    inline = [(rest, words) for words, rest in re.findall(r"`([^`]+)`(?=([^\n]*))", prose) if COMMAND_LINE.match(words)]
+    bare = re.compile(r"[a-z][a-z-]*")
+    return BLOCKS.findall(WITH_COMMANDS[page]) + [one for one in inline if not all(map(bare.fullmatch, one[1].split()))]
+
+
+def not_run(page: str, script: str, paths: list[str]) -> list[str]:
+    """Return the lines that no test among these files runs: `make` and a target stand in it, all else it reads off the page."""
+    texts = [(PROJECT / path).read_text() for path in paths if re.fullmatch(r"tests/.+/test_\w+\.py|\.ci/run", path)]
+
+    def is_run(line: str, text: str) -> bool:
+        if re.fullmatch(r"make [a-z-]+", line):
+            return bool(re.search(rf'made\("{line}"|^{line}$', text, re.MULTILINE))
+        return bool(re.search(rf'["/]{re.escape(page)}"', text))
+
+    lines = [line.partition(" #")[0].rstrip() for line in script.strip().splitlines()]
+    return [line for line in lines if not any(is_run(line, text) for text in texts)]
+
+
+@pytest.mark.parametrize("page", sorted(WITH_COMMANDS))
 def test_each_command_is_run_by_a_test_or_says_that_it_is_not(page: str) -> None:
-    for before in COMMANDS.findall(PAGES[page]):
-        mark = re.fullmatch(r" *<!-- (?:run by (.+)|not run: .+) -->", before)
-        assert mark, f"what runs the commands after {before!r}?"
-        assert all((PROJECT / path).exists() for path in (mark[1] or "").split(", ") if path), before
+    for beside, script in commands(page):
+        mark = MARK.search(beside)
+        assert mark, f"what runs {script!r}?"
+        assert not mark[1] or not_run(page, script, mark[1].split(", ")) == [], beside
+
+
+@pytest.mark.parametrize(
+    ("path", "script", "left"),
+    [
+        ("README.md", "make demo\ncall $API", ["make demo", "call $API"]),
+        ("tests/servers/start_up.py", "export X=1", ["export X=1"]),
+        ("tests/unit/test_text.py", "call $API", ["call $API"]),
+        ("tests/servers/test_documented_commands.py", "call $API\nmake status  # all", ["make status"]),
+        ("tests/servers/test_make_targets.py", "make status  # all\nmake why BATCH=1\nmake bench", ["make bench"]),
+        (".ci/run", "make test\nmake demo", ["make demo"]),
+    ],
+)
+def test_a_mark_names_a_test_that_runs_the_command(path: str, script: str, left: list[str]) -> None:
+    assert not_run("runbook.md", script, [path]) == left
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))

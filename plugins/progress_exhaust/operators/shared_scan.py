@@ -34,6 +34,7 @@ class Decided:
     as_of: str
     scan: str | None  # the name of the folder with its rows; None: its partitions are to be read
     rows: int = 0
+    reason: str = "read"  # as of a version that did not keep it
 
 
 def shared_scan(
@@ -43,14 +44,17 @@ def shared_scan(
 
     The batch that comes first decides for all of the run's that nothing is decided for, and scans for them while they wait.
     """
+    if _decided(work, table, work.batch.key, after) is None:
+        work.log.info("%s: one batch of the run decides how to read it, and scans it for all; the others wait here", table)
     with work.requests.alone(f"scan of {table}"):
-        decided = _decided(work, table, work.batch.key)
-        if decided is None or decided.as_of <= after:
+        if decided := _decided(work, table, work.batch.key, after):
+            work.log.info("%s (decided at %s)", decided.reason, decided.as_of)
+        else:
             others = {run.batch.key for run in work.requests.run_batches() if run.state not in OVER}
             keys = [work.batch.key, *sorted(key for key in others - {work.batch.key} if _decided(work, table, key) is None)]
             scan, reason = decide(keys)
             work.log.info("%s, for %d batches of this run", reason, len(keys))
-            decided = (_scan if scan else _leave_partitions)(work, tables, table, keys)
+            decided = (_scan if scan else _leave_partitions)(work, tables, table, keys, reason)
     return decided, _folder(work, table, work.batch.key) / (decided.scan or "")
 
 
@@ -64,11 +68,11 @@ def _folder(work: Work, table: str, key: "BatchKey") -> "ObjectStoragePath":
     return work.site.store().scan_folder(work.site.run_id, table, *key)
 
 
-def _decided(work: Work, table: str, key: "BatchKey") -> Decided | None:
-    """Return what is decided for a batch; None where nothing of today is."""
+def _decided(work: Work, table: str, key: "BatchKey", after: str = "") -> Decided | None:
+    """Return what is decided for a batch; None where nothing of today, and after an instant (ISO), is."""
     path = _folder(work, table, key) / DECIDED_FILE
     decided = Decided(**json.loads(path.read_text())) if path.exists() else None
-    return decided if decided and work.is_of_today(decided.as_of) else None
+    return decided if decided and decided.as_of > after and work.is_of_today(decided.as_of) else None
 
 
 def _decide(work: Work, table: str, key: "BatchKey", decided: Decided) -> None:
@@ -77,14 +81,14 @@ def _decide(work: Work, table: str, key: "BatchKey", decided: Decided) -> None:
     write_whole(_folder(work, table, key) / DECIDED_FILE, json.dumps(asdict(decided)).encode())
 
 
-def _leave_partitions(work: Work, _tables: "LearnerTablesHook", table: str, keys: "Sequence[BatchKey]") -> Decided:
-    decided = Decided(datetime.now(UTC).isoformat(), None)
+def _leave_partitions(work: Work, _tables: "LearnerTablesHook", table: str, keys: "Sequence[BatchKey]", reason: str) -> Decided:
+    decided = Decided(datetime.now(UTC).isoformat(), None, reason=reason)
     for key in keys:
         _decide(work, table, key, decided)
     return decided
 
 
-def _scan(work: Work, tables: "LearnerTablesHook", table: str, keys: "Sequence[BatchKey]") -> Decided:
+def _scan(work: Work, tables: "LearnerTablesHook", table: str, keys: "Sequence[BatchKey]", reason: str) -> Decided:
     """Read the rows of these batches; return what is decided for the first."""
     from progress_exhaust.hooks.report_store import make_folder
     from progress_exhaust.report.sorted_runs import write_runs
@@ -107,8 +111,8 @@ def _scan(work: Work, tables: "LearnerTablesHook", table: str, keys: "Sequence[B
     with closing(found):
         counts = write_runs((rows for of_range in progress.of(found) for rows in of_range), folders)
     for key in keys:
-        _decide(work, table, key, Decided(as_of, name, counts[key]))
-    return Decided(as_of, name, counts[keys[0]])
+        _decide(work, table, key, Decided(as_of, name, counts[key], reason))
+    return Decided(as_of, name, counts[keys[0]], reason)
 
 
 # In a process
