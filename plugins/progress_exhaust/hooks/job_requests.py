@@ -31,7 +31,7 @@ Key = tuple[str, str]  # tag, request id
 MOST_CONNECT_SECONDS = 10
 
 # Counts of how far a stage at work is.
-NEWS = ("learners_done", "learners_per_second", "seconds_left")
+NEWS = ("percent", "learners_done", "learners_per_second", "seconds_left")
 
 DIED_TOO_OFTEN = "The report could not be made: three attempts were broken off. Ask for it again"
 

@@ -12,7 +12,7 @@ from progress_exhaust.errors import SourceError
 from progress_exhaust.operators import lineage
 from progress_exhaust.operators.part_maker import part_maker, part_of_page
 from progress_exhaust.operators.processes import in_processes
-from progress_exhaust.operators.shared_scan import rows_of, shared_scan
+from progress_exhaust.operators.shared_scan import Decide, Decided, rows_of, shared_scan
 from progress_exhaust.operators.stage import (
     EXTRACT_FILE,
     FACTS_FILE,
@@ -25,10 +25,16 @@ from progress_exhaust.operators.stage import (
 )
 
 if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
     from progress_exhaust.hooks.learner_tables import LearnerTablesHook
     from progress_exhaust.report.learners import BatchKey, Enrolment
     from progress_exhaust.report.request import Batch
     from progress_exhaust.report.scan_buckets import ScanBuckets
+
+# How far a scan takes the stage: one of the enrolments, and of the other tables by how many learners' parts are made meanwhile.
+OF_ENROLMENTS = 0.5
+LEARNERS_PER_RANGE = 7_500
 
 PAGES_FILE = "pages.json"
 AGAIN_FILE = "again.json"  # since when: the stage was done before, and is wanted anew
@@ -45,6 +51,7 @@ class ExtractOperator(StageOperator):
 
     needs = (FACTS_FILE, HIERARCHY_FILE)
     sources: lineage.Names = ()
+    reached = 0.0  # by this try's scans, 0 to 1: what is left is to make the parts
 
     def make(self, work: Work) -> dict[str, Any]:
         """Extract the batch; where other requests of the run ask for the same batch for the same org, once for all of them."""
@@ -91,7 +98,7 @@ class ExtractOperator(StageOperator):
             missing = [number for number in numbers if not work.part(number).exists()]
             work.tell({"enrolled": pages["counts"]["enrolled"]})
             made = self._parts(work, tables, pages, missing, stack) if missing else iter(())
-            progress = Progress(work, LEARNERS, pages["counts"]["enrolled"])
+            progress = Progress(work, LEARNERS, pages["counts"]["enrolled"], share=(self.reached, 1))
             counts = Counter(pages["counts"])
             for number in numbers:
                 if number in missing:
@@ -157,8 +164,18 @@ class ExtractOperator(StageOperator):
         if tables.enrolments_keyed_by_batch():
             return datetime.now(UTC).isoformat(), tables.enrolments_of_batch(*work.batch.key)
         reason = "The enrolments are keyed by user: one scan"
-        decided, folder = shared_scan(work, tables, ENROLMENTS, lambda _: (True, reason), after=self._after(work))
+        decided, folder = self._scan(work, tables, ENROLMENTS, lambda _: (True, reason), OF_ENROLMENTS)
         return decided.as_of, merged(folder)
+
+    def _scan(
+        self, work: Work, tables: "LearnerTablesHook", table: str, decide: Decide, of_the_rest: float
+    ) -> "tuple[Decided, ObjectStoragePath]":
+        """Scan a table, if that is decided; it takes the stage so much of the rest further, 0 to 1."""
+        share = (self.reached, self.reached + (1 - self.reached) * of_the_rest)
+        decided, folder = shared_scan(work, tables, table, decide, after=self._after(work), share=share)
+        if decided.scan:
+            self.reached = share[1]
+        return decided, folder
 
     def _parts(
         self, work: Work, tables: "LearnerTablesHook", pages: Pages, missing: Sequence[int], stack: ExitStack
@@ -203,10 +220,13 @@ class ExtractOperator(StageOperator):
             return scan_wins(table, wanted=wanted, partitions=tables.partitions(table), setting=setting)
 
         found = {}
+        weights = {table: len(tables.token_ranges(table)) * LEARNERS_PER_RANGE for table in (AGGREGATES, ATTEMPTS)}
+        rest = sum(weights.values()) + enrolled
         for table, of_learner in ((AGGREGATES, nested), (ATTEMPTS, 1)):
             if not (enrolled and of_learner):
                 continue
-            decided, folder = shared_scan(work, tables, table, partial(decide, table, of_learner), after=self._after(work))
+            decided, folder = self._scan(work, tables, table, partial(decide, table, of_learner), weights[table] / rest)
+            rest -= weights[table]
             if decided.scan:
                 with scratch_folder(stack) as scratch:
                     found[table] = ScanBuckets(scratch, pages["first_ids"], ROWS_OF[table])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DECIDED_FILE = "decided.json"
 
 Decide = Callable[[Sequence["BatchKey"]], tuple[bool, str]]
+Share = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,11 @@ class Decided:
 
 
 def shared_scan(
-    work: Work, tables: "LearnerTablesHook", table: str, decide: Decide, *, after: str
+    work: Work, tables: "LearnerTablesHook", table: str, decide: Decide, *, after: str, share: Share
 ) -> "tuple[Decided, ObjectStoragePath]":
     """Return what is decided for the batch, today and after an instant (ISO), and the folder with its rows, if any.
 
+    share: from where to where a scan takes the stage, 0 to 1.
     The batch that comes first decides for all of the run's that nothing is decided for, and scans for them while they wait.
     """
     if _decided(work, table, work.batch.key, after) is None:
@@ -54,7 +56,7 @@ def shared_scan(
             keys = [work.batch.key, *sorted(key for key in others - {work.batch.key} if _decided(work, table, key) is None)]
             scan, reason = decide(keys)
             work.log.info("%s, for %d batches of this run", reason, len(keys))
-            decided = (_scan if scan else _leave_partitions)(work, tables, table, keys, reason)
+            decided = _scan(work, tables, table, keys, reason, share) if scan else _leave_partitions(work, table, keys, reason)
     return decided, _folder(work, table, work.batch.key) / (decided.scan or "")
 
 
@@ -81,14 +83,14 @@ def _decide(work: Work, table: str, key: "BatchKey", decided: Decided) -> None:
     write_whole(_folder(work, table, key) / DECIDED_FILE, json.dumps(asdict(decided)).encode())
 
 
-def _leave_partitions(work: Work, _tables: "LearnerTablesHook", table: str, keys: "Sequence[BatchKey]", reason: str) -> Decided:
+def _leave_partitions(work: Work, table: str, keys: "Sequence[BatchKey]", reason: str) -> Decided:
     decided = Decided(datetime.now(UTC).isoformat(), None, reason=reason)
     for key in keys:
         _decide(work, table, key, decided)
     return decided
 
 
-def _scan(work: Work, tables: "LearnerTablesHook", table: str, keys: "Sequence[BatchKey]", reason: str) -> Decided:
+def _scan(work: Work, tables: "LearnerTablesHook", table: str, keys: "Sequence[BatchKey]", reason: str, share: Share) -> Decided:
     """Read the rows of these batches; return what is decided for the first."""
     from progress_exhaust.hooks.report_store import make_folder
     from progress_exhaust.report.sorted_runs import write_runs
@@ -107,7 +109,7 @@ def _scan(work: Work, tables: "LearnerTablesHook", table: str, keys: "Sequence[B
         processes=min(work.site.processes, len(ranges)),
         connection_ids=work.site.settings.cassandra_connections,
     )
-    progress = Progress(work, f"ranges of {table} scanned", len(ranges))
+    progress = Progress(work, f"ranges of {table} scanned", len(ranges), share=share)
     with closing(found):
         counts = write_runs((rows for of_range in progress.of(found) for rows in of_range), folders)
     for key in keys:

@@ -130,12 +130,17 @@ class Work:
 
 
 class Progress:
-    """Tells a person how far long work is, every few seconds: in the log, and of learners in the ledger too."""
+    """Tells a person how far long work is, every few seconds, in the log.
 
-    def __init__(self, work: Work, what: str, total: int | None = None) -> None:
+    :param total: how many steps there are; None where nobody knows
+    :param share: from where to where the work takes its stage, 0 to 1: the ledger is told too, for the bar on the page
+    """
+
+    def __init__(self, work: Work, what: str, total: int | None = None, *, share: tuple[float, float] | None = None) -> None:
         self._work = work
         self._what = what
         self._total = total
+        self._share = share
         self._done = self._skipped = 0
         self._begun = self._told = monotonic()
 
@@ -157,16 +162,24 @@ class Progress:
             return
         self._told = now
         rate = (self._done - self._skipped) / (now - self._begun)
-        words, news = f"{self._done:,} {self._what}", {"learners_done": self._done, "learners_per_second": round(rate)}
+        words = f"{self._done:,} {self._what}, {rate:,.0f} a second"
         if self._total is not None:
-            words = f"{self._done:,} of {self._total:,} {self._what}"
-        words += f", {rate:,.0f} a second"
-        if self._total is not None and rate:
-            news["seconds_left"] = round((self._total - self._done) / rate)
-            words += f", {news['seconds_left']} s left"
+            left = f", {(self._total - self._done) / rate:.0f} s left" if rate else ""
+            words = f"{self._done:,} of {self._total:,} {self._what}, {rate:,.0f} a second{left}"
         self._work.log.info("%s: %s", self._work.batch, words)
+        if self._share and self._total:
+            self._work.tell(self._news(rate, self._total, *self._share))
+
+    def _news(self, rate: float, total: int, start: float, end: float) -> dict[str, int]:
+        """Return the counts for the ledger; the time left is the whole stage's, if the rest of it goes as this does."""
+        of_step = (end - start) / total
+        share = start + of_step * self._done
+        news = {"percent": int(100 * share)}
+        if rate:
+            news["seconds_left"] = round((1 - share) / (of_step * rate))
         if self._what == LEARNERS:
-            self._work.tell(news)
+            news |= {"learners_done": self._done, "learners_per_second": round(rate)}
+        return news
 
 
 @contextmanager

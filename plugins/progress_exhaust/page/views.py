@@ -55,15 +55,15 @@ class BatchView:
 
     @property
     def share(self) -> float:
-        """How much of the batch is done, 0 to 1: reading the learners is nearly all of it."""
-        done, enrolled = self.learners
-        return 1 if self.batch.state == "done" else 0.95 * done / enrolled if enrolled else 0
+        """How much of the batch is done, 0 to 1: extract, which says how far it is, is nearly all of it."""
+        extracted = 1 if "extract" in self.batch.seconds else self.batch.counts.get("percent", 0) / 100
+        return 1 if self.batch.state == "done" else 0.95 * extracted
 
     @property
     def seconds_left(self) -> int | None:
         """The time that extract will still take, as it said itself at its last news; None where it said nothing."""
         left = self.batch.counts.get("seconds_left")
-        if self.state != "running" or self.batch.stage != "extract" or left is None or not self.learners[1]:
+        if self.state != "running" or self.batch.stage != "extract" or left is None:
             return None
         return max(0, round(left - (datetime.now(UTC) - self.batch.changed_at).total_seconds()))
 
