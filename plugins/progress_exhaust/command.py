@@ -194,9 +194,11 @@ def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:
 
 
 def _done(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> str:
-    """Count as done what the request's row has, too: other runs may have made it."""
-    done = {batch.batch_id for batch in batches if batch.state == "done"} | set(request.processed)
-    return f"{len(done)} of {len(done | {batch.batch_id for batch in batches})}"
+    """Count as the page does."""
+    from progress_exhaust.page.views import view
+
+    counted = view(request, batches, {}, {})
+    return f"{counted.done} of {counted.total}"
 
 
 def _age(moment: datetime | None) -> str:

@@ -46,6 +46,7 @@ RULES: dict[str, set[str]] = {
         f"{OURS}.errors",
         f"{OURS}.hooks.job_requests",
         f"{OURS}.hooks.request_status",
+        f"{OURS}.page.views",
         f"{OURS}.report.request",
         f"{OURS}.settings",
     },

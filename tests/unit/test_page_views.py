@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from progress_exhaust import command
 from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
 from progress_exhaust.page.views import RequestView, charts, in_bytes, in_time, view
 
@@ -88,6 +89,29 @@ def test_a_standalone_run_is_made_again_by_its_batches() -> None:
 def test_a_request_of_before_the_ledger_counts_its_own_batches() -> None:
     one = seen(processed=("b1", "b2"), claim_run_id=None, status="SUCCESS")
     assert (one.done, one.total, one.note) == (2, 2, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "done"),
+    [
+        ("SUCCESS", "done", 2),
+        ("PROCESSING", "running", 1),
+        ("FAILED", "failed", 1),
+    ],
+)
+def test_batches_of_the_ledger_and_of_another_program_count_together(status: str, state: str, done: int) -> None:
+    one = seen(batch("b1", state=state), processed=("b0",), status=status)
+    assert (one.done, one.total, one.made_elsewhere) == (done, 2, ["b0"])
+    assert one.reported == (0 if state == "done" else None)
+    assert command._done(one.request, [view.batch for view in one.batches]) == f"{done} of 2"
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "done"), [("PROCESSING", "waiting", 0), ("PROCESSING", "failed", 1), ("SUCCESS", "running", 1)]
+)
+def test_a_batch_that_is_being_made_again_is_not_done_by_its_old_file(status: str, state: str, done: int) -> None:
+    one = seen(batch("b1", state=state), processed=("b1",), status=status)
+    assert (one.done, one.total, one.made_elsewhere) == (done, 1, [])
 
 
 def test_a_chart_in_words() -> None:

@@ -1,5 +1,6 @@
 """What engineers and the page are told where Postgres cannot be asked, and what a terminal is told of a hostile row."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from progress_exhaust import command
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.job_requests import RequestsHook
-from progress_exhaust.hooks.request_status import RequestStatus, RequestStatusHook
+from progress_exhaust.hooks.request_status import RequestStatus, RequestStatusHook, _batch_ids
 from progress_exhaust.settings import Settings
 
 TABLES = {"job_request_table": "job_request", "ledger_schema": "progress_exhaust"}
@@ -19,6 +20,12 @@ def test_a_misspelt_option_of_the_connection_is_told(monkeypatch: pytest.MonkeyP
         with pytest.raises(SetupError, match=r'\(connection progress_exhaust_requests\): .*"sslmod"; mend .* extra') as caught:
             ask()
         assert "a-secret" not in str(caught.value)
+
+
+def test_what_was_never_packaged_is_not_made() -> None:
+    entries = [{"batchId": "b0", "filePath": "progress-exhaust/b0.zip"}, {"batchId": "b1", "filePath": "progress-exhaust/b1.csv"}]
+    assert _batch_ids(json.dumps([*entries, {"batchId": "b2"}, {"filePath": "b3.zip"}, "b4"])) == ("b0",)
+    assert _batch_ids("{") == _batch_ids(None) == ()
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int) -> None:

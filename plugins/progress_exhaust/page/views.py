@@ -127,14 +127,27 @@ class RequestView:
         over = self.request.status in ("SUCCESS", "FAILED") and self.request.completed_at
         return ((over or datetime.now(UTC)) - self.request.submitted_at).total_seconds()
 
+    @cached_property
+    def _made(self) -> set[str]:
+        """The batches that have their file, by whichever program; one that is being made again has an old one."""
+        states = {view.batch.batch_id: view.batch.state for view in self.batches}
+        unmade = ("waiting", "running") if self.request.status == "PROCESSING" else ()
+        made = {batch_id for batch_id, state in states.items() if state == "done"}
+        return made | {batch_id for batch_id in self.request.processed if states.get(batch_id) not in unmade}
+
     @property
     def done(self) -> int:
-        return sum(view.state == "done" for view in self.batches) if self.batches else len(self.request.processed)
+        return len(self._made)
 
     @property
     def total(self) -> int:
-        """How many batches it has; 0 where no run has listed them yet."""
-        return len(self.batches) or len(self.request.processed)
+        """How many batches are known of it; 0 where no run has listed them yet."""
+        return len(self._made | {view.batch.batch_id for view in self.batches})
+
+    @property
+    def made_elsewhere(self) -> list[str]:
+        """The finished batches that the ledger does not have."""
+        return [one for one in self.request.processed if one not in {view.batch.batch_id for view in self.batches}]
 
     @property
     def percent(self) -> int:
@@ -151,8 +164,10 @@ class RequestView:
         return max((left for view in self.batches if (left := view.seconds_left) is not None), default=None)
 
     @property
-    def reported(self) -> int:
-        return sum(view.batch.counts.get("reported", 0) for view in self.batches if view.state == "done")
+    def reported(self) -> int | None:
+        """How many rows its reports have; None where the ledger has none of them."""
+        rows = [view.batch.counts.get("reported", 0) for view in self.batches if view.state == "done"]
+        return sum(rows) if rows else None
 
     @cached_property
     def left_out(self) -> dict[str, int]:
