@@ -12,7 +12,7 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
 from progress_exhaust.errors import ProgressExhaustError, RequestError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MOST = 50  # requests that a list shows
 NOT_FOUND, WRONG_INPUT, OUT_OF_ORDER = 1, 2, 3  # exit statuses
-UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
 NEXT_STEP = {
     "waiting": "its run has not come to it yet",
     "running": "its run is at work, or was broken off: look at the run's tasks",
@@ -74,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def show_status(asked: argparse.Namespace, settings: Settings) -> int:
-    found = _requests(settings, request=asked.request or "")
+    found, total = _requests(settings, request=asked.request or "")
     if asked.request and not found:
         return _refuse(f"There is no request {asked.request}", NOT_FOUND)
     rows = [
@@ -93,19 +92,19 @@ def show_status(asked: argparse.Namespace, settings: Settings) -> int:
     if asked.request:
         for request, batches in found:
             _tell(request, batches)
-    _tell_of_others(found)
+    _tell_of_others(total)
     return 0
 
 
 def show_why(asked: argparse.Namespace, settings: Settings) -> int:
-    found = _requests(settings, batch=asked.batch)
+    found, total = _requests(settings, batch=asked.batch)
     if not found:
         return _refuse(f"No request asks for batch {asked.batch}, and no run has listed it", NOT_FOUND)
     for request, batches in found:
         since = f", submitted {_age(request.submitted_at)} ago" if request.submitted_at else ""
         _say(f"{request.request_id or request.run_id}  {request.status or 'none'}{since}")
         _tell(request, [batch for batch in batches if batch.batch_id == asked.batch])
-    _tell_of_others(found)
+    _tell_of_others(total)
     return 0
 
 
@@ -146,20 +145,21 @@ def _settings() -> Settings:
     return parse_settings(Variable.get(VARIABLE, default=None))
 
 
-def _requests(settings: Settings, **chosen: str) -> "list[tuple[RequestStatus, list[BatchStatus]]]":
+def _requests(settings: Settings, **chosen: str) -> "tuple[list[tuple[RequestStatus, list[BatchStatus]]], int]":
+    """Return the newest of these requests with their batches, and how many there are in all."""
     from progress_exhaust.hooks.request_status import Filter, RequestStatusHook
 
     hook: RequestStatusHook = RequestStatusHook(
         job_request_table=settings.job_request_table, ledger_schema=settings.ledger_schema
     )
     wanted: Filter = Filter(**chosen)
-    found, _ = hook.requests(wanted, most=MOST, skip=0)
+    found, total = hook.requests(wanted, most=MOST, skip=0)
     batches = hook.batches(found)
-    return [(request, batches[request.key]) for request in found]
+    return [(request, batches[request.key]) for request in found], total
 
 
-def _tell_of_others(found: Sequence[object]) -> None:
-    if len(found) == MOST:
+def _tell_of_others(total: int) -> None:
+    if total > MOST:
         _say(f"The newest {MOST}; `status REQUEST` finds any other")
 
 
@@ -202,10 +202,9 @@ def _done(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> str:
 
 
 def _age(moment: datetime | None) -> str:
-    if moment is None:
-        return ""
-    age = datetime.now(UTC) - moment
-    return next((f"{age / unit:.0f} {name}" for name, unit in UNITS if age >= unit), "0 min")
+    from progress_exhaust.page.views import in_time
+
+    return in_time(moment and (datetime.now(UTC) - moment).total_seconds())
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> None:

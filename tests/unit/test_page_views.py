@@ -133,3 +133,10 @@ def test_durations(seconds: float | None, words: str) -> None:
 @pytest.mark.parametrize(("size", "words"), [(None, ""), (0, ""), (512, "512 B"), (2_500_000, "2.5 MB"), (7 * 10**9, "7.0 GB")])
 def test_sizes(size: int | None, words: str) -> None:
     assert in_bytes(size) == words
+
+
+def test_what_is_rounded_says_no_more_than_its_unit() -> None:
+    hours = {59.6 / 60: "1 h", 23.99: "23 h 59 min", 47.995: "2 d", 95.8: "4 d", -1: "0 s"}
+    assert {number: in_time(3600 * number) for number in hours} == hours
+    sizes = {999: "999 B", 999_949: "999.9 kB", 999_999: "1.0 MB", 999_960_000: "1.0 GB"}
+    assert {number: in_bytes(number) for number in sizes} == sizes

@@ -1,7 +1,7 @@
 """What engineers and the page are told where Postgres cannot be asked, and what a terminal is told of a hostile row."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -22,6 +22,13 @@ def test_a_misspelt_option_of_the_connection_is_told(monkeypatch: pytest.MonkeyP
         assert "a-secret" not in str(caught.value)
 
 
+def test_an_age_is_rounded_as_the_page_does() -> None:
+    now = datetime.now(UTC)
+    ages = {timedelta(hours=23, minutes=40): "23 h 40 min", timedelta(seconds=-30): "0 s"}
+    assert [command._age(now - age) for age in ages] == list(ages.values())
+    assert command._age(None) == ""
+
+
 def test_what_was_never_packaged_is_not_made() -> None:
     entries = [{"batchId": "b0", "filePath": "progress-exhaust/b0.zip"}, {"batchId": "b1", "filePath": "progress-exhaust/b1.csv"}]
     assert _batch_ids(json.dumps([*entries, {"batchId": "b2"}, {"filePath": "b3.zip"}, "b4"])) == ("b0",)
@@ -31,7 +38,7 @@ def test_what_was_never_packaged_is_not_made() -> None:
 def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int) -> None:
     """Let the command find so many requests, with this text wherever a row has one."""
     row = RequestStatus(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, text)
-    monkeypatch.setattr(command, "_requests", lambda *_, **__: [(row, [])] * times)
+    monkeypatch.setattr(command, "_requests", lambda *_, **__: ([(row, [])] * min(times, command.MOST), times))
     monkeypatch.setattr(command, "_settings", Settings)
 
 
@@ -47,7 +54,7 @@ def test_a_row_steers_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_a_list_that_is_cut_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
-    for times, cut in ((command.MOST - 1, False), (command.MOST, True)):
+    for times, cut in ((command.MOST, False), (command.MOST + 1, True)):
         answer(monkeypatch, "R1", times)
         assert command.main(words) == 0
         assert ("The newest 50" in capsys.readouterr().out) == cut

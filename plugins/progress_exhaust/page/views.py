@@ -239,17 +239,15 @@ def charts(nights: Sequence[Night]) -> list[Chart]:
 
 
 def in_time(seconds: float | None) -> str:
-    """Say a duration as a person does: 40 s, 3 min, 2 h 5 min, 4 d 2 h."""
+    """Say a duration as a person does: 40 s, 3 min, 2 h 5 min, 4 d; 0 s for what is to come by another clock."""
     if seconds is None:
         return ""
+    seconds = max(0, seconds)
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{round(seconds, 1):g} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    parts = ((minutes // 60, "h"), (minutes % 60, "min")) if minutes < 48 * 60 else ((hours // 24, "d"), (hours % 24, "h"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
 def in_bytes(size: int | None) -> str:
@@ -257,6 +255,6 @@ def in_bytes(size: int | None) -> str:
     if not size:
         return ""
     for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= factor:
+        if round(1000 * size / factor, 1) >= 1000:  # as the next smaller unit would say it
             return f"{size / factor:.1f} {unit}"
     return f"{size} B"
