@@ -179,7 +179,7 @@ def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:
                 batch.batch_id,
                 batch.state,
                 batch.stage,
-                f"{batch.counts.get('reported', 0):,} of {batch.counts.get('enrolled', 0):,}" if batch.counts else "",
+                _learners(batch),
                 f"{sum(batch.seconds.values()):.1f}",
                 batch.run_id,
             )
@@ -191,6 +191,20 @@ def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:
         said = f": {batch.error}" if batch.error else ""
         _say(f"  {batch.batch_id}{said}")
         _say(f"    {NEXT_STEP.get(batch.state, '')}")
+
+
+def _learners(batch: "BatchStatus") -> str:
+    """Say how many learners are read while the batch is being made, and for how long yet; else how many were reported."""
+    from progress_exhaust.page.views import BatchView, in_time
+
+    enrolled = batch.counts.get("enrolled")
+    if enrolled is None:
+        return ""
+    if batch.state != "running":
+        return f"{batch.counts.get('reported', 0):,} of {enrolled:,}"
+    at_work = BatchView(batch, "running")  # Airflow is not asked: a run that broke off has no time left
+    left = f", about {in_time(at_work.seconds_left)} left" if at_work.seconds_left else ""
+    return f"{at_work.learners[0]:,} of {enrolled:,} read{left}"
 
 
 def _done(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> str:

@@ -1,6 +1,7 @@
 """What engineers and the page are told where Postgres cannot be asked, and what a terminal is told of a hostile row."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from progress_exhaust import command
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.job_requests import RequestsHook
-from progress_exhaust.hooks.request_status import RequestStatus, RequestStatusHook, _batch_ids
+from progress_exhaust.hooks.request_status import BatchStatus, RequestStatus, RequestStatusHook, _batch_ids
 from progress_exhaust.settings import Settings
 
 TABLES = {"job_request_table": "job_request", "ledger_schema": "progress_exhaust"}
@@ -35,10 +36,45 @@ def test_what_was_never_packaged_is_not_made() -> None:
     assert _batch_ids("{") == _batch_ids(None) == ()
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int) -> None:
+@pytest.mark.parametrize(
+    ("stage", "state", "counts", "words"),
+    [
+        ("extract", "waiting", {}, ""),
+        ("extract", "running", {"enrolled": 1000}, "0 of 1,000 read"),
+        ("extract", "running", {"enrolled": 1000, "learners_done": 400}, "400 of 1,000 read"),
+        (
+            "extract",
+            "running",
+            {"enrolled": 1000, "learners_done": 400, "seconds_left": 7230},
+            "400 of 1,000 read, about 2 h left",
+        ),
+        ("extract", "running", {"enrolled": 1000, "learners_done": 400, "seconds_left": 0}, "400 of 1,000 read"),
+        ("extract", "failed", {"enrolled": 1000, "learners_done": 400}, "0 of 1,000"),
+        ("mark_complete", "done", {"enrolled": 1000, "learners_done": 900, "reported": 990}, "990 of 1,000"),
+    ],
+)
+@pytest.mark.parametrize("asked", [["status", "R1"], ["why", "b1"]])
+def test_how_far_a_batch_is(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asked: list[str],
+    stage: str,
+    state: str,
+    counts: dict[str, int],
+    words: str,
+) -> None:
+    now = datetime.now(UTC)
+    batch = BatchStatus("b1", "run", "do_1", stage, state, counts, {}, None, None, None, now, now)
+    answer(monkeypatch, "R1", 1, batch)
+    assert command.main(asked) == 0
+    told = capsys.readouterr().out.partition("LEARNERS")[2].splitlines()[1]
+    assert re.fullmatch(rf"  b1 +{state} +{stage} +{words} +0\.0 +run", told)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int, *batches: BatchStatus) -> None:
     """Let the command find so many requests, with this text wherever a row has one."""
     row = RequestStatus(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, text)
-    monkeypatch.setattr(command, "_requests", lambda *_, **__: ([(row, [])] * min(times, command.MOST), times))
+    monkeypatch.setattr(command, "_requests", lambda *_, **__: ([(row, [*batches])] * min(times, command.MOST), times))
     monkeypatch.setattr(command, "_settings", Settings)
 
 
