@@ -17,7 +17,7 @@ def request(**changes: Any) -> RequestStatus:
     values = {
         "tag": "tag", "request_id": "R1", "run_id": "", "status": "PROCESSING", "channel": "org",
         "submitted_at": NOW - timedelta(hours=3),
-        "completed_at": None, "failures": 0, "error": None, "processed": (), "claim_run_id": RUN, "twin_of": "",
+        "completed_at": None, "failures": 0, "error": None, "processed": (), "claim_run_id": RUN, "held": True, "twin_of": "",
     }  # fmt: skip
     return RequestStatus(**values | changes)
 
@@ -58,6 +58,19 @@ def test_what_is_at_work_in_a_run_that_is_over_is_broken_off(run_state: str | No
     assert not one.running and one.batches[0].state == "broken_off"
     assert one.note == "the run that held it is over; the next run takes it over"
     assert one.batches[0].rerun_task == (["batch.extract", 0] if run_state else None)  # a run that is gone has no tasks
+
+
+@pytest.mark.parametrize("run_state", ["running", "success", None])
+def test_what_another_program_holds_is_not_ours_although_a_run_had_it_once(run_state: str | None) -> None:
+    one = seen(held=False, run_state=run_state)
+    assert not one.running and one.note == "no run of this DAG holds it: another program, or nobody"
+    assert one.run_id == RUN, "the last one that had it"
+
+
+@pytest.mark.parametrize("run_state", ["running", "failed"])
+def test_a_standalone_run_holds_its_own(run_state: str) -> None:
+    one = seen(request_id="", run_id=RUN, claim_run_id=None, held=False, run_state=run_state)
+    assert (one.running, one.note) == ((True, None) if run_state == "running" else (False, "the run that held it is over"))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_how_far_a_batch_is(
 
 def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int, *batches: BatchStatus) -> None:
     """Let the command find so many requests, with this text wherever a row has one."""
-    row = RequestStatus(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, text)
+    row = RequestStatus(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, False, text)
     monkeypatch.setattr(command, "_requests", lambda *_, **__: ([(row, [*batches])] * min(times, command.MOST), times))
     monkeypatch.setattr(command, "_settings", Settings)
 

@@ -46,6 +46,7 @@ class RequestStatus:
     error: str | None
     processed: tuple[str, ...]  # ids of the batches whose package processed_batches names, by whichever program
     claim_run_id: str | None  # the run that took it last
+    held: bool  # by that run, still: its claim is not released
     twin_of: str  # request id whose outcome this one gets
 
     @property

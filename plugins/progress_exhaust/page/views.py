@@ -108,16 +108,19 @@ class RequestView:
     @property
     def running(self) -> bool:
         """Whether a run of ours that lives works on it."""
-        return self.request.status == "PROCESSING" and self.run_state is not None and self.run_state not in OVER
+        held = self.request.status == "PROCESSING" and (self.request.held or self.request.run_id)
+        return bool(held) and self.run_state is not None and self.run_state not in OVER
 
     @property
     def note(self) -> str | None:
         """Why a request that is PROCESSING makes no progress."""
         if self.request.status != "PROCESSING" or self.running:
             return None
-        if self.run_id is None:
-            return "no run of this DAG holds it: another program, or nobody"
-        return "the run that held it is over" + ("" if self.request.run_id else "; the next run takes it over")
+        if self.request.run_id:
+            return "the run that held it is over"
+        if self.request.held:
+            return "the run that held it is over; the next run takes it over"
+        return "no run of this DAG holds it: another program, or nobody"
 
     @property
     def age_seconds(self) -> float | None:
