@@ -151,7 +151,7 @@ def test_a_request_and_its_batches(site: Site, viewer: Http, made: tuple[str, st
     assert not [user for user in learners if user in text]
 
 
-def test_search_and_filters(site: Site, viewer: Http, made: tuple[str, str]) -> None:
+def test_search_and_filters(site: Site, viewer: Http, admin: Http, made: tuple[str, str]) -> None:
     request, _ = made
     waiting = site.request("no-such-batch-1")
     try:
@@ -169,9 +169,10 @@ def test_search_and_filters(site: Site, viewer: Http, made: tuple[str, str]) -> 
         for (one, there), queries in found.items():
             for query in queries:
                 assert (one in viewer.page(**query)) == there, (one, query)
-        [standalone] = {site.airflow.run(batch_ids=[site.batches[3]])}
-        text = viewer.page(request=standalone)
+        standalone = site.airflow.run(batch_ids=[site.batches[3]], layout="sunbird-lern-7")
+        text = admin.page(request=standalone)
         assert "without a request" in text and "1 of 1" in text
+        assert f'{{"batch_ids": ["{site.batches[3]}"], "layout": "sunbird-lern-7"}}' in text, "what its button sends"
         assert viewer.get(f"{PAGE}/request", request_id="no such").status_code == 404
         assert viewer.get(f"{PAGE}/", batch="\0").status_code == 422
     finally:

@@ -1,13 +1,16 @@
 """What a person reads of an address that the page cannot answer. Who may read it is held on Airflow's own servers."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from progress_exhaust.page.airflow_runs import DAG_ID
 from progress_exhaust.page.app import STATUSES, Choice, app, templates
+from tests.unit.test_page_views import batch, seen
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +42,28 @@ def test_an_address_that_is_wrong_is_answered_in_words(reader: TestClient, addre
     assert reader.get(f"/progress-exhaust/{address}", headers={"Accept": "application/json"}).json()["detail"]
 
 
+def shown(template: str, **values: Any) -> str:
+    """Render a page; the list without any request where none is given."""
+    places = {"root": "/progress-exhaust", "airflow": "", "dag": f"/dags/{DAG_ID}", "dag_id": DAG_ID}
+    none = {"views": [], "total": 0, "pages": 1, "statuses": STATUSES, "tallies": {}, "charts": [], "chosen": Choice()}
+    return templates.get_template(template).render(places | none | {"may_trigger": True, "may_clear": True} | values)
+
+
 @pytest.mark.parametrize("may_trigger", [True, False])
 def test_a_page_after_the_last_leads_back_and_counts_nothing(may_trigger: bool) -> None:
-    values = {"views": [], "total": 0, "pages": 1, "statuses": STATUSES, "tallies": {}, "charts": [], "may_trigger": may_trigger}
-    places = {"root": "/progress-exhaust", "airflow": "", "dag": "/dags/progress_exhaust"}
-    list_page = templates.get_template("list.html")
-    past = list_page.render(**values, **places, chosen=Choice(page=9, batch="b & c"))
+    past = shown("list.html", may_trigger=may_trigger, chosen=Choice(page=9, batch="b & c"))
     assert '<a href="?batch=b+%26+c">its first page</a>' in past and "0 requests" not in past
-    none = list_page.render(**values, **places, chosen=Choice())
+    none = shown("list.html", may_trigger=may_trigger)
     assert "No request is like this." in none and "0 requests, the newest first" in none
     assert past.count('<th scope="col"') == int(past.partition('colspan="')[2].partition('"')[0])
+
+
+def test_who_makes_a_request_again_is_told_which_files_are_replaced() -> None:
+    one = seen(batch("b1", state="done"), status="SUCCESS")
+    for page in (shown("list.html", views=[one]), shown("request.html", view=one)):
+        assert "replaces the files of today; older ones stay" in page
+
+
+def test_batches_of_another_program_are_named() -> None:
+    assert "or before the ledger was kept: b0, b1." in shown("request.html", view=seen(batch("b2"), processed=("b0", "b1")))
+    assert "No run has listed its batches yet." in shown("request.html", view=seen())

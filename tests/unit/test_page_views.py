@@ -7,6 +7,7 @@ import pytest
 
 from progress_exhaust import command
 from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
+from progress_exhaust.page.airflow_runs import Run
 from progress_exhaust.page.views import RequestView, charts, in_bytes, in_time, view
 
 NOW = datetime.now(UTC)  # of the collection: what counts seconds takes a time of its own
@@ -31,9 +32,9 @@ def batch(batch_id: str, **changes: Any) -> BatchStatus:
     return BatchStatus(**values | changes)
 
 
-def seen(*batches: BatchStatus, run_state: str | None = "running", **changes: Any) -> RequestView:
+def seen(*batches: BatchStatus, run_state: str | None = "running", layout: str | None = None, **changes: Any) -> RequestView:
     places = {(RUN, "tag", "R1", one.batch_id): place for place, one in enumerate(batches)}
-    return view(request(**changes), batches, {RUN: run_state} if run_state else {}, places)
+    return view(request(**changes), batches, {RUN: Run(run_state, layout)} if run_state else {}, places)
 
 
 def test_the_bar_goes_by_learners_and_by_batches() -> None:
@@ -92,11 +93,12 @@ def test_only_what_is_over_is_made_again(status: str, there: bool) -> None:
     assert seen(status=status).again == ({"request_ids": ["R1"], "force": True} if there else None)
 
 
-def test_a_standalone_run_is_made_again_by_its_batches() -> None:
-    one = seen(
-        batch("b1", state="done"), batch("b2", state="done"), request_id="", run_id=RUN, claim_run_id=None, status="SUCCESS"
-    )
-    assert one.again == {"batch_ids": ["b1", "b2"]}
+def test_a_standalone_run_is_made_again_by_its_batches_in_its_layout() -> None:
+    batches = batch("b1", state="done"), batch("b2", state="done")
+    standalone: dict[str, Any] = {"request_id": "", "run_id": RUN, "claim_run_id": None, "status": "SUCCESS"}
+    assert seen(*batches, **standalone).again == {"batch_ids": ["b1", "b2"]}
+    assert seen(*batches, layout="short", **standalone).again == {"batch_ids": ["b1", "b2"], "layout": "short"}
+    assert seen(*batches, run_state=None, **standalone).again == {"batch_ids": ["b1", "b2"]}
 
 
 def test_a_request_of_before_the_ledger_counts_its_own_batches() -> None:

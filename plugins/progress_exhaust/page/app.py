@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.request_status import BatchStatus, Filter, RequestStatus, RequestStatusHook
-from progress_exhaust.page.airflow_runs import DAG_ID, map_indexes, run_states
+from progress_exhaust.page.airflow_runs import DAG_ID, find_runs, map_indexes
 from progress_exhaust.page.views import charts, in_bytes, in_time, view
 from progress_exhaust.settings import VARIABLE, Settings, parse_settings
 
@@ -141,13 +141,11 @@ def list_page(request: Request, user: GetUserDep, chosen: Annotated[Choice, Quer
     hook = _hook(site)
     found, total = hook.requests(chosen.filter, most=REQUESTS_PER_PAGE, skip=REQUESTS_PER_PAGE * (chosen.page - 1))
     batches = hook.batches(found)
-    states = run_states(
-        run for one in found for run in (one.run_id, one.claim_run_id, *(b.run_id for b in batches[one.key])) if run
-    )
+    runs = find_runs(run for one in found for run in (one.run_id, one.claim_run_id, *(b.run_id for b in batches[one.key])) if run)
     return _page(
         request,
         "list.html",
-        views=[view(one, batches[one.key], states, {}) for one in found],
+        views=[view(one, batches[one.key], runs, {}) for one in found],
         total=total,
         pages=max(1, -(-total // REQUESTS_PER_PAGE)),
         chosen=chosen,
@@ -169,11 +167,11 @@ def request_page(
     if one is None:
         raise HTTPException(404, "There is no such request")
     batches = hook.batches([one])[one.key]
-    runs = _runs(one, batches)
+    run_ids = _runs(one, batches)
     return _page(
         request,
         "request.html",
-        view=view(one, batches, run_states(runs), map_indexes(runs)),
+        view=view(one, batches, find_runs(run_ids), map_indexes(run_ids)),
         fragment=fragment,
         may_trigger=_may(user, "POST", DagAccessEntity.RUN),
         may_clear=_may(user, "PUT", DagAccessEntity.TASK_INSTANCE),

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
-from progress_exhaust.page.airflow_runs import OVER
+from progress_exhaust.page.airflow_runs import OVER, Run
 from progress_exhaust.report.left_out import LEFT_OUT
 
 STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
@@ -99,7 +99,11 @@ class RequestView:
 
     request: RequestStatus
     batches: Sequence[BatchView]
-    run_state: str | None  # of the run that took it last
+    run: Run | None  # the one that took it last; None where Airflow has it no more
+
+    @property
+    def run_state(self) -> str | None:
+        return self.run and self.run.state
 
     @property
     def run_id(self) -> str | None:
@@ -193,19 +197,21 @@ class RequestView:
         if self.request.status not in ("SUCCESS", "FAILED"):
             return None
         if self.request.run_id:
-            return {"batch_ids": [view.batch.batch_id for view in self.batches]}
+            layout = {"layout": self.run.layout} if self.run and self.run.layout else {}
+            return {"batch_ids": [view.batch.batch_id for view in self.batches]} | layout
         return {"request_ids": [self.request.request_id], "force": True}
 
 
 def view(
-    request: RequestStatus, batches: Sequence[BatchStatus], states: Mapping[str, str], places: Mapping[Any, int]
+    request: RequestStatus, batches: Sequence[BatchStatus], runs: Mapping[str, Run], places: Mapping[Any, int]
 ) -> RequestView:
-    """Join a request, its batches, their runs' states, and their map indexes (see airflow_runs)."""
+    """Join a request, its batches, their runs, and their map indexes (see airflow_runs)."""
+    states = {run_id: run.state for run_id, run in runs.items()}
     views = [
         BatchView(one, states.get(one.run_id), places.get((one.run_id, request.tag, request.request_id, one.batch_id)))
         for one in batches
     ]
-    return RequestView(request, views, states.get(request.run_id or request.claim_run_id or ""))
+    return RequestView(request, views, runs.get(request.run_id or request.claim_run_id or ""))
 
 
 @dataclass(frozen=True)
