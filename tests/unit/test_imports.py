@@ -62,6 +62,7 @@ RULES: dict[str, set[str]] = {
         f"{OURS}.hooks.request_status",
         f"{OURS}.page",
         f"{OURS}.report.left_out",
+        f"{OURS}.report.request",
         f"{OURS}.settings",
     },
     "plugin.py": {"airflow", f"{OURS}.operators.links", f"{OURS}.page"},

@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from progress_exhaust.page.airflow_runs import DAG_ID
-from progress_exhaust.page.app import STATUSES, Choice, app, templates
+from progress_exhaust.page.app import HERE, STATUSES, Choice, app, templates
+from progress_exhaust.report.request import MAX_FAILURES
 from tests.unit.test_page_views import batch, seen
 
 
@@ -44,7 +45,7 @@ def test_an_address_that_is_wrong_is_answered_in_words(reader: TestClient, addre
 
 def shown(template: str, **values: Any) -> str:
     """Render a page; the list without any request where none is given."""
-    places = {"root": "/progress-exhaust", "airflow": "", "dag": f"/dags/{DAG_ID}", "dag_id": DAG_ID}
+    places = {"root": "/progress-exhaust", "airflow": "", "dag": f"/dags/{DAG_ID}"}
     none = {"views": [], "total": 0, "pages": 1, "statuses": STATUSES, "tallies": {}, "charts": [], "chosen": Choice()}
     return templates.get_template(template).render(places | none | {"may_trigger": True, "may_clear": True} | values)
 
@@ -67,3 +68,11 @@ def test_who_makes_a_request_again_is_told_which_files_are_replaced() -> None:
 def test_batches_of_another_program_are_named() -> None:
     assert "or before the ledger was kept: b0, b1." in shown("request.html", view=seen(batch("b2"), processed=("b0", "b1")))
     assert "No run has listed its batches yet." in shown("request.html", view=seen())
+
+
+def test_what_the_templates_take_from_elsewhere_is_not_written_there_again() -> None:
+    sources = "".join(file.read_text() for folder in ("templates", "static") for file in (HERE / folder).iterdir())
+    assert DAG_ID not in sources and " of 3" not in sources
+    page = shown("request.html", view=seen(failures=1, status="FAILED"))
+    assert f"1 of {MAX_FAILURES}" in page and f'data-post="/api/v2/dags/{DAG_ID}/dagRuns"' in page
+    assert f'data-dag="/dags/{DAG_ID}"' in page

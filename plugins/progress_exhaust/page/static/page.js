@@ -4,7 +4,7 @@
 const POLL_MS = 2000;
 const WATCH_MS = 60000; // after a button: the run has to start before anything is seen to run
 const framed = window.parent !== window;
-const airflow = document.currentScript.dataset.airflow;
+const { airflow, dag } = document.currentScript.dataset;
 let watchUntil = 0;
 
 function followTheme() {
@@ -97,7 +97,7 @@ async function press(event) {
       return;
     }
     const run = found.dag_run_id ?? found.task_instances?.[0]?.dag_run_id;
-    say(button.dataset.done, run && `${airflow}/dags/progress_exhaust/runs/${encodeURIComponent(run)}`);
+    say(button.dataset.done, run && `${dag}/runs/${encodeURIComponent(run)}`);
     watchUntil = Date.now() + WATCH_MS;
   } catch (error) {
     say(`Airflow does not answer: ${error.message}`);
