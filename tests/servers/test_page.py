@@ -337,6 +337,29 @@ def test_a_failed_batch_is_rerun_and_a_request_made_again(site: Site, at_work: B
     page.close()
 
 
+def test_focus_and_opened_details_stay_when_a_request_comes_in(
+    site: Site, at_work: BrowserContext, made: tuple[str, str]
+) -> None:
+    page = at_work.new_page()
+    page.goto(f"{site.airflow.url}{PAGE}/")
+    button = page.get_by_role("button", name=f"Make again {made[0]}")
+    details = page.locator("#requests details")
+    details.first.locator("summary").click()
+    left_out = page.locator("#requests details[open]").inner_text()
+    button.focus()
+    number = page.get_by_role("row").count()
+    came = site.request("no-such-batch-2")
+    try:
+        page.evaluate("refresh()")
+        expect(page.get_by_role("row").filter(has_text=came)).to_be_visible()
+        assert page.get_by_role("row").count() == number + 1
+        expect(button).to_be_focused()
+        assert page.locator("#requests details[open]").inner_text() == left_out
+    finally:
+        site.sql("DELETE FROM job_request WHERE request_id = %s", came)
+    page.close()
+
+
 def test_a_stages_link_leads_out_of_the_frame_to_the_batchs_own_task(
     site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str]
 ) -> None:

@@ -1,5 +1,9 @@
-"""What a person reads of an address that the page cannot answer. Who may read it is held on Airflow's own servers."""
+"""What the templates show, and what a person reads of an address that the page cannot answer.
 
+Who may read it is held on Airflow's own servers.
+"""
+
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,3 +80,16 @@ def test_what_the_templates_take_from_elsewhere_is_not_written_there_again() -> 
     page = shown("request.html", view=seen(failures=1, status="FAILED"))
     assert f"1 of {MAX_FAILURES}" in page and f'data-post="/api/v2/dags/{DAG_ID}/dagRuns"' in page
     assert f'data-dag="/dags/{DAG_ID}"' in page
+
+
+def test_what_can_have_the_focus_is_found_again_by_its_id() -> None:
+    counts = {"enrolled": 3, "reported": 2, "left_out.deleted": 1}
+    batches = batch("b1", state="failed", stage="pivot"), batch("b2", state="done", counts=counts)
+    same_id = [seen(*batches, status="FAILED", tag=tag) for tag in ("tag", '">"&')]
+    for page, number in (
+        (shown("list.html", views=same_id), 8),
+        (shown("request.html", view=seen(*batches, status="FAILED")), 15),
+    ):
+        live = page.partition("<div id=")[2].partition("</main>")[0]
+        found = [re.search(r' id="([^"]+)"', tag) for tag in re.findall(r"<(?:a|button|summary)\b[^>]*>", live)]
+        assert len({one and one[1] for one in found} - {None}) == len(found) == number

@@ -137,7 +137,7 @@ def static(name: str) -> FileResponse:
 def list_page(request: Request, user: GetUserDep, chosen: Annotated[Choice, Query()]) -> HTMLResponse:
     """The requests, the newest first, and the last nights where nothing is searched.
 
-    With `fragment`, only what changes while requests are made.
+    With `fragment`, without the nights: they take the longest to count, and the page does not follow them.
     """
     site = _settings()
     hook = _hook(site)
@@ -160,9 +160,7 @@ def list_page(request: Request, user: GetUserDep, chosen: Annotated[Choice, Quer
 
 
 @app.get("/request")
-def request_page(
-    request: Request, user: GetUserDep, tag: Text = "", request_id: Text = "", run_id: Text = "", fragment: bool = False
-) -> HTMLResponse:
+def request_page(request: Request, user: GetUserDep, tag: Text = "", request_id: Text = "", run_id: Text = "") -> HTMLResponse:
     """One request and its batches, or those of one standalone run."""
     hook = _hook(_settings())
     one = hook.request(tag, request_id, run_id)
@@ -174,7 +172,6 @@ def request_page(
         request,
         "request.html",
         view=view(one, batches, find_runs(run_ids), map_indexes(run_ids)),
-        fragment=fragment,
         may_trigger=_may(user, "POST", DagAccessEntity.RUN),
         may_clear=_may(user, "PUT", DagAccessEntity.TASK_INSTANCE),
     )
