@@ -12,7 +12,7 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
 from progress_exhaust.errors import ProgressExhaustError, RequestError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MOST = 50  # requests that a list shows
 NOT_FOUND, WRONG_INPUT, OUT_OF_ORDER = 1, 2, 3  # exit statuses
-UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
 NEXT_STEP = {
     "waiting": "its run has not come to it yet",
     "running": "its run is at work, or was broken off: look at the run's tasks",
@@ -74,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def show_status(asked: argparse.Namespace, settings: Settings) -> int:
-    found = _requests(settings, request=asked.request or "")
+    found, total = _requests(settings, request=asked.request or "")
     if asked.request and not found:
         return _refuse(f"There is no request {asked.request}", NOT_FOUND)
     rows = [
@@ -93,19 +92,19 @@ def show_status(asked: argparse.Namespace, settings: Settings) -> int:
     if asked.request:
         for request, batches in found:
             _tell(request, batches)
-    _tell_of_others(found)
+    _tell_of_others(total)
     return 0
 
 
 def show_why(asked: argparse.Namespace, settings: Settings) -> int:
-    found = _requests(settings, batch=asked.batch)
+    found, total = _requests(settings, batch=asked.batch)
     if not found:
         return _refuse(f"No request asks for batch {asked.batch}, and no run has listed it", NOT_FOUND)
     for request, batches in found:
         since = f", submitted {_age(request.submitted_at)} ago" if request.submitted_at else ""
         _say(f"{request.request_id or request.run_id}  {request.status or 'none'}{since}")
         _tell(request, [batch for batch in batches if batch.batch_id == asked.batch])
-    _tell_of_others(found)
+    _tell_of_others(total)
     return 0
 
 
@@ -146,20 +145,21 @@ def _settings() -> Settings:
     return parse_settings(Variable.get(VARIABLE, default=None))
 
 
-def _requests(settings: Settings, **chosen: str) -> "list[tuple[RequestStatus, list[BatchStatus]]]":
+def _requests(settings: Settings, **chosen: str) -> "tuple[list[tuple[RequestStatus, list[BatchStatus]]], int]":
+    """Return the newest of these requests with their batches, and how many there are in all."""
     from progress_exhaust.hooks.request_status import Filter, RequestStatusHook
 
     hook: RequestStatusHook = RequestStatusHook(
         job_request_table=settings.job_request_table, ledger_schema=settings.ledger_schema
     )
     wanted: Filter = Filter(**chosen)
-    found, _ = hook.requests(wanted, most=MOST, skip=0)
+    found, total = hook.requests(wanted, most=MOST, skip=0)
     batches = hook.batches(found)
-    return [(request, batches[request.key]) for request in found]
+    return [(request, batches[request.key]) for request in found], total
 
 
-def _tell_of_others(found: Sequence[object]) -> None:
-    if len(found) == MOST:
+def _tell_of_others(total: int) -> None:
+    if total > MOST:
         _say(f"The newest {MOST}; `status REQUEST` finds any other")
 
 
@@ -179,7 +179,7 @@ def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:
                 batch.batch_id,
                 batch.state,
                 batch.stage,
-                f"{batch.counts.get('reported', 0):,} of {batch.counts.get('enrolled', 0):,}" if batch.counts else "",
+                _learners(batch),
                 f"{sum(batch.seconds.values()):.1f}",
                 batch.run_id,
             )
@@ -193,17 +193,32 @@ def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:
         _say(f"    {NEXT_STEP.get(batch.state, '')}")
 
 
+def _learners(batch: "BatchStatus") -> str:
+    """Say how many learners are read while the batch is being made, and for how long yet; else how many were reported."""
+    from progress_exhaust.page.views import BatchView, in_time
+
+    enrolled = batch.counts.get("enrolled")
+    if enrolled is None:
+        return ""
+    if batch.state != "running":
+        return f"{batch.counts.get('reported', 0):,} of {enrolled:,}"
+    at_work = BatchView(batch, "running")  # Airflow is not asked: a run that broke off has no time left
+    left = f", about {in_time(at_work.seconds_left)} left" if at_work.seconds_left else ""
+    return f"{at_work.learners[0]:,} of {enrolled:,} read{left}"
+
+
 def _done(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> str:
-    """Count as done what the request's row has, too: other runs may have made it."""
-    done = {batch.batch_id for batch in batches if batch.state == "done"} | set(request.processed)
-    return f"{len(done)} of {len(done | {batch.batch_id for batch in batches})}"
+    """Count as the page does."""
+    from progress_exhaust.page.views import view
+
+    counted = view(request, batches, {}, {})
+    return f"{counted.done} of {counted.total}"
 
 
 def _age(moment: datetime | None) -> str:
-    if moment is None:
-        return ""
-    age = datetime.now(UTC) - moment
-    return next((f"{age / unit:.0f} {name}" for name, unit in UNITS if age >= unit), "0 min")
+    from progress_exhaust.page.views import in_time
+
+    return in_time(moment and (datetime.now(UTC) - moment).total_seconds())
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> None:

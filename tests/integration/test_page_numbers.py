@@ -90,6 +90,18 @@ def test_ten_thousand_requests_page_through_and_none_is_lost_or_there_twice(queu
     assert hook.requests(Filter(), most=250, skip=10_000)[0] == []
 
 
+def test_who_holds_a_request_that_was_asked_for_again(queue: Install, asked: Row, hook: RequestStatusHook) -> None:
+    run = queue.run_dag().run_id
+    queue.sql("UPDATE job_request SET status = 'PROCESSING'")  # by another program
+    [one], _ = hook.requests(Filter(), most=1, skip=0)
+    assert (one.claim_run_id, one.held) == (run, False)
+    queue.sql("UPDATE progress_exhaust.claim SET released_at = NULL")
+    [one], _ = hook.requests(Filter(), most=1, skip=0)
+    assert (one.claim_run_id, one.held) == (run, True)
+    queue.sql("DELETE FROM progress_exhaust.claim")
+    assert hook.request(*one.key).held is False  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 BC", "12026-01-01"])
 def test_a_moment_that_no_clock_shows_hides_nothing(queue: Install, asked: Row, hook: RequestStatusHook, moment: str) -> None:
     queue.sql("UPDATE job_request SET dt_job_submitted = %s", [moment])

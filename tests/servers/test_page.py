@@ -151,7 +151,7 @@ def test_a_request_and_its_batches(site: Site, viewer: Http, made: tuple[str, st
     assert not [user for user in learners if user in text]
 
 
-def test_search_and_filters(site: Site, viewer: Http, made: tuple[str, str]) -> None:
+def test_search_and_filters(site: Site, viewer: Http, admin: Http, made: tuple[str, str]) -> None:
     request, _ = made
     waiting = site.request("no-such-batch-1")
     try:
@@ -169,9 +169,10 @@ def test_search_and_filters(site: Site, viewer: Http, made: tuple[str, str]) -> 
         for (one, there), queries in found.items():
             for query in queries:
                 assert (one in viewer.page(**query)) == there, (one, query)
-        [standalone] = {site.airflow.run(batch_ids=[site.batches[3]])}
-        text = viewer.page(request=standalone)
+        standalone = site.airflow.run(batch_ids=[site.batches[3]], layout="sunbird-lern-7")
+        text = admin.page(request=standalone)
         assert "without a request" in text and "1 of 1" in text
+        assert f'{{"batch_ids": ["{site.batches[3]}"], "layout": "sunbird-lern-7"}}' in text, "what its button sends"
         assert viewer.get(f"{PAGE}/request", request_id="no such").status_code == 404
         assert viewer.get(f"{PAGE}/", batch="\0").status_code == 422
     finally:
@@ -336,6 +337,29 @@ def test_a_failed_batch_is_rerun_and_a_request_made_again(site: Site, at_work: B
     page.close()
 
 
+def test_focus_and_opened_details_stay_when_a_request_comes_in(
+    site: Site, at_work: BrowserContext, made: tuple[str, str]
+) -> None:
+    page = at_work.new_page()
+    page.goto(f"{site.airflow.url}{PAGE}/")
+    button = page.get_by_role("button", name=f"Make again {made[0]}")
+    details = page.locator("#requests details")
+    details.first.locator("summary").click()
+    left_out = page.locator("#requests details[open]").inner_text()
+    button.focus()
+    number = page.get_by_role("row").count()
+    came = site.request("no-such-batch-2")
+    try:
+        page.evaluate("refresh()")
+        expect(page.get_by_role("row").filter(has_text=came)).to_be_visible()
+        assert page.get_by_role("row").count() == number + 1
+        expect(button).to_be_focused()
+        assert page.locator("#requests details[open]").inner_text() == left_out
+    finally:
+        site.sql("DELETE FROM job_request WHERE request_id = %s", came)
+    page.close()
+
+
 def test_a_stages_link_leads_out_of_the_frame_to_the_batchs_own_task(
     site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str]
 ) -> None:
@@ -357,6 +381,68 @@ def test_the_theme_is_airflows(site: Site, at_work: BrowserContext) -> None:
     for theme in ("dark", "light"):
         page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
         expect(frame(page).locator("html")).to_have_attribute("data-theme", theme)
+    page.close()
+
+
+def test_a_button_and_its_dialog_by_keys_alone(site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str]) -> None:
+    request, _ = made
+    page = at_work.new_page()
+    query = "&".join(f"{name}={requests.utils.quote(value, safe='')}" for name, value in address(admin, request).items())
+    page.goto(f"{site.airflow.url}{PAGE}/request?{query}")
+    button, dialog = page.get_by_role("button", name="Make again"), page.get_by_role("dialog")
+    press = page.keyboard.press
+    for _ in range(20):
+        press("Tab")
+        if button.evaluate("button => button === document.activeElement"):
+            break
+    expect(button).to_be_focused()
+    for no in ("Escape", "Enter"):  # its first button is Cancel
+        press("Enter")
+        expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+        press(no)
+        expect(dialog).to_be_hidden()
+        expect(button).to_be_focused()
+    status = page.get_by_role("status")
+    expect(status).to_be_empty()
+    press("Enter")
+    press("Tab")
+    expect(dialog.get_by_role("button", name="Yes, go on")).to_be_focused()
+    press("Enter")
+    expect(status).to_contain_text("A run has been started")
+    expect(button).to_be_focused()
+    run = requests.utils.unquote(status.get_by_role("link").get_attribute("href").rpartition("/")[2])
+    assert site.airflow.end_of(run) == "success"
+    page.close()
+
+
+def test_a_button_and_its_dialog_by_keys_alone(site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str]) -> None:
+    request, _ = made
+    page = at_work.new_page()
+    query = "&".join(f"{name}={requests.utils.quote(value, safe='')}" for name, value in address(admin, request).items())
+    page.goto(f"{site.airflow.url}{PAGE}/request?{query}")
+    button, dialog = page.get_by_role("button", name="Make again"), page.get_by_role("dialog")
+    press = page.keyboard.press
+    for _ in range(20):
+        press("Tab")
+        if button.evaluate("button => button === document.activeElement"):
+            break
+    expect(button).to_be_focused()
+    for no in ("Escape", "Enter"):  # its first button is Cancel
+        press("Enter")
+        expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+        press(no)
+        expect(dialog).to_be_hidden()
+        expect(button).to_be_focused()
+    status = page.get_by_role("status")
+    expect(status).to_be_empty()
+    press("Enter")
+    press("Tab")
+    expect(dialog.get_by_role("button", name="Yes, go on")).to_be_focused()
+    press("Enter")
+    expect(status).to_contain_text("A run has been started")
+    expect(button).to_be_focused()
+    run = requests.utils.unquote(status.get_by_role("link").get_attribute("href").rpartition("/")[2])
+    assert site.airflow.end_of(run) == "success"
     page.close()
 
 

@@ -1,13 +1,21 @@
-"""What a person reads of an address that the page cannot answer. Who may read it is held on Airflow's own servers."""
+"""What the templates show, and what a person reads of an address that the page cannot answer.
 
+Who may read it is held on Airflow's own servers.
+"""
+
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from progress_exhaust.page.app import STATUSES, Choice, app, templates
+from progress_exhaust.page.airflow_runs import DAG_ID
+from progress_exhaust.page.app import HERE, STATUSES, Choice, app, templates
+from progress_exhaust.report.request import MAX_FAILURES
+from tests.unit.test_page_views import batch, seen
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +47,49 @@ def test_an_address_that_is_wrong_is_answered_in_words(reader: TestClient, addre
     assert reader.get(f"/progress-exhaust/{address}", headers={"Accept": "application/json"}).json()["detail"]
 
 
+def shown(template: str, **values: Any) -> str:
+    """Render a page; the list without any request where none is given."""
+    places = {"root": "/progress-exhaust", "airflow": "", "dag": f"/dags/{DAG_ID}"}
+    none = {"views": [], "total": 0, "pages": 1, "statuses": STATUSES, "tallies": {}, "charts": [], "chosen": Choice()}
+    return templates.get_template(template).render(places | none | {"may_trigger": True, "may_clear": True} | values)
+
+
 @pytest.mark.parametrize("may_trigger", [True, False])
 def test_a_page_after_the_last_leads_back_and_counts_nothing(may_trigger: bool) -> None:
-    values = {"views": [], "total": 0, "pages": 1, "statuses": STATUSES, "tallies": {}, "charts": [], "may_trigger": may_trigger}
-    places = {"root": "/progress-exhaust", "airflow": "", "dag": "/dags/progress_exhaust"}
-    list_page = templates.get_template("list.html")
-    past = list_page.render(**values, **places, chosen=Choice(page=9, batch="b & c"))
+    past = shown("list.html", may_trigger=may_trigger, chosen=Choice(page=9, batch="b & c"))
     assert '<a href="?batch=b+%26+c">its first page</a>' in past and "0 requests" not in past
-    none = list_page.render(**values, **places, chosen=Choice())
+    none = shown("list.html", may_trigger=may_trigger)
     assert "No request is like this." in none and "0 requests, the newest first" in none
     assert past.count('<th scope="col"') == int(past.partition('colspan="')[2].partition('"')[0])
+
+
+def test_who_makes_a_request_again_is_told_which_files_are_replaced() -> None:
+    one = seen(batch("b1", state="done"), status="SUCCESS")
+    for page in (shown("list.html", views=[one]), shown("request.html", view=one)):
+        assert "replaces the files of today; older ones stay" in page
+
+
+def test_batches_of_another_program_are_named() -> None:
+    assert "or before the ledger was kept: b0, b1." in shown("request.html", view=seen(batch("b2"), processed=("b0", "b1")))
+    assert "No run has listed its batches yet." in shown("request.html", view=seen())
+
+
+def test_what_the_templates_take_from_elsewhere_is_not_written_there_again() -> None:
+    sources = "".join(file.read_text() for folder in ("templates", "static") for file in (HERE / folder).iterdir())
+    assert DAG_ID not in sources and " of 3" not in sources
+    page = shown("request.html", view=seen(failures=1, status="FAILED"))
+    assert f"1 of {MAX_FAILURES}" in page and f'data-post="/api/v2/dags/{DAG_ID}/dagRuns"' in page
+    assert f'data-dag="/dags/{DAG_ID}"' in page
+
+
+def test_what_can_have_the_focus_is_found_again_by_its_id() -> None:
+    counts = {"enrolled": 3, "reported": 2, "left_out.deleted": 1}
+    batches = batch("b1", state="failed", stage="pivot"), batch("b2", state="done", counts=counts)
+    same_id = [seen(*batches, status="FAILED", tag=tag) for tag in ("tag", '">"&')]
+    for page, number in (
+        (shown("list.html", views=same_id), 8),
+        (shown("request.html", view=seen(*batches, status="FAILED")), 15),
+    ):
+        live = page.partition("<div id=")[2].partition("</main>")[0]
+        found = [re.search(r' id="([^"]+)"', tag) for tag in re.findall(r"<(?:a|button|summary)\b[^>]*>", live)]
+        assert len({one and one[1] for one in found} - {None}) == len(found) == number

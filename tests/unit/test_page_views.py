@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from progress_exhaust import command
 from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
+from progress_exhaust.page.airflow_runs import Run
 from progress_exhaust.page.views import RequestView, charts, in_bytes, in_time, view
 
 NOW = datetime.now(UTC)  # of the collection: what counts seconds takes a time of its own
@@ -16,7 +18,7 @@ def request(**changes: Any) -> RequestStatus:
     values = {
         "tag": "tag", "request_id": "R1", "run_id": "", "status": "PROCESSING", "channel": "org",
         "submitted_at": NOW - timedelta(hours=3),
-        "completed_at": None, "failures": 0, "error": None, "processed": (), "claim_run_id": RUN, "twin_of": "",
+        "completed_at": None, "failures": 0, "error": None, "processed": (), "claim_run_id": RUN, "held": True, "twin_of": "",
     }  # fmt: skip
     return RequestStatus(**values | changes)
 
@@ -30,9 +32,9 @@ def batch(batch_id: str, **changes: Any) -> BatchStatus:
     return BatchStatus(**values | changes)
 
 
-def seen(*batches: BatchStatus, run_state: str | None = "running", **changes: Any) -> RequestView:
+def seen(*batches: BatchStatus, run_state: str | None = "running", layout: str | None = None, **changes: Any) -> RequestView:
     places = {(RUN, "tag", "R1", one.batch_id): place for place, one in enumerate(batches)}
-    return view(request(**changes), batches, {RUN: run_state} if run_state else {}, places)
+    return view(request(**changes), batches, {RUN: Run(run_state, layout)} if run_state else {}, places)
 
 
 def test_the_bar_goes_by_learners_and_by_batches() -> None:
@@ -59,6 +61,19 @@ def test_what_is_at_work_in_a_run_that_is_over_is_broken_off(run_state: str | No
     assert one.batches[0].rerun_task == (["batch.extract", 0] if run_state else None)  # a run that is gone has no tasks
 
 
+@pytest.mark.parametrize("run_state", ["running", "success", None])
+def test_what_another_program_holds_is_not_ours_although_a_run_had_it_once(run_state: str | None) -> None:
+    one = seen(held=False, run_state=run_state)
+    assert not one.running and one.note == "no run of this DAG holds it: another program, or nobody"
+    assert one.run_id == RUN, "the last one that had it"
+
+
+@pytest.mark.parametrize("run_state", ["running", "failed"])
+def test_a_standalone_run_holds_its_own(run_state: str) -> None:
+    one = seen(request_id="", run_id=RUN, claim_run_id=None, held=False, run_state=run_state)
+    assert (one.running, one.note) == ((True, None) if run_state == "running" else (False, "the run that held it is over"))
+
+
 @pytest.mark.parametrize(
     ("stage", "state", "task"),
     [
@@ -78,16 +93,40 @@ def test_only_what_is_over_is_made_again(status: str, there: bool) -> None:
     assert seen(status=status).again == ({"request_ids": ["R1"], "force": True} if there else None)
 
 
-def test_a_standalone_run_is_made_again_by_its_batches() -> None:
-    one = seen(
-        batch("b1", state="done"), batch("b2", state="done"), request_id="", run_id=RUN, claim_run_id=None, status="SUCCESS"
-    )
-    assert one.again == {"batch_ids": ["b1", "b2"]}
+def test_a_standalone_run_is_made_again_by_its_batches_in_its_layout() -> None:
+    batches = batch("b1", state="done"), batch("b2", state="done")
+    standalone: dict[str, Any] = {"request_id": "", "run_id": RUN, "claim_run_id": None, "status": "SUCCESS"}
+    assert seen(*batches, **standalone).again == {"batch_ids": ["b1", "b2"]}
+    assert seen(*batches, layout="short", **standalone).again == {"batch_ids": ["b1", "b2"], "layout": "short"}
+    assert seen(*batches, run_state=None, **standalone).again == {"batch_ids": ["b1", "b2"]}
 
 
 def test_a_request_of_before_the_ledger_counts_its_own_batches() -> None:
     one = seen(processed=("b1", "b2"), claim_run_id=None, status="SUCCESS")
     assert (one.done, one.total, one.note) == (2, 2, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "done"),
+    [
+        ("SUCCESS", "done", 2),
+        ("PROCESSING", "running", 1),
+        ("FAILED", "failed", 1),
+    ],
+)
+def test_batches_of_the_ledger_and_of_another_program_count_together(status: str, state: str, done: int) -> None:
+    one = seen(batch("b1", state=state), processed=("b0",), status=status)
+    assert (one.done, one.total, one.made_elsewhere) == (done, 2, ["b0"])
+    assert one.reported == (0 if state == "done" else None)
+    assert command._done(one.request, [view.batch for view in one.batches]) == f"{done} of 2"
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "done"), [("PROCESSING", "waiting", 0), ("PROCESSING", "failed", 1), ("SUCCESS", "running", 1)]
+)
+def test_a_batch_that_is_being_made_again_is_not_done_by_its_old_file(status: str, state: str, done: int) -> None:
+    one = seen(batch("b1", state=state), processed=("b1",), status=status)
+    assert (one.done, one.total, one.made_elsewhere) == (done, 1, [])
 
 
 def test_a_chart_in_words() -> None:
@@ -109,3 +148,10 @@ def test_durations(seconds: float | None, words: str) -> None:
 @pytest.mark.parametrize(("size", "words"), [(None, ""), (0, ""), (512, "512 B"), (2_500_000, "2.5 MB"), (7 * 10**9, "7.0 GB")])
 def test_sizes(size: int | None, words: str) -> None:
     assert in_bytes(size) == words
+
+
+def test_what_is_rounded_says_no_more_than_its_unit() -> None:
+    hours = {59.6 / 60: "1 h", 23.99: "23 h 59 min", 47.995: "2 d", 95.8: "4 d", -1: "0 s"}
+    assert {number: in_time(3600 * number) for number in hours} == hours
+    sizes = {999: "999 B", 999_949: "999.9 kB", 999_999: "1.0 MB", 999_960_000: "1.0 GB"}
+    assert {number: in_bytes(number) for number in sizes} == sizes

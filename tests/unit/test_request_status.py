@@ -1,13 +1,15 @@
 """What engineers and the page are told where Postgres cannot be asked, and what a terminal is told of a hostile row."""
 
-from datetime import UTC, datetime
+import json
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from progress_exhaust import command
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.job_requests import RequestsHook
-from progress_exhaust.hooks.request_status import RequestStatus, RequestStatusHook
+from progress_exhaust.hooks.request_status import BatchStatus, RequestStatus, RequestStatusHook, _batch_ids
 from progress_exhaust.settings import Settings
 
 TABLES = {"job_request_table": "job_request", "ledger_schema": "progress_exhaust"}
@@ -21,10 +23,58 @@ def test_a_misspelt_option_of_the_connection_is_told(monkeypatch: pytest.MonkeyP
         assert "a-secret" not in str(caught.value)
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int) -> None:
+def test_an_age_is_rounded_as_the_page_does() -> None:
+    now = datetime.now(UTC)
+    ages = {timedelta(hours=23, minutes=40): "23 h 40 min", timedelta(seconds=-30): "0 s"}
+    assert [command._age(now - age) for age in ages] == list(ages.values())
+    assert command._age(None) == ""
+
+
+def test_what_was_never_packaged_is_not_made() -> None:
+    entries = [{"batchId": "b0", "filePath": "progress-exhaust/b0.zip"}, {"batchId": "b1", "filePath": "progress-exhaust/b1.csv"}]
+    assert _batch_ids(json.dumps([*entries, {"batchId": "b2"}, {"filePath": "b3.zip"}, "b4"])) == ("b0",)
+    assert _batch_ids("{") == _batch_ids(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("stage", "state", "counts", "words"),
+    [
+        ("extract", "waiting", {}, ""),
+        ("extract", "running", {"enrolled": 1000}, "0 of 1,000 read"),
+        ("extract", "running", {"enrolled": 1000, "learners_done": 400}, "400 of 1,000 read"),
+        (
+            "extract",
+            "running",
+            {"enrolled": 1000, "learners_done": 400, "seconds_left": 7230},
+            "400 of 1,000 read, about 2 h left",
+        ),
+        ("extract", "running", {"enrolled": 1000, "learners_done": 400, "seconds_left": 0}, "400 of 1,000 read"),
+        ("extract", "failed", {"enrolled": 1000, "learners_done": 400}, "0 of 1,000"),
+        ("mark_complete", "done", {"enrolled": 1000, "learners_done": 900, "reported": 990}, "990 of 1,000"),
+    ],
+)
+@pytest.mark.parametrize("asked", [["status", "R1"], ["why", "b1"]])
+def test_how_far_a_batch_is(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asked: list[str],
+    stage: str,
+    state: str,
+    counts: dict[str, int],
+    words: str,
+) -> None:
+    now = datetime.now(UTC)
+    batch = BatchStatus("b1", "run", "do_1", stage, state, counts, {}, None, None, None, now, now)
+    answer(monkeypatch, "R1", 1, batch)
+    assert command.main(asked) == 0
+    told = capsys.readouterr().out.partition("LEARNERS")[2].splitlines()[1]
+    assert re.fullmatch(rf"  b1 +{state} +{stage} +{words} +0\.0 +run", told)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int, *batches: BatchStatus) -> None:
     """Let the command find so many requests, with this text wherever a row has one."""
-    row = RequestStatus(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, text)
-    monkeypatch.setattr(command, "_requests", lambda *_, **__: [(row, [])] * times)
+    row = RequestStatus(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, False, text)
+    monkeypatch.setattr(command, "_requests", lambda *_, **__: ([(row, [*batches])] * min(times, command.MOST), times))
     monkeypatch.setattr(command, "_settings", Settings)
 
 
@@ -40,7 +90,7 @@ def test_a_row_steers_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_a_list_that_is_cut_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
-    for times, cut in ((command.MOST - 1, False), (command.MOST, True)):
+    for times, cut in ((command.MOST, False), (command.MOST + 1, True)):
         answer(monkeypatch, "R1", times)
         assert command.main(words) == 0
         assert ("The newest 50" in capsys.readouterr().out) == cut

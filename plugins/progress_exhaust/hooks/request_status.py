@@ -44,8 +44,9 @@ class RequestStatus:
     completed_at: datetime | None
     failures: int
     error: str | None
-    processed: tuple[str, ...]  # ids of the batches in processed_batches, by whichever program
+    processed: tuple[str, ...]  # ids of the batches whose package processed_batches names, by whichever program
     claim_run_id: str | None  # the run that took it last
+    held: bool  # by that run, still: its claim is not released
     twin_of: str  # request id whose outcome this one gets
 
     @property
@@ -181,12 +182,17 @@ def _request(row: Mapping[str, Any]) -> RequestStatus:
 
 
 def _batch_ids(processed: str | None) -> tuple[str, ...]:
+    """Return the batches that need no new file: the Spark job lists a `.csv` for one that it never packaged."""
     try:
         entries = json.loads(processed or "[]")
     except (ValueError, RecursionError):
         return ()
     entries = entries if isinstance(entries, list) else []
-    return tuple(str(entry["batchId"]) for entry in entries if isinstance(entry, dict) and entry.get("batchId"))
+    return tuple(
+        str(entry["batchId"])
+        for entry in entries
+        if isinstance(entry, dict) and entry.get("batchId") and str(entry.get("filePath")).endswith(".zip")
+    )
 
 
 def _first_line(error: Exception) -> str:

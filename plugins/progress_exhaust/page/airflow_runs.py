@@ -1,6 +1,7 @@
 """What Airflow itself knows of the runs: whether they are over, and where a batch's tasks are in the grid."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airflow.models.dagrun import DagRun
@@ -12,11 +13,19 @@ DAG_ID = "progress_exhaust"
 OVER = ("success", "failed")
 
 
-def run_states(run_ids: Iterable[str]) -> dict[str, str]:
-    """Return the state of each of these runs that still exists."""
-    these = DagRun.dag_id == DAG_ID, DagRun.run_id.in_(set(run_ids))
+@dataclass(frozen=True)
+class Run:
+    """A run of the DAG."""
+
+    state: str
+    layout: str | None = None  # its Param
+
+
+def find_runs(run_ids: Iterable[str]) -> dict[str, Run]:
+    """Return those of these runs that still exist, by run id."""
+    wanted = select(DagRun.run_id, DagRun.state, DagRun.conf).where(DagRun.dag_id == DAG_ID, DagRun.run_id.in_(set(run_ids)))
     with create_session() as session:
-        return {run_id: str(state) for run_id, state in session.execute(select(DagRun.run_id, DagRun.state).where(*these))}
+        return {run_id: Run(str(state), (conf or {}).get("layout")) for run_id, state, conf in session.execute(wanted)}
 
 
 def map_indexes(run_ids: Iterable[str]) -> dict[tuple[str, str, str, str], int]:

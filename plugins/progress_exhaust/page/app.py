@@ -26,8 +26,9 @@ from pydantic import BaseModel, Field, StringConstraints
 from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.request_status import BatchStatus, Filter, RequestStatus, RequestStatusHook
-from progress_exhaust.page.airflow_runs import DAG_ID, map_indexes, run_states
+from progress_exhaust.page.airflow_runs import DAG_ID, find_runs, map_indexes
 from progress_exhaust.page.views import charts, in_bytes, in_time, view
+from progress_exhaust.report.request import MAX_FAILURES
 from progress_exhaust.settings import VARIABLE, Settings, parse_settings
 
 HERE = Path(__file__).parent
@@ -88,6 +89,7 @@ templates.filters |= {
     "segment": lambda text: quote(text, safe=""),
     "moment": "{:%Y-%m-%d %H:%M} UTC".format,
 }
+templates.globals |= {"dag_id": DAG_ID, "max_failures": MAX_FAILURES}
 
 
 @app.middleware("http")
@@ -135,19 +137,17 @@ def static(name: str) -> FileResponse:
 def list_page(request: Request, user: GetUserDep, chosen: Annotated[Choice, Query()]) -> HTMLResponse:
     """The requests, the newest first, and the last nights where nothing is searched.
 
-    With `fragment`, only what changes while requests are made.
+    With `fragment`, without the nights: they take the longest to count, and the page does not follow them.
     """
     site = _settings()
     hook = _hook(site)
     found, total = hook.requests(chosen.filter, most=REQUESTS_PER_PAGE, skip=REQUESTS_PER_PAGE * (chosen.page - 1))
     batches = hook.batches(found)
-    states = run_states(
-        run for one in found for run in (one.run_id, one.claim_run_id, *(b.run_id for b in batches[one.key])) if run
-    )
+    runs = find_runs(run for one in found for run in _run_ids(one, batches[one.key]))
     return _page(
         request,
         "list.html",
-        views=[view(one, batches[one.key], states, {}) for one in found],
+        views=[view(one, batches[one.key], runs, {}) for one in found],
         total=total,
         pages=max(1, -(-total // REQUESTS_PER_PAGE)),
         chosen=chosen,
@@ -160,21 +160,18 @@ def list_page(request: Request, user: GetUserDep, chosen: Annotated[Choice, Quer
 
 
 @app.get("/request")
-def request_page(
-    request: Request, user: GetUserDep, tag: Text = "", request_id: Text = "", run_id: Text = "", fragment: bool = False
-) -> HTMLResponse:
+def request_page(request: Request, user: GetUserDep, tag: Text = "", request_id: Text = "", run_id: Text = "") -> HTMLResponse:
     """One request and its batches, or those of one standalone run."""
     hook = _hook(_settings())
     one = hook.request(tag, request_id, run_id)
     if one is None:
         raise HTTPException(404, "There is no such request")
     batches = hook.batches([one])[one.key]
-    runs = _runs(one, batches)
+    run_ids = _run_ids(one, batches)
     return _page(
         request,
         "request.html",
-        view=view(one, batches, run_states(runs), map_indexes(runs)),
-        fragment=fragment,
+        view=view(one, batches, find_runs(run_ids), map_indexes(run_ids)),
         may_trigger=_may(user, "POST", DagAccessEntity.RUN),
         may_clear=_may(user, "PUT", DagAccessEntity.TASK_INSTANCE),
     )
@@ -191,7 +188,7 @@ def _is_person(request: Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
-def _runs(request: RequestStatus, batches: Sequence[BatchStatus]) -> set[str]:
+def _run_ids(request: RequestStatus, batches: Sequence[BatchStatus]) -> set[str]:
     """Return the runs that had to do with a request."""
     return {run for run in (request.run_id, request.claim_run_id, *(batch.run_id for batch in batches)) if run}
 
@@ -221,5 +218,5 @@ def _may(user: Any, method: Any, what: DagAccessEntity) -> bool:
 
 def _page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     airflow = request.scope["app_root_path"]
-    values |= {"root": request.scope["root_path"], "airflow": airflow, "dag": f"{airflow}/dags/{DAG_ID}", "dag_id": DAG_ID}
+    values |= {"root": request.scope["root_path"], "airflow": airflow, "dag": f"{airflow}/dags/{DAG_ID}"}
     return HTMLResponse(templates.get_template(template).render(values), status)

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
-from progress_exhaust.page.airflow_runs import OVER
+from progress_exhaust.page.airflow_runs import OVER, Run
 from progress_exhaust.report.left_out import LEFT_OUT
 
 STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
@@ -99,7 +99,11 @@ class RequestView:
 
     request: RequestStatus
     batches: Sequence[BatchView]
-    run_state: str | None  # of the run that took it last
+    run: Run | None  # the one that took it last; None where Airflow has it no more
+
+    @property
+    def run_state(self) -> str | None:
+        return self.run and self.run.state
 
     @property
     def run_id(self) -> str | None:
@@ -108,16 +112,19 @@ class RequestView:
     @property
     def running(self) -> bool:
         """Whether a run of ours that lives works on it."""
-        return self.request.status == "PROCESSING" and self.run_state is not None and self.run_state not in OVER
+        held = self.request.status == "PROCESSING" and (self.request.held or self.request.run_id)
+        return bool(held) and self.run_state is not None and self.run_state not in OVER
 
     @property
     def note(self) -> str | None:
         """Why a request that is PROCESSING makes no progress."""
         if self.request.status != "PROCESSING" or self.running:
             return None
-        if self.run_id is None:
-            return "no run of this DAG holds it: another program, or nobody"
-        return "the run that held it is over" + ("" if self.request.run_id else "; the next run takes it over")
+        if self.request.run_id:
+            return "the run that held it is over"
+        if self.request.held:
+            return "the run that held it is over; the next run takes it over"
+        return "no run of this DAG holds it: another program, or nobody"
 
     @property
     def age_seconds(self) -> float | None:
@@ -127,14 +134,27 @@ class RequestView:
         over = self.request.status in ("SUCCESS", "FAILED") and self.request.completed_at
         return ((over or datetime.now(UTC)) - self.request.submitted_at).total_seconds()
 
+    @cached_property
+    def _made(self) -> set[str]:
+        """The batches that have their file, by whichever program; one that is being made again has an old one."""
+        states = {view.batch.batch_id: view.batch.state for view in self.batches}
+        unmade = ("waiting", "running") if self.request.status == "PROCESSING" else ()
+        made = {batch_id for batch_id, state in states.items() if state == "done"}
+        return made | {batch_id for batch_id in self.request.processed if states.get(batch_id) not in unmade}
+
     @property
     def done(self) -> int:
-        return sum(view.state == "done" for view in self.batches) if self.batches else len(self.request.processed)
+        return len(self._made)
 
     @property
     def total(self) -> int:
-        """How many batches it has; 0 where no run has listed them yet."""
-        return len(self.batches) or len(self.request.processed)
+        """How many batches are known of it; 0 where no run has listed them yet."""
+        return len(self._made | {view.batch.batch_id for view in self.batches})
+
+    @property
+    def made_elsewhere(self) -> list[str]:
+        """The finished batches that the ledger does not have."""
+        return [one for one in self.request.processed if one not in {view.batch.batch_id for view in self.batches}]
 
     @property
     def percent(self) -> int:
@@ -151,8 +171,10 @@ class RequestView:
         return max((left for view in self.batches if (left := view.seconds_left) is not None), default=None)
 
     @property
-    def reported(self) -> int:
-        return sum(view.batch.counts.get("reported", 0) for view in self.batches if view.state == "done")
+    def reported(self) -> int | None:
+        """How many rows its reports have; None where the ledger has none of them."""
+        rows = [view.batch.counts.get("reported", 0) for view in self.batches if view.state == "done"]
+        return sum(rows) if rows else None
 
     @cached_property
     def left_out(self) -> dict[str, int]:
@@ -175,19 +197,21 @@ class RequestView:
         if self.request.status not in ("SUCCESS", "FAILED"):
             return None
         if self.request.run_id:
-            return {"batch_ids": [view.batch.batch_id for view in self.batches]}
+            layout = {"layout": self.run.layout} if self.run and self.run.layout else {}
+            return {"batch_ids": [view.batch.batch_id for view in self.batches]} | layout
         return {"request_ids": [self.request.request_id], "force": True}
 
 
 def view(
-    request: RequestStatus, batches: Sequence[BatchStatus], states: Mapping[str, str], places: Mapping[Any, int]
+    request: RequestStatus, batches: Sequence[BatchStatus], runs: Mapping[str, Run], places: Mapping[Any, int]
 ) -> RequestView:
-    """Join a request, its batches, their runs' states, and their map indexes (see airflow_runs)."""
+    """Join a request, its batches, their runs, and their map indexes (see airflow_runs)."""
+    states = {run_id: run.state for run_id, run in runs.items()}
     views = [
         BatchView(one, states.get(one.run_id), places.get((one.run_id, request.tag, request.request_id, one.batch_id)))
         for one in batches
     ]
-    return RequestView(request, views, states.get(request.run_id or request.claim_run_id or ""))
+    return RequestView(request, views, runs.get(request.run_id or request.claim_run_id or ""))
 
 
 @dataclass(frozen=True)
@@ -224,17 +248,15 @@ def charts(nights: Sequence[Night]) -> list[Chart]:
 
 
 def in_time(seconds: float | None) -> str:
-    """Say a duration as a person does: 40 s, 3 min, 2 h 5 min, 4 d 2 h."""
+    """Say a duration as a person does: 40 s, 3 min, 2 h 5 min, 4 d; 0 s for what is to come by another clock."""
     if seconds is None:
         return ""
+    seconds = max(0, seconds)
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{round(seconds, 1):g} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    parts = ((minutes // 60, "h"), (minutes % 60, "min")) if minutes < 48 * 60 else ((hours // 24, "d"), (hours % 24, "h"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
 def in_bytes(size: int | None) -> str:
@@ -242,6 +264,6 @@ def in_bytes(size: int | None) -> str:
     if not size:
         return ""
     for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= factor:
+        if round(1000 * size / factor, 1) >= 1000:  # as the next smaller unit would say it
             return f"{size / factor:.1f} {unit}"
     return f"{size} B"

@@ -46,10 +46,10 @@ _DETAILS = """
 SELECT tag, request_id, l.run_id, status, channel, submitted_at, completed_at, failures, error,
   (SELECT processed_batches::text FROM {job_request} j
     WHERE j.tag = l.tag AND j.request_id = l.request_id AND l.run_id = '') AS processed_batches,
-  claim.run_id AS claim_run_id, coalesce(claim.twin_of, '') AS twin_of, found
+  claim.run_id AS claim_run_id, coalesce(claim.held, false) AS held, coalesce(claim.twin_of, '') AS twin_of, found
 FROM (CHOSEN) l
 LEFT JOIN LATERAL (
-  SELECT c.run_id, c.twin_of FROM {ledger}.claim c
+  SELECT c.run_id, c.released_at IS NULL AS held, c.twin_of FROM {ledger}.claim c
   WHERE c.tag = l.tag AND c.request_id = l.request_id ORDER BY claimed_at DESC LIMIT 1
 ) claim ON true
 ORDER BY submitted_at DESC NULLS LAST, request_id, tag, l.run_id

@@ -4,7 +4,7 @@
 const POLL_MS = 2000;
 const WATCH_MS = 60000; // after a button: the run has to start before anything is seen to run
 const framed = window.parent !== window;
-const airflow = document.currentScript.dataset.airflow;
+const { airflow, dag } = document.currentScript.dataset;
 let watchUntil = 0;
 
 function followTheme() {
@@ -26,7 +26,7 @@ function leave(event) {
   outer.remove();
 }
 
-// Changes only what differs, so that focus, opened details and the reader's place stay.
+// Changes only what differs, so that what the reader has scrolled or marked stays. What has more or fewer parts now is replaced.
 function update(old, fresh) {
   if (old.isEqualNode(fresh)) return;
   const apart = old.nodeType !== Node.ELEMENT_NODE || old.nodeName !== fresh.nodeName;
@@ -42,12 +42,17 @@ function update(old, fresh) {
 
 async function refresh() {
   const address = new URL(location.href);
-  address.searchParams.set("fragment", "true");
+  address.searchParams.set("fragment", "true"); // the list is then made without its nights
   const answer = await fetch(address, { headers: { Accept: "text/html" } });
   if (answer.status === 401 || answer.status === 403) location.reload(); // it says what to do
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const focused = document.activeElement;
+  const opened = [...document.querySelectorAll("details[open] > summary")];
   for (const old of document.querySelectorAll("[data-live]")) update(old, fresh.getElementById(old.id));
+  // In what was replaced, details are closed, and the focus is lost.
+  for (const { id } of opened) document.getElementById(id)?.parentElement.setAttribute("open", "");
+  if (!focused.isConnected) document.getElementById(focused.id)?.focus({ preventScroll: true });
 }
 
 async function poll() {
@@ -80,10 +85,16 @@ function ask(question) {
   });
 }
 
-// Airflow's REST API is asked as the user who is logged in: what one may not do, it refuses.
 async function press(event) {
   const button = event.target.closest("button[data-post]");
-  if (!button || !(await ask(button.dataset.question))) return;
+  if (!button) return;
+  if (await ask(button.dataset.question)) await send(button);
+  // The focus is nowhere where the button was disabled, or is another one by now.
+  if (document.activeElement === document.body) document.getElementById(button.id)?.focus({ preventScroll: true });
+}
+
+// Airflow's REST API is asked as the user who is logged in: what one may not do, it refuses.
+async function send(button) {
   button.disabled = true;
   try {
     const answer = await fetch(airflow + button.dataset.post, {
@@ -97,7 +108,7 @@ async function press(event) {
       return;
     }
     const run = found.dag_run_id ?? found.task_instances?.[0]?.dag_run_id;
-    say(button.dataset.done, run && `${airflow}/dags/progress_exhaust/runs/${encodeURIComponent(run)}`);
+    say(button.dataset.done, run && `${dag}/runs/${encodeURIComponent(run)}`);
     watchUntil = Date.now() + WATCH_MS;
   } catch (error) {
     say(`Airflow does not answer: ${error.message}`);
