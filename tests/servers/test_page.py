@@ -415,37 +415,6 @@ def test_a_button_and_its_dialog_by_keys_alone(site: Site, admin: Http, at_work:
     page.close()
 
 
-def test_a_button_and_its_dialog_by_keys_alone(site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str]) -> None:
-    request, _ = made
-    page = at_work.new_page()
-    query = "&".join(f"{name}={requests.utils.quote(value, safe='')}" for name, value in address(admin, request).items())
-    page.goto(f"{site.airflow.url}{PAGE}/request?{query}")
-    button, dialog = page.get_by_role("button", name="Make again"), page.get_by_role("dialog")
-    press = page.keyboard.press
-    for _ in range(20):
-        press("Tab")
-        if button.evaluate("button => button === document.activeElement"):
-            break
-    expect(button).to_be_focused()
-    for no in ("Escape", "Enter"):  # its first button is Cancel
-        press("Enter")
-        expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
-        press(no)
-        expect(dialog).to_be_hidden()
-        expect(button).to_be_focused()
-    status = page.get_by_role("status")
-    expect(status).to_be_empty()
-    press("Enter")
-    press("Tab")
-    expect(dialog.get_by_role("button", name="Yes, go on")).to_be_focused()
-    press("Enter")
-    expect(status).to_contain_text("A run has been started")
-    expect(button).to_be_focused()
-    run = requests.utils.unquote(status.get_by_role("link").get_attribute("href").rpartition("/")[2])
-    assert site.airflow.end_of(run) == "success"
-    page.close()
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_people_can_use_it(site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str], theme: str) -> None:
     """By keyboard, and by axe-core's rules for screen readers and contrast."""

@@ -23,9 +23,10 @@ class Run:
 
 def find_runs(run_ids: Iterable[str]) -> dict[str, Run]:
     """Return those of these runs that still exist, by run id."""
-    wanted = select(DagRun.run_id, DagRun.state, DagRun.conf).where(DagRun.dag_id == DAG_ID, DagRun.run_id.in_(set(run_ids)))
+    these = DagRun.dag_id == DAG_ID, DagRun.run_id.in_(set(run_ids))
     with create_session() as session:
-        return {run_id: Run(str(state), (conf or {}).get("layout")) for run_id, state, conf in session.execute(wanted)}
+        rows = session.execute(select(DagRun.run_id, DagRun.state, DagRun.conf).where(*these))
+        return {run_id: Run(str(state), (conf or {}).get("layout")) for run_id, state, conf in rows}
 
 
 def map_indexes(run_ids: Iterable[str]) -> dict[tuple[str, str, str, str], int]:
