@@ -1,6 +1,7 @@
 """How far long work is: in the task's log, and in the ledger."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_learners_are_counted_in_the_log_and_in_the_ledger(
     work: Work, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    progress = Progress(work, LEARNERS, 1000)
+    progress = Progress(work, LEARNERS, 1000, share=(0.5, 1))
     progress.add(100)
     assert not caplog.messages  # news comes every few seconds
     monkeypatch.setattr(stage, "SECONDS_BETWEEN_NEWS", 0)
@@ -31,7 +32,7 @@ def test_learners_are_counted_in_the_log_and_in_the_ledger(
     [told] = caplog.messages
     assert told.startswith(f"{work.batch}: 400 of 1,000 learners, ") and " a second, " in told and told.endswith(" s left")
     kept = work.requests.batch_run(work.batch)
-    assert kept is not None and kept.counts["learners_done"] == 400
+    assert kept is not None and (kept.counts["learners_done"], kept.counts["percent"]) == (400, 70)
     *_, rate, left = told.replace(",", "").split(" learners ")[1].split(" a second ")
     assert (kept.counts["learners_per_second"], f"{kept.counts['seconds_left']} s left") == (int(rate), left)
 
@@ -41,7 +42,7 @@ def test_what_an_earlier_attempt_has_done_is_no_speed(
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(stage, "SECONDS_BETWEEN_NEWS", 0)
-    progress = Progress(work, LEARNERS, 1000)
+    progress = Progress(work, LEARNERS, 1000, share=(0, 1))
     progress.skip(400)
     progress.add(0)
     assert caplog.messages == [f"{work.batch}: 400 of 1,000 learners, 0 a second"]
@@ -66,14 +67,29 @@ def test_a_stage_that_begins_anew_has_done_nothing_and_taken_no_time(work: Work)
     assert begun.seconds.keys() == before.seconds.keys() - {"extract"}
 
 
-def test_an_extract_tells_whom_it_reads_and_how_far_it_is(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_is_that_of_the_whole_stage(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan that is through with half of its ranges in a minute, and is a quarter of the stage, leaves it seven."""
+    clock = iter([0, 60])
+    monkeypatch.setattr(stage, "monotonic", lambda: next(clock))
+    told: list[dict[str, int]] = []
+    monkeypatch.setattr(Work, "tell", lambda _work, counts: told.append(dict(counts)))
+    Progress(work, "ranges scanned", 10, share=(0, 0.25)).add(5)
+    assert told == [{"percent": 12, "seconds_left": 420}]
+
+
+@pytest.mark.parametrize("strategy", ["partitions", "scan"])
+def test_an_extract_tells_whom_it_reads_and_how_far_it_is(work: Work, monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
+    work = replace(work, site=replace(work.site, settings=work.site.settings.model_copy(update={"read_strategy": strategy})))
     told: list[dict[str, int]] = []
     monkeypatch.setattr(stage, "SECONDS_BETWEEN_NEWS", 0)
     monkeypatch.setattr(Work, "tell", lambda _work, counts: told.append(dict(counts)))
     ExtractOperator(task_id="extract", batch={}).make(work)
     assert told[0] == {"enrolled": 3}
-    assert [news["learners_done"] for news in told[1:]] == [1, 2, 3]
-    assert told[-1]["seconds_left"] == 0
+    assert [news["learners_done"] for news in told[-3:]] == [1, 2, 3]
+    percents = [news["percent"] for news in told[1:]]
+    assert percents == sorted(percents) and (told[-1]["percent"], told[-1]["seconds_left"]) == (100, 0)
+    scanned = [news for news in told[1:] if "learners_done" not in news]
+    assert (len({news["percent"] for news in scanned}) > 2) == (strategy == "scan")
     # A retry counts what is there already, before it goes on.
     work.forget(EXTRACT_FILE)
     Path(work.part(2).path).unlink()

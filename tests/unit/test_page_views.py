@@ -39,9 +39,11 @@ def seen(*batches: BatchStatus, run_state: str | None = "running", layout: str |
 
 def test_the_bar_goes_by_learners_and_by_batches() -> None:
     done = batch("b1", state="done", stage="mark_complete", counts={"enrolled": 100, "reported": 90}, seconds={"extract": 2})
-    half = batch("b2", changed_at=datetime.now(UTC), counts={"enrolled": 200, "learners_done": 100, "seconds_left": 36_000})
+    half = batch(
+        "b2", changed_at=datetime.now(UTC), counts={"enrolled": 200, "percent": 60, "learners_done": 100, "seconds_left": 36_000}
+    )
     one = seen(done, half, batch("b3", stage="list_batches", state="waiting"))
-    assert (one.done, one.total, one.percent, one.learners, one.reported) == (1, 3, 49, (200, 300), 90)
+    assert (one.done, one.total, one.percent, one.learners, one.reported) == (1, 3, 52, (200, 300), 90)
     assert one.seconds_left == pytest.approx(36_000, abs=300)
 
 

@@ -220,11 +220,10 @@ class ExtractOperator(StageOperator):
             return scan_wins(table, wanted=wanted, partitions=tables.partitions(table), setting=setting)
 
         found = {}
-        weights = {table: len(tables.token_ranges(table)) * LEARNERS_PER_RANGE for table in (AGGREGATES, ATTEMPTS)}
+        rows_of_learner = {table: rows for table, rows in ((AGGREGATES, nested), (ATTEMPTS, 1)) if enrolled and rows}
+        weights = {table: len(tables.token_ranges(table)) * LEARNERS_PER_RANGE for table in rows_of_learner}
         rest = sum(weights.values()) + enrolled
-        for table, of_learner in ((AGGREGATES, nested), (ATTEMPTS, 1)):
-            if not (enrolled and of_learner):
-                continue
+        for table, of_learner in rows_of_learner.items():
             decided, folder = self._scan(work, tables, table, partial(decide, table, of_learner), weights[table] / rest)
             rest -= weights[table]
             if decided.scan:
