@@ -121,6 +121,18 @@ def test_staging_is_nobody_elses(tmp_path: Path) -> None:
     assert (tmp_path / "staging").stat().st_mode & 0o077 == 0
 
 
+def test_a_runs_folder_is_nobody_elses_in_a_staging_that_is_open(tmp_path: Path) -> None:
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    staging.chmod(0o777)
+    store = store_in(tmp_path)
+    for _ in range(2):  # a retry too
+        store.keep_staging_private(RUN)
+    write_whole(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
+    assert (staging / RUN).stat().st_mode & 0o077 == 0
+    assert staging.stat().st_mode & 0o777 == 0o777
+
+
 # Errors
 
 

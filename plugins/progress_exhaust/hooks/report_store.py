@@ -174,10 +174,14 @@ class ReportStoreHook(BaseHook):
     def keep_staging_private(self, run_id: str) -> None:
         """Raise SetupError where anybody may download from staging, which holds the learners' data in clear.
 
-        It is asked in the folder of the run, with which all goes that a fault may leave of the question.
+        It is asked in the folder of the run, with which all goes that a fault may leave of the question. A local one is
+        made here: it lets nobody else in, whatever the mode of staging.
         """
+        folder = self.run_folder(run_id)
         with self.telling_staging():
-            public = _answers_strangers(self.run_folder(run_id))
+            if folder.protocol == "file":
+                Path(folder.path).mkdir(0o700, exist_ok=True)
+            public = _answers_strangers(folder)
         if public:
             raise SetupError(
                 f"Staging {self._urls['staging']} lets anybody download from it: make it private; no report needs it open"
