@@ -162,6 +162,7 @@ def test_a_run_that_fails_tells_nobody_of_anybody(queue: Install, world: World, 
                 queue.users.hset(f"user:{user_id}", mapping=fields)
     assert failure["task"] in [*failed.failed(), ""], failed.failed()
     assert leaks(queue, [failed.log]) == []
+    assert not [folder for folder in queue.staging.glob("*") if folder.stat().st_mode & 0o077]
 
 
 def test_what_is_looked_for_would_be_found(queue: Install, world: World, asked: Row) -> None:

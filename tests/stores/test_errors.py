@@ -10,9 +10,11 @@ from urllib.parse import quote
 
 import pytest
 import requests
+from airflow.sdk import ObjectStoragePath
 
 from dev import stores
 from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.hooks.report_store import ReportStoreHook
 from tests.faulty_way import HOLD, REPLY, SPOIL, STOP, way_to
 from tests.stores.conftest import Buckets
 
@@ -97,16 +99,45 @@ def test_bytes_that_were_spoilt_on_the_way_are_not_taken_for_a_package(buckets: 
 
         way.begin(SPOIL, spoilt)
         hook = buckets.hook(buckets.store.connection(way.port))
-        if buckets.store.scheme == "s3":  # the server at hand checks nothing: it is only told
-            hook.publish(big, KEY)
-            digest = base64.b64encode(hashlib.md5(big.read_bytes(), usedforsecurity=False).digest())
-            assert b"Content-MD5: " + digest in seen
-            return
         with pytest.raises(SourceError, match=r"(?i)md5|checksum"):
             hook.publish(big, KEY)
-    if buckets.store.scheme == "abfs":  # it refuses them; the client of the other finds them out
+    if buckets.store.scheme == "s3":  # the server at hand refuses nothing, as AWS would: it is only told
+        digest = base64.b64encode(hashlib.md5(big.read_bytes(), usedforsecurity=False).digest())
+        assert b"Content-MD5: " + digest in seen
+    if buckets.store.scheme == "abfs":  # it refuses them; those of the others are found out
         assert buckets.published() == {}
     assert buckets.hook().publish(big, KEY) == 100_000
+
+
+@pytest.mark.parametrize("arrived", [b"x" * 99, b"y" * 100, b""], ids=["short", "other bytes", "empty"])
+def test_what_a_store_has_instead_of_a_package_is_found_out_and_the_retry_replaces_it(
+    buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrived: bytes
+) -> None:
+    whole = package(tmp_path, b"x" * 100)
+    with monkeypatch.context() as patched:
+        patched.setattr(ReportStoreHook, "_put", lambda _hook, target, *_: target.fs.pipe_file(target.path, arrived))
+        with pytest.raises(SourceError, match=rf"^The reports container {buckets.container}: .*another checksum there than here"):
+            buckets.hook().publish(whole, KEY)
+    assert buckets.published() == {KEY: arrived}
+    assert buckets.hook().publish(whole, KEY) == 100
+    assert buckets.published() == {KEY: b"x" * 100}
+
+
+def test_a_package_in_parts_of_which_one_was_spoilt_is_found_out(
+    s3_buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a package in parts, S3 tells no MD5."""
+    data = b"x" * (11 * 2**20)
+
+    def put(_hook: ReportStoreHook, target: ObjectStoragePath, *_: object) -> None:
+        target.fs.pipe_file(target.path, b"y" + data[1:], chunksize=5 * 2**20)
+        assert target.fs.info(target.path)["ETag"].endswith('-3"')
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ReportStoreHook, "_put", put)
+        with pytest.raises(SourceError, match="another checksum there than here"):
+            s3_buckets.hook().publish(package(tmp_path, data), KEY)
+    assert s3_buckets.hook().publish(package(tmp_path, data), KEY) == len(data)
 
 
 def test_a_wrong_region_names_the_place_to_set_it(s3_buckets: Buckets, tmp_path: Path) -> None:

@@ -116,6 +116,11 @@ def test_an_allowed_public_container_gets_no_plain_zip(install: Install, s3_buck
     plain = [row for row in rows.values() if "without protection" in (row["err_message"] or "")]
     assert len(plain) > 1 and {row["status"] for row in plain} == {"FAILED"}
     assert not [row for row in rows.values() if row["status"] == "SUCCESS"]
+    # Nobody asked for a standalone run's report who could be told in the row.
+    batch = sample_world().requests[0]["request_data"]["batchId"]
+    alone = install.run_dag({"batch_ids": [batch]}, settings=settings, connections={"STORE": s3_buckets.store.connection()})
+    assert alone.failed() == ["batch.package"]
+    assert alone.says(f"The reports container {s3_buckets.container} lets anybody download from it", "a run without a request")
 
 
 def test_an_allowed_public_container_gets_no_zip_whose_cipher_is_broken(install: Install, s3_buckets: Buckets) -> None:

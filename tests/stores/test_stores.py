@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
+from airflow.sdk import ObjectStoragePath
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.report_store import SIGNED_SECONDS, make_folder, remove_folder, write_whole
@@ -36,6 +37,13 @@ def test_a_package_of_many_megabytes_arrives_whole(buckets: Buckets, tmp_path: P
     data = bytes(range(256)) * (120 * 2**20 // 256)  # over 100 MiB: in several parts, where a store has parts
     assert buckets.hook().publish(package(tmp_path, data), KEY) == len(data)
     assert buckets.published() == {KEY: data}
+
+
+def test_a_package_whose_md5_the_store_tells_is_not_read_back(
+    buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(ObjectStoragePath, "open")
+    assert buckets.hook().publish(package(tmp_path, b"zip"), KEY) == 3
 
 
 def test_a_stage_sees_what_another_worker_wrote_a_moment_ago(buckets: Buckets) -> None:

@@ -5,20 +5,23 @@ import os
 import random
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.errors import RequestError, SetupError, SourceError
 from progress_exhaust.hooks.report_store import make_folder
 from progress_exhaust.operators.package import PackageOperator
 from progress_exhaust.operators.site_operator import RunParams, Site
 from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, Work, scratch_folder
 from progress_exhaust.report.request import Batch
 from progress_exhaust.report.scan_buckets import ScanBuckets
+from progress_exhaust.report.security import Level, Protection
 from progress_exhaust.settings import Settings
 from tests.unit.test_report_store import file_size_limit, tmpfs
 
@@ -109,3 +112,15 @@ def test_a_scans_rows_that_find_no_room_are_told_of_the_temporary_folder() -> No
     told = pytest.raises(SourceError, match=r"^The worker's temporary folder .*: OSError: .*set TMPDIR")
     with file_size_limit(Path()), told, ExitStack() as stack, scratch_folder(stack) as scratch:
         ScanBuckets(scratch, ["u000000"], rows.schema).fill([rows])
+
+
+@pytest.mark.parametrize(("request_id", "error"), [("R1", RequestError), ("", SetupError)], ids=["a request", "a standalone run"])
+def test_no_plain_zip_goes_where_anybody_may_read_and_who_can_mend_it_is_told(
+    work: Work, request_id: str, error: type[Exception]
+) -> None:
+    """A standalone run has no requester: its task fails, and is not skipped as if there were one to be told."""
+    settings = work.site.settings.model_copy(update={"allow_public_container": True})
+    public = replace(work, site=replace(work.site, settings=settings), batch=replace(BATCH, request_id=request_id))
+    store: Any = SimpleNamespace(answers_strangers=lambda: True)
+    with pytest.raises(error, match="anybody"):
+        PackageOperator(task_id="package", batch={})._check_strangers(public, store, Protection(Level.PLAIN))

@@ -1,7 +1,9 @@
 """The store in local folders: a file is there whole or not at all, and nothing outside the folders is touched."""
 
+import hashlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,9 +62,10 @@ def test_a_package_of_an_earlier_run_of_the_day_is_replaced(tmp_path: Path) -> N
 def test_two_who_publish_the_same_package_at_once_leave_one_whole_file(tmp_path: Path) -> None:
     store, first, second = store_in(tmp_path), tmp_path / "first", b"b" * 700
     os.mkfifo(first)
+    md5 = hashlib.md5(b"a" * ((1 << 20) + 1), usedforsecurity=False).digest()
     here = tmp_path / "reports" / "progress-exhaust" / "R1"
     with ThreadPoolExecutor() as threads:
-        one = threads.submit(_move_in, first, here / Path(KEY).name)
+        one = threads.submit(_move_in, first, here / Path(KEY).name, md5)
         with first.open("wb", buffering=0) as slowly:
             slowly.write(b"a" * (1 << 20))  # the first is half way,
             while not one.done() and not any(path.stat().st_size for path in here.glob(".*")):
@@ -79,7 +82,7 @@ def test_what_a_kill_left_half_done_goes_with_the_next_try_of_its_run(tmp_path: 
     code = (
         "import os, shutil; shutil.copyfileobj = lambda *_: os._exit(9);"
         "import sys; from pathlib import Path; from progress_exhaust.hooks.report_store import _move_in;"
-        "_move_in(Path(sys.argv[1]), Path(sys.argv[2]), 'run')"
+        "_move_in(Path(sys.argv[1]), Path(sys.argv[2]), b'', 'run')"
     )
     store, zipped = store_in(tmp_path), package(tmp_path)
     environment = os.environ | {"PYTHONPATH": "plugins"}
@@ -89,6 +92,21 @@ def test_what_a_kill_left_half_done_goes_with_the_next_try_of_its_run(tmp_path: 
     assert left.endswith(".part")
     store.publish(zipped, KEY, "run")
     assert list(files(tmp_path / "reports")) == [KEY]
+
+
+@pytest.mark.parametrize("arrived", [b"package" * 50, b"Package" * 100, b""], ids=["short", "spoilt", "empty"])
+def test_a_copy_with_other_bytes_takes_nobodys_place_and_the_retry_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrived: bytes
+) -> None:
+    store = store_in(tmp_path)
+    store.publish(package(tmp_path, b"of this morning"), KEY)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfileobj", lambda _source, copy, _size: copy.write(arrived))
+        with pytest.raises(SourceError, match=r"^The reports container file://.*another checksum there than here$"):
+            store.publish(package(tmp_path), KEY)
+    assert files(tmp_path / "reports") == {KEY: b"of this morning"}
+    assert store.publish(package(tmp_path), KEY) == 700
+    assert files(tmp_path / "reports") == {KEY: b"package" * 100}
 
 
 def test_a_local_folder_answers_no_stranger_and_no_question_is_left_in_it(tmp_path: Path) -> None:
@@ -101,6 +119,18 @@ def test_a_local_folder_answers_no_stranger_and_no_question_is_left_in_it(tmp_pa
 def test_staging_is_nobody_elses(tmp_path: Path) -> None:
     store_in(tmp_path).shared_folder(RUN)
     assert (tmp_path / "staging").stat().st_mode & 0o077 == 0
+
+
+def test_a_runs_folder_is_nobody_elses_in_a_staging_that_is_open(tmp_path: Path) -> None:
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    staging.chmod(0o777)
+    store = store_in(tmp_path)
+    for _ in range(2):  # a retry too
+        store.keep_staging_private(RUN)
+    write_whole(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
+    assert (staging / RUN).stat().st_mode & 0o077 == 0
+    assert staging.stat().st_mode & 0o777 == 0o777
 
 
 # Errors

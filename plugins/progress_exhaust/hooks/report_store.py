@@ -112,28 +112,23 @@ class ReportStoreHook(BaseHook):
     # The reports container
 
     def publish(self, package: Path, key: str, run_id: str = "") -> int:
-        """Put a finished package into the container in one go, read back its size and return it, in bytes.
+        """Put a finished package into the container in one go, check what has arrived, and return its size, in bytes.
 
-        An object that is there under the key is replaced. A store that can check what it receives is told the checksum.
+        An object that is there under the key is replaced.
         """
-        target = _below(self._container, *key.split("/"))
+        target, md5 = _below(self._container, *key.split("/")), _md5(package)
         with self._telling_container():
             if target.protocol == "file":
-                _move_in(package, Path(target.path), run_id)
+                _move_in(package, Path(target.path), md5, run_id)
             else:
-                self._put(target, package)
-            size_bytes = int(target.fs.size(target.path))
-        if size_bytes != package.stat().st_size:
-            raise SourceError(
-                f"The reports container {self._urls['container']} holds {size_bytes} bytes of {key} instead of "
-                f"{package.stat().st_size}: published again at the retry"
-            )
-        return size_bytes
+                self._put(target, package, md5)
+                _check_arrived(target, md5, _told_md5(target))
+        return package.stat().st_size
 
-    def _put(self, target: ObjectStoragePath, package: Path) -> None:
+    def _put(self, target: ObjectStoragePath, package: Path, md5: bytes) -> None:
         """Put the file in bounded time: the client of S3 has no timeout for a store that takes no more bytes."""
         seconds = self._timeout_seconds + package.stat().st_size / SLOWEST_BYTES_PER_SECOND
-        fs, checked = target.fs, _checked(target.protocol, package)
+        fs, checked = target.fs, _checked(target.protocol, md5)
         if not fs.async_impl:  # none of those that the docs name
             fs.put_file(str(package), target.path, **checked)
             return
@@ -179,10 +174,14 @@ class ReportStoreHook(BaseHook):
     def keep_staging_private(self, run_id: str) -> None:
         """Raise SetupError where anybody may download from staging, which holds the learners' data in clear.
 
-        It is asked in the folder of the run, with which all goes that a fault may leave of the question.
+        It is asked in the folder of the run, with which all goes that a fault may leave of the question. A local one is
+        made here: it lets nobody else in, whatever the mode of staging.
         """
+        folder = self.run_folder(run_id)
         with self.telling_staging():
-            public = _answers_strangers(self.run_folder(run_id))
+            if folder.protocol == "file":
+                Path(folder.path).mkdir(0o700, exist_ok=True)
+            public = _answers_strangers(folder)
         if public:
             raise SetupError(
                 f"Staging {self._urls['staging']} lets anybody download from it: make it private; no report needs it open"
@@ -283,8 +282,8 @@ def _below(folder: ObjectStoragePath, *parts: str) -> ObjectStoragePath:
     return folder
 
 
-def _move_in(package: Path, target: Path, run_id: str = "") -> None:
-    """Copy beside the target, then rename: nobody sees half a file under its name, whenever this is killed.
+def _move_in(package: Path, target: Path, md5: bytes, run_id: str = "") -> None:
+    """Copy beside the target, check the copy, then rename: nobody sees half a file under its name, whenever this is killed.
 
     The copy has a name of its own: whoever publishes the same package at the same time has another. What a kill left of
     an earlier one of the same run goes.
@@ -299,21 +298,41 @@ def _move_in(package: Path, target: Path, run_id: str = "") -> None:
             shutil.copyfileobj(source, copy, 1 << 20)
             copy.flush()
             os.fsync(copy.fileno())
+        _check_arrived(beside, md5)
         beside.replace(target)
     except OSError:
         beside.unlink(missing_ok=True)  # on a full disk, its bytes are wanted
         raise
 
 
-def _checked(protocol: str, package: Path) -> dict[str, Any]:
-    """Return what makes a store refuse bytes that are not the package's; for a package in several parts, S3 does it anyway."""
-    if protocol == "s3":
-        with package.open("rb") as source:
-            digest = hashlib.file_digest(source, lambda: hashlib.md5(usedforsecurity=False)).digest()
-        return {"ContentMD5": base64.b64encode(digest).decode()}
-    return {"gs": {"consistency": "md5"}, "abfs": {"validate_content": True}, "abfss": {"validate_content": True}}.get(
-        protocol, {}
-    )
+def _checked(protocol: str, md5: bytes) -> dict[str, Any]:
+    """Return what makes a store refuse bytes that are not the package's; S3 looks at it where it gets them in one piece."""
+    return {
+        "s3": {"ContentMD5": base64.b64encode(md5).decode()},
+        "abfs": {"validate_content": True},
+        "abfss": {"validate_content": True},
+    }.get(protocol, {})
+
+
+def _check_arrived(stored: Path | ObjectStoragePath, md5: bytes, told: Any = None) -> None:
+    """Raise OSError where other bytes arrived than were put: by the MD5 that the store tells of them, else by reading them."""
+    if told not in (md5, base64.b64encode(md5).decode(), f'"{md5.hex()}"') and _md5(stored) != md5:
+        raise OSError(f"{stored.name} has another checksum there than here")
+
+
+def _told_md5(target: ObjectStoragePath) -> Any:
+    """Return a package's MD5 as its store tells it.
+
+    None, or something else, where the package arrived in parts; S3's ETag is no MD5 where a KMS key encrypts, either.
+    """
+    info = target.fs.info(target.path)
+    of_azure = getattr(info.get("content_settings"), "content_md5", None)
+    return info.get("ETag") or info.get("md5Hash") or of_azure
+
+
+def _md5(file: Path | ObjectStoragePath) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).digest()
 
 
 def _answers_strangers(folder: ObjectStoragePath) -> bool:

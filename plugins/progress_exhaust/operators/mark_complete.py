@@ -7,14 +7,16 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust import metrics
+from progress_exhaust.errors import ProgressExhaustError
 from progress_exhaust.operators.links import FileLink, RequestLink
 from progress_exhaust.operators.site_operator import RunParams, Site, in_words
-from progress_exhaust.operators.stage import PACKAGE_FILE, StageOperator, Work
+from progress_exhaust.operators.stage import OVER, PACKAGE_FILE, StageOperator, Work
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from progress_exhaust.hooks.job_requests import BatchRun
+    from progress_exhaust.report.request import Batch
 
 # Other DAGs follow it. It is the task's own outlet, not an alias's: an asset that is made with its first event is made by
 # two batches at once, and Airflow fails the task of the second.
@@ -57,6 +59,7 @@ class MarkCompleteOperator(StageOperator):
             raise AirflowSkipException("Dry run: no file is published, and none is told of")
         if not again:
             metrics.learners(made.counts)
+        self._remove_staging(site, batch)
         self.key = made.object_key
         self.counted = f": {made.counts.get('reported', 0):,} of {made.counts.get('enrolled', 0):,} learners"
         context["outlet_events"][REPORT].extra = _event(made, again)
@@ -70,6 +73,19 @@ class MarkCompleteOperator(StageOperator):
         }
         self.log.info("summary %s", json.dumps(summary))
         return summary
+
+    def _remove_staging(self, site: Site, batch: "Batch") -> None:
+        """Remove the learners' data of a batch that is done; what has to stay goes when settle_requests settles the run."""
+        from progress_exhaust.hooks.report_store import remove_folder
+
+        for run in site.requests().run_batches():
+            if (run.batch.key, run.channel) == (batch.key, batch.channel) and run.batch != batch and run.state not in OVER:
+                self.log.info("%s: its staging stays: the extract for request %s may take it over", batch, run.request_id)
+                return
+        try:
+            remove_folder(site.store().batch_folder(site.run_id, batch))
+        except ProgressExhaustError as error:
+            self.log.warning("%s: its staging stays: %s", batch, error)
 
 
 def _event(batch: "BatchRun", again: bool) -> dict[str, Any]:

@@ -119,6 +119,11 @@ class PackageOperator(StageOperator):
                 f"The reports container {settings.container} lets anybody download from it: make it private, as the API signs "
                 "the links. The setting allow_public_container publishes there all the same, and then no plain zip"
             )
+        if protection.level is Level.PLAIN and not work.batch.request_id:
+            raise SetupError(
+                f"The reports container {settings.container} lets anybody download from it, and a run without a request has no "
+                "key to protect its report by: make the container private"
+            )
         if protection.level is Level.PLAIN:
             raise RequestError(
                 "The report would be without protection, in a place that anybody can download from: ask for it with an "
