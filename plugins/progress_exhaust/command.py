@@ -165,6 +165,8 @@ def _tell_of_others(total: int) -> None:
 
 def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:
     """Print what there is to say of a request, and of these batches of it."""
+    from progress_exhaust.page.views import BatchView
+
     if request.error:
         _say(f"  {request.error}")
     if request.twin_of:
@@ -190,6 +192,8 @@ def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:
     for batch in batches:
         said = f": {batch.error}" if batch.error else ""
         _say(f"  {batch.batch_id}{said}")
+        for note in BatchView(batch, None).notes:
+            _say(f"    {note}")
         _say(f"    {NEXT_STEP.get(batch.state, '')}")
 
 

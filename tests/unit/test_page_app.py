@@ -74,6 +74,11 @@ def test_batches_of_another_program_are_named() -> None:
     assert "No run has listed its batches yet." in shown("request.html", view=seen())
 
 
+def test_what_excel_could_not_hold_is_told_beside_the_file() -> None:
+    one = seen(batch("b1", state="done", object_key="reports/b1.zip", counts={"csv_instead_of_xlsx": 1}))
+    assert "<bdi>b1.zip</bdi><small>a csv, for it has more rows or columns" in shown("request.html", view=one)
+
+
 def test_what_the_templates_take_from_elsewhere_is_not_written_there_again() -> None:
     sources = "".join(file.read_text() for folder in ("templates", "static") for file in (HERE / folder).iterdir())
     assert DAG_ID not in sources and " of 3" not in sources

@@ -55,6 +55,16 @@ def test_the_time_left_is_that_since_the_last_news_and_never_negative() -> None:
     assert seen(batch("b", stage="pivot", **news)).seconds_left is None
 
 
+def test_what_excel_could_not_hold_is_told_of_the_file() -> None:
+    [csv, cut, whole] = [
+        seen(batch("b", state="done", counts=counts)).batches[0].notes
+        for counts in ({"csv_instead_of_xlsx": 1, "cut_cells": 0}, {"csv_instead_of_xlsx": 0, "cut_cells": 1200}, {})
+    ]
+    assert csv == ["a csv, for it has more rows or columns than Excel opens"]
+    assert cut == ["1,200 cells are cut to the longest text that Excel opens"]
+    assert whole == []
+
+
 @pytest.mark.parametrize("run_state", ["failed", "success", None])
 def test_what_is_at_work_in_a_run_that_is_over_is_broken_off(run_state: str | None) -> None:
     one = seen(batch("b1"), run_state=run_state)

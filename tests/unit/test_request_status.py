@@ -71,6 +71,17 @@ def test_how_far_a_batch_is(
     assert re.fullmatch(rf"  b1 +{state} +{stage} +{words} +0\.0 +run", told)
 
 
+def test_who_gets_a_csv_instead_of_a_workbook_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, counts = datetime.now(UTC), {"csv_instead_of_xlsx": 1, "cut_cells": 0}
+    answer(
+        monkeypatch, "R1", 1, BatchStatus("b1", "run", "do_1", "mark_complete", "done", counts, {}, 9, "b1.zip", None, now, now)
+    )
+    assert command.main(["why", "b1"]) == 0
+    assert "\n    a csv, for it has more rows or columns than Excel opens\n" in capsys.readouterr().out
+
+
 def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int, *batches: BatchStatus) -> None:
     """Let the command find so many requests, with this text wherever a row has one."""
     row = RequestStatus(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, False, text)

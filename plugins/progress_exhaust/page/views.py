@@ -73,6 +73,16 @@ class BatchView:
         return {words: number for reason, words in LEFT_OUT.items() if (number := self.batch.counts.get(f"left_out.{reason}"))}
 
     @property
+    def notes(self) -> list[str]:
+        """What its reader should know of the file."""
+        counts, found = self.batch.counts, []
+        if counts.get("csv_instead_of_xlsx"):
+            found.append("a csv, for it has more rows or columns than Excel opens")
+        if counts.get("cut_cells"):
+            found.append(f"{counts['cut_cells']:,} cells are cut to the longest text that Excel opens")
+        return found
+
+    @property
     def seconds(self) -> float:
         return sum(self.batch.seconds.values())
 
