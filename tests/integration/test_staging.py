@@ -1,9 +1,11 @@
 """A batch's staging is there until the batch is done: a run of many does not keep every learner in clear until its end."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +16,13 @@ import pytest
 from dev.world import ORG, Row, World, request_row
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks import report_store
+from progress_exhaust.hooks.job_requests import BatchRun, RequestsHook
 from progress_exhaust.operators.fetch_hierarchy import FetchHierarchyOperator
 from progress_exhaust.operators.mark_complete import REPORT, MarkCompleteOperator
 from progress_exhaust.operators.package import PackageOperator
 from progress_exhaust.operators.site_operator import RunParams, Site
+from progress_exhaust.operators.stage import PACKAGE_FILE
+from progress_exhaust.report.request import Batch
 from progress_exhaust.settings import parse_settings
 from progress_exhaust.sql.job_requests import LEFT_BY_OTHERS
 from tests.faulty_way import saying, way_to
@@ -79,6 +84,32 @@ def test_a_batch_that_is_done_leaves_nothing_in_staging_but_what_batches_share(
         assert "its staging stays: the store is away" in capsys.readouterr().out
         assert queue.row(asked) == row
     assert queue.row(asked)["status"] == "SUCCESS"
+
+
+def test_a_mark_that_a_late_try_comes_before_finds_its_package_all_the_same(
+    queue: Install, asked: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The late try marks, and removes the staging, between this one's look at the ledger and its own mark."""
+    asks = RequestsHook.batch_run
+
+    def before_the_late_try(requests: RequestsHook, batch: Batch) -> BatchRun:
+        monkeypatch.setattr(RequestsHook, "batch_run", asks)
+        package.unlink()
+        made = asks(requests, batch)
+        assert made is not None
+        return replace(made, state="running")
+
+    with before_it_is_settled(queue) as run_id:
+        [(key, file)] = queue.published().items()
+        row = queue.row(asked)
+        package = queue.staging / run_id / asked["request_id"] / key.split("/")[-1].partition("_")[0] / PACKAGE_FILE
+        package.parent.mkdir()
+        package.write_text(json.dumps({"key": key, "size_bytes": len(file)}))
+        monkeypatch.setattr(RequestsHook, "batch_run", before_the_late_try)
+        summary, _ = called(MarkCompleteOperator, queue, run_id, monkeypatch)
+        assert summary["bytes"] == len(file)
+        told = ("status", "processed_batches", "download_urls", "iteration", "err_message")
+        assert [queue.row(asked)[name] for name in told] == [row[name] for name in told]
 
 
 def _fails(_folder: object) -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from progress_exhaust.hooks.job_requests import BatchRun
-    from progress_exhaust.report.request import Batch
 
 # Other DAGs follow it. It is the task's own outlet, not an alias's: an asset that is made with its first event is made by
 # two batches at once, and Airflow fails the task of the second.
@@ -32,13 +31,14 @@ class MarkCompleteOperator(StageOperator):
     needs = (PACKAGE_FILE,)
     state_after = "done"
     operator_extra_links = (RequestLink(), FileLink())
+    package: dict[str, Any] | None = None  # what the stage before left
     key: str | None = None  # of the published file
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"outlets": [REPORT]} | kwargs)
 
     def make(self, work: Work) -> dict[str, Any]:
-        package = work.read(PACKAGE_FILE)
+        package = self.package or work.read(PACKAGE_FILE)
         if not work.params.dry_run and work.requests.complete(
             work.batch, object_key=package["key"], size_bytes=package["size_bytes"]
         ):
@@ -46,24 +46,27 @@ class MarkCompleteOperator(StageOperator):
         return {}
 
     def work(self, context: "Context", site: Site, params: RunParams) -> dict[str, Any]:
-        from progress_exhaust.report.request import Batch
-
-        requests, batch = site.requests(), Batch.from_dict(self.batch)
-        made = requests.batch_run(batch)
+        work = self.work_of(context, site, params)
+        # Before the ledger is asked: a late try that marks the batch after that takes the file away.
+        with site.store().telling_staging():
+            self.package = work.find(PACKAGE_FILE)
+        if self.package:
+            self.needs = ()
+        made = work.requests.batch_run(work.batch)
         again = made is not None and made.state == "done"
         # One that was killed after it marked has nothing left to do: taking the request again would show it as PROCESSING.
         if not again:
-            super().work(context, site, params)
-            made = requests.batch_run(batch)
+            self.do(work)
+            made = work.requests.batch_run(work.batch)
         if made is None:  # a success would be told as an event
             raise AirflowSkipException("Dry run: no file is published, and none is told of")
         if not again:
             metrics.learners(made.counts)
-        self._remove_staging(site, batch)
+        self._remove_learners(work)
         self.key = made.object_key
         self.counted = f": {made.counts.get('reported', 0):,} of {made.counts.get('enrolled', 0):,} learners"
         context["outlet_events"][REPORT].extra = _event(made, again)
-        self.log.info("%s: %s", batch, in_words(made.counts))
+        self.log.info("%s: %s", work.batch, in_words(made.counts))
         summary = {
             "request_id": made.request_id,
             "batch_id": made.batch_id,
@@ -74,18 +77,20 @@ class MarkCompleteOperator(StageOperator):
         self.log.info("summary %s", json.dumps(summary))
         return summary
 
-    def _remove_staging(self, site: Site, batch: "Batch") -> None:
-        """Remove the learners' data of a batch that is done; what has to stay goes when settle_requests settles the run."""
+    def _remove_learners(self, work: Work) -> None:
+        """Remove the staging of a batch that is done; what has to stay goes when settle_requests settles the run."""
         from progress_exhaust.hooks.report_store import remove_folder
 
-        for run in site.requests().run_batches():
-            if (run.batch.key, run.channel) == (batch.key, batch.channel) and run.batch != batch and run.state not in OVER:
-                self.log.info("%s: its staging stays: the extract for request %s may take it over", batch, run.request_id)
-                return
         try:
-            remove_folder(site.store().batch_folder(site.run_id, batch))
+            for run in work.alike():
+                if run.state not in OVER:
+                    self.log.info(
+                        "%s: its staging stays: the extract for request %s may take it over", work.batch, run.request_id
+                    )
+                    return
+            remove_folder(work.folder)
         except ProgressExhaustError as error:
-            self.log.warning("%s: its staging stays: %s", batch, error)
+            self.log.warning("%s: its staging stays: %s", work.batch, error)
 
 
 def _event(batch: "BatchRun", again: bool) -> dict[str, Any]:

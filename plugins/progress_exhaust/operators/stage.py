@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context, ObjectStoragePath
 
-    from progress_exhaust.hooks.job_requests import RequestsHook
+    from progress_exhaust.hooks.job_requests import BatchRun, RequestsHook
     from progress_exhaust.report.hierarchy import Hierarchy
     from progress_exhaust.report.request import Batch, BatchFacts
 
@@ -73,6 +73,15 @@ class Work:
 
         return Hierarchy.from_dict(self.read(HIERARCHY_FILE))
 
+    def alike(self) -> "list[BatchRun]":
+        """Return the same batch in other requests of the run for the same org: one extract serves all of them."""
+        batch = self.batch
+        return [
+            run
+            for run in self.requests.run_batches()
+            if (run.batch.key, run.channel) == (batch.key, batch.channel) and run.batch != batch
+        ]
+
     def page(self, number: int) -> "ObjectStoragePath":
         return self.folder / "pages" / f"{number:05d}.parquet"
 
@@ -81,18 +90,21 @@ class Work:
 
     def read(self, name: str) -> dict[str, Any]:
         """Return what an earlier stage left behind; raises SetupError where it is gone."""
-        try:
-            values: dict[str, Any] = json.loads((self.folder / name).read_text())
-        except FileNotFoundError:
+        values = self.find(name)
+        if values is None:
             raise SetupError(
                 f"{self.batch}: {name} is gone from staging ({self.folder}), as it is once a batch is done. Clear the stage "
                 "that makes it, or make the request again by a run with the Params request_ids and force"
-            ) from None
+            )
         return values
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """Return what this stage left behind before; None where it did not."""
-        return self.read(name) if (self.folder / name).exists() else None
+        """Return what a stage left behind; None where it did not, or it is gone."""
+        try:
+            values: dict[str, Any] = json.loads((self.folder / name).read_text())
+        except FileNotFoundError:
+            return None
+        return values
 
     def tell(self, counts: Mapping[str, int]) -> None:
         """Write counts in the ledger while the stage is at work."""
@@ -229,18 +241,22 @@ class StageOperator(SiteOperator):
         raise NotImplementedError
 
     def work(self, context: "Context", site: Site, params: RunParams) -> dict[str, Any]:
+        return self.do(self.work_of(context, site, params))
+
+    def work_of(self, context: "Context", site: Site, params: RunParams) -> Work:
         from progress_exhaust.report.request import Batch
 
-        batch = Batch.from_dict(self.batch)
-        requests = site.requests()
-        stage = self.task_id.rpartition(".")[2]
-        store = site.store()
-        folder = store.batch_folder(site.run_id, batch)
-        work = Work(site, params, batch, report_day(context, site.settings), folder, requests, self.log, stage)
+        batch, stage = Batch.from_dict(self.batch), self.task_id.rpartition(".")[2]
+        folder = site.store().batch_folder(site.run_id, batch)
+        return Work(site, params, batch, report_day(context, site.settings), folder, site.requests(), self.log, stage)
+
+    def do(self, work: Work) -> dict[str, Any]:
+        """Do the work under the request's claim, and write down how it ended; return its counts."""
+        batch, requests, stage, store = work.batch, work.requests, work.stage, work.site.store()
         with store.telling_staging():
             for name in self.needs:
                 work.read(name)
-        if not params.dry_run:
+        if not work.params.dry_run:
             requests.hold(batch)
         requests.record(batch, stage=stage, state="running")
         started = monotonic()
