@@ -206,7 +206,7 @@ def _learners(batch: "BatchStatus") -> str:
         return ""
     if batch.state != "running":
         return f"{batch.counts.get('reported', 0):,} of {enrolled:,}"
-    at_work = BatchView(batch, "running")  # Airflow is not asked: a run that broke off has no time left
+    at_work = BatchView(batch, "running")  # Airflow is not asked: of a run that broke off, this is its last word
     left = f", about {in_time(at_work.seconds_left)} left" if at_work.seconds_left else ""
     return f"{at_work.learners[0]:,} of {enrolled:,} read{left}"
 

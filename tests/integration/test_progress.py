@@ -1,14 +1,16 @@
 """How far long work is: in the task's log, and in the ledger."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dev.world import batch_world
+from progress_exhaust.hooks.job_requests import NEWS
 from progress_exhaust.operators import stage
-from progress_exhaust.operators.extract import ExtractOperator
+from progress_exhaust.operators.extract import OF_ENROLMENTS, ExtractOperator
 from progress_exhaust.operators.stage import EXTRACT_FILE, LEARNERS, Progress, Work
 from tests.integration.install import Install
 from tests.integration.stage_work import stage_work
@@ -77,25 +79,40 @@ def test_the_time_left_is_that_of_the_whole_stage(work: Work, monkeypatch: pytes
     assert told == [{"percent": 12, "seconds_left": 420}]
 
 
-@pytest.mark.parametrize("strategy", ["partitions", "scan"])
-def test_an_extract_tells_whom_it_reads_and_how_far_it_is(work: Work, monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
-    work = replace(work, site=replace(work.site, settings=work.site.settings.model_copy(update={"read_strategy": strategy})))
-    told: list[dict[str, int]] = []
+@pytest.mark.parametrize(
+    ("strategy", "table"),
+    [("partitions", "enrolments_by_batch"), ("scan", "enrolments_by_batch"), ("scan", "enrolments_by_user")],
+)
+def test_an_extract_tells_whom_it_reads_and_how_far_it_is(
+    work: Work, install: Install, monkeypatch: pytest.MonkeyPatch, strategy: str, table: str
+) -> None:
+    chosen = {"read_strategy": strategy, "enrolments_table": getattr(install.names, table)}
+    work = replace(work, site=replace(work.site, settings=work.site.settings.model_copy(update=chosen)))
+    kept: list[Mapping[str, int]] = []
+
+    def tell(work: Work, counts: Mapping[str, int]) -> None:
+        written(work, counts)
+        found = work.requests.batch_run(work.batch)
+        assert found is not None
+        kept.append({name: number for name, number in found.counts.items() if name in NEWS})
+
+    written = Work.tell
     monkeypatch.setattr(stage, "SECONDS_BETWEEN_NEWS", 0)
-    monkeypatch.setattr(Work, "tell", lambda _work, counts: told.append(dict(counts)))
+    monkeypatch.setattr(Work, "tell", tell)
     ExtractOperator(task_id="extract", batch={}).make(work)
-    assert told[0] == {"enrolled": 3}
-    assert [news["learners_done"] for news in told[-3:]] == [1, 2, 3]
-    percents = [news["percent"] for news in told[1:]]
-    assert percents == sorted(percents) and (told[-1]["percent"], told[-1]["seconds_left"]) == (100, 0)
-    scanned = [news for news in told[1:] if "learners_done" not in news]
-    assert (len({news["percent"] for news in scanned}) > 2) == (strategy == "scan")
+    assert [news["learners_done"] for news in kept[-3:]] == [1, 2, 3]
+    percents = [news["percent"] for news in kept]
+    assert percents == sorted(percents) and (percents[-1], kept[-1]["seconds_left"]) == (100, 0)
+    scanned = [news["percent"] for news in kept if "learners_done" not in news]
+    assert (len(set(scanned)) > 2) == (strategy == "scan")
+    counted = next(news["percent"] for news in kept if "seconds_left" not in news)  # once it is known how many there are
+    assert counted == (100 * OF_ENROLMENTS if table == "enrolments_by_user" else 0)
     # A retry counts what is there already, before it goes on.
     work.forget(EXTRACT_FILE)
     Path(work.part(2).path).unlink()
-    told.clear()
+    kept.clear()
     ExtractOperator(task_id="extract", batch={}).make(work)
-    assert told[0] == {"enrolled": 3} and [news["learners_done"] for news in told[1:]] == [3]
+    assert [news.get("learners_done") for news in kept] == [None, 3]
 
 
 def test_other_work_is_told_of_in_the_log_alone(

@@ -7,8 +7,7 @@ import pytest
 
 from progress_exhaust import command
 from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
-from progress_exhaust.page.airflow_runs import Run
-from progress_exhaust.page.views import RequestView, charts, in_bytes, in_time, view
+from progress_exhaust.page.views import RequestView, Run, charts, in_bytes, in_time, view
 
 NOW = datetime.now(UTC)  # of the collection: what counts seconds takes a time of its own
 RUN = "scheduled__2026-11-24T08:00:00+00:00"
@@ -53,6 +52,12 @@ def test_the_time_left_is_that_since_the_last_news_and_never_negative() -> None:
     assert seen(batch("b", changed_at=an_hour_ago, **news)).seconds_left == pytest.approx(32_400, abs=300)
     assert seen(batch("b", changed_at=NOW - timedelta(hours=11), **news)).seconds_left == 0
     assert seen(batch("b", stage="pivot", **news)).seconds_left is None
+
+
+@pytest.mark.parametrize(("stage", "percent"), [("fetch_hierarchy", 0), ("extract", 95), ("pivot", 95)])
+def test_an_extract_that_an_earlier_stage_comes_before_again_counts_no_more(stage: str, percent: int) -> None:
+    one = seen(batch("b", stage=stage, counts={"enrolled": 200}, seconds={"extract": 2}))
+    assert (one.percent, one.learners) == (percent, (200 if percent else 0, 200))
 
 
 def test_what_excel_could_not_hold_is_told_of_the_file() -> None:

@@ -57,12 +57,7 @@ class ExtractOperator(StageOperator):
         """Extract the batch; where other requests of the run ask for the same batch for the same org, once for all of them."""
         if lineage.wanted():
             self.sources = lineage.sources(work.site)
-        batch = work.batch
-        alike = [
-            run.batch
-            for run in work.requests.run_batches()
-            if (run.batch.key, run.channel) == (batch.key, batch.channel) and run.batch != batch
-        ]
+        batch, alike = work.batch, [run.batch for run in work.alike()]
         if not alike:
             return self._extract(work)
         with work.requests.alone(f"extract of {batch.collection_id} {batch.batch_id} {batch.channel}"):
@@ -96,7 +91,7 @@ class ExtractOperator(StageOperator):
             pages = self._pages(work, tables)
             numbers = range(len(pages["first_ids"]))
             missing = [number for number in numbers if not work.part(number).exists()]
-            work.tell({"enrolled": pages["counts"]["enrolled"]})
+            work.tell({"enrolled": pages["counts"]["enrolled"], "percent": int(100 * self.reached)})
             made = self._parts(work, tables, pages, missing, stack) if missing else iter(())
             progress = Progress(work, LEARNERS, pages["counts"]["enrolled"], share=(self.reached, 1))
             counts = Counter(pages["counts"])

@@ -47,7 +47,9 @@ def shared_scan(
     The batch that comes first decides for all of the run's that nothing is decided for, and scans for them while they wait.
     """
     if _decided(work, table, work.batch.key, after) is None:
-        work.log.info("%s: one batch of the run decides how to read it, and scans it for all; the others wait here", table)
+        work.log.info(
+            "%s: one batch of the run decides how to read it, and scans it for all where that is less; others wait here", table
+        )
     with work.requests.alone(f"scan of {table}"):
         if decided := _decided(work, table, work.batch.key, after):
             work.log.info("%s (decided at %s)", decided.reason, decided.as_of)

@@ -1,7 +1,6 @@
 """What Airflow itself knows of the runs: whether they are over, and where a batch's tasks are in the grid."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from airflow.models.dagrun import DagRun
@@ -9,16 +8,9 @@ from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from progress_exhaust.page.views import Run
+
 DAG_ID = "progress_exhaust"
-OVER = ("success", "failed")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run of the DAG."""
-
-    state: str
-    layout: str | None = None  # its Param
 
 
 def find_runs(run_ids: Iterable[str]) -> dict[str, Run]:

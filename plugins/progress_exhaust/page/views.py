@@ -9,7 +9,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
-from progress_exhaust.page.airflow_runs import OVER, Run
 from progress_exhaust.report.left_out import LEFT_OUT
 
 STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
@@ -23,6 +22,15 @@ STATES = {
     "failed": "failed",
     "broken_off": "broken off",
 }
+RUN_OVER = ("success", "failed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the DAG in Airflow."""
+
+    state: str
+    layout: str | None = None  # its Param
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class BatchView:
     @property
     def state(self) -> str:
         unfinished = self.batch.state in ("waiting", "running")
-        return "broken_off" if unfinished and (self.run_state is None or self.run_state in OVER) else self.batch.state
+        return "broken_off" if unfinished and (self.run_state is None or self.run_state in RUN_OVER) else self.batch.state
 
     @property
     def words(self) -> str:
@@ -50,14 +58,19 @@ class BatchView:
     def learners(self) -> tuple[int, int]:
         """How many learners are read, and of how many; 0 of 0 until that is known."""
         enrolled = self.batch.counts.get("enrolled", 0)
-        read = self.batch.state == "done" or "extract" in self.batch.seconds
-        return (enrolled if read else min(self.batch.counts.get("learners_done", 0), enrolled)), enrolled
+        return (enrolled if self._extracted == 1 else min(self.batch.counts.get("learners_done", 0), enrolled)), enrolled
+
+    @property
+    def _extracted(self) -> float:
+        """How far extract is, 0 to 1: what it took before counts no more while an earlier stage is run again."""
+        if self.batch.state == "done" or ("extract" in self.batch.seconds and self.batch.stage in STAGES[1:]):
+            return 1
+        return self.batch.counts.get("percent", 0) / 100
 
     @property
     def share(self) -> float:
         """How much of the batch is done, 0 to 1: extract, which says how far it is, is nearly all of it."""
-        extracted = 1 if "extract" in self.batch.seconds else self.batch.counts.get("percent", 0) / 100
-        return 1 if self.batch.state == "done" else 0.95 * extracted
+        return 1 if self.batch.state == "done" else 0.95 * self._extracted
 
     @property
     def seconds_left(self) -> int | None:
@@ -123,7 +136,7 @@ class RequestView:
     def running(self) -> bool:
         """Whether a run of ours that lives works on it."""
         held = self.request.status == "PROCESSING" and (self.request.held or self.request.run_id)
-        return bool(held) and self.run_state is not None and self.run_state not in OVER
+        return bool(held) and self.run_state is not None and self.run_state not in RUN_OVER
 
     @property
     def note(self) -> str | None:
