@@ -21,7 +21,7 @@ BEGIN
   RETURN NEW;
 END $$;
 CREATE TRIGGER take_over AFTER UPDATE ON progress_exhaust.batch_run FOR EACH ROW
-WHEN (NEW.stage = '{stage}' AND NEW.state = 'running' AND NOT NEW.seconds ? '{stage}')
+WHEN (NEW.stage = '{stage}' AND OLD.stage <> NEW.stage)
 EXECUTE FUNCTION take_over('{run_id}')
 """
 
