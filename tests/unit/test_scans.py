@@ -122,14 +122,14 @@ def test_a_page_without_rows_is_an_empty_table(tmp_path: Path) -> None:
     ("wanted", "partitions", "setting", "scan", "why"),
     [
         (10, 1000, "auto", False, "by partitions, for 10 of about 1,000 partitions are wanted"),
-        (142, 1000, "auto", False, "by partitions, for 142 of about 1,000 partitions are wanted"),
-        (143, 1000, "auto", True, "by scan, for 143 of about 1,000 partitions are wanted"),
+        (50, 1000, "auto", False, "by partitions, for 50 of about 1,000 partitions are wanted"),
+        (51, 1000, "auto", True, "by scan, for 51 of about 1,000 partitions are wanted"),
         (200, 0, "auto", False, "by partitions, for the cluster has no estimate of its size"),
         (1, 1000, "scan", True, "by scan, as read_strategy says"),
         (1000, 1000, "partitions", False, "by partitions, as read_strategy says"),
     ],
 )
-def test_a_scan_wins_where_more_than_a_seventh_of_the_table_is_wanted(
+def test_a_scan_wins_where_more_than_a_twentieth_of_the_table_is_wanted(
     wanted: int, partitions: int, setting: str, scan: bool, why: str
 ) -> None:
     found = scan_wins("user_activity_agg", wanted=wanted, partitions=partitions, setting=setting)

@@ -1,9 +1,10 @@
 """How to read a table keyed by user for a batch: its learners' partitions, or all of it once, filtered by the server.
 
-Measured on Cassandra 5: a partition that is asked for costs the cluster and us about as much as seven that a scan passes.
+Measured on Cassandra 5: a partition that is asked for costs the cluster and us about as much as twenty that a scan passes
+(benchmarks/README.md).
 """
 
-PARTITIONS_PASSED_FOR_ONE_ASKED = 7
+PARTITIONS_PASSED_FOR_ONE_ASKED = 20
 
 
 def scan_wins(table: str, *, wanted: int, partitions: int, setting: str) -> tuple[bool, str]:
