@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, OperationTimedOut
+from cassandra.cluster import NoHostAvailable
 from cassandra.policies import RetryPolicy
 
-from progress_exhaust.hooks.learner_tables import _NextCoordinator
+from progress_exhaust.hooks.learner_tables import _NextCoordinator, _reason
 
 NEXT, GIVEN_UP = (RetryPolicy.RETRY_NEXT_HOST, None), (RetryPolicy.RETHROW, None)
 AT = {"consistency": ConsistencyLevel.LOCAL_QUORUM}
@@ -33,3 +34,11 @@ def test_three_coordinators_are_asked_for_what_the_replicas_do_not_answer(
 def test_a_coordinator_that_breaks_off_costs_none_of_these_tries(retry_num: int) -> None:
     """The driver ends it, when it has asked every node."""
     assert _NextCoordinator().on_request_error(object(), **AT, error=ConnectionError(), retry_num=retry_num) == NEXT
+
+
+def test_nodes_that_do_not_answer_are_told_in_words() -> None:
+    refused = {"10.0.0.1:9042": ConnectionRefusedError(111, "Connection refused"), "10.0.0.2:9042": OperationTimedOut()}
+    told = _reason(NoHostAvailable("Unable to complete the operation against any hosts", refused))
+    assert told == "10.0.0.1:9042: [Errno 111] Connection refused; 10.0.0.2:9042: no answer in time"
+    none = _reason(NoHostAvailable("Unable to complete the operation against any hosts", {}))
+    assert none == "all connections to its nodes are closed"

@@ -467,6 +467,8 @@ def _reason(error: Exception) -> str:
     nodes = getattr(error, "errors", None)
     if isinstance(nodes, dict) and nodes:
         return "; ".join(f"{node}: {_words(reason)}" for node, reason in nodes.items())
+    if isinstance(error, NoHostAvailable):  # the driver knows of none that is up, and has asked none
+        return "all connections to its nodes are closed"
     return f"{type(error).__name__}: {_words(error)}"
 
 
