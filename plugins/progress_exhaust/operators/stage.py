@@ -244,6 +244,7 @@ class StageOperator(SiteOperator):
         return self.do(self.work_of(context, site, params))
 
     def work_of(self, context: "Context", site: Site, params: RunParams) -> Work:
+        """Return what this try works with; nothing is read or claimed yet."""
         from progress_exhaust.report.request import Batch
 
         batch, stage = Batch.from_dict(self.batch), self.task_id.rpartition(".")[2]
