@@ -40,7 +40,7 @@ class PendingRequestsSensor(BaseSensorOperator):
         self.log.info("requests pending=%d", pending)
         if self.run_params.request_ids and not pending:
             self.log.warning(
-                "None of the named request_ids can be claimed. Either job_request has no such request, or it is finished (the Param "
-                "force makes it again), or another run holds it. The page Progress exhaust and `make status` show which"
+                "None of the named request_ids can be claimed. Either job_request has no such request, or it is finished (the "
+                "Param force makes it again), or another run holds it. The page Progress exhaust and `make status` show which"
             )
         return pending > 0

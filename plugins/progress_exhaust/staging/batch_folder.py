@@ -37,8 +37,8 @@ class BatchFolder:
         manifest = self.find(kind)
         if manifest is None:
             raise SetupError(
-                f"{self._batch_name}: {kind.FILE_NAME} is missing from staging ({self.path}). A batch that is done has no staging "
-                "any more. Clear the stage that writes the file, or start a run with the Params request_ids and force"
+                f"{self._batch_name}: {kind.FILE_NAME} is missing from staging ({self.path}). A batch that is done has no "
+                "staging any more. Clear the stage that writes the file, or start a run with the Params request_ids and force"
             )
         return manifest
 

@@ -1,5 +1,6 @@
-"""The manifests of a batch: small JSON files in its staging folder. A stage writes its manifest last: if it is there, the stage is done.
+"""The manifests of a batch: small JSON files in its staging folder.
 
+A stage writes its manifest last: if the manifest is there, the stage is done.
 A manifest of another version of the package that no longer fits counts as missing.
 """
 
