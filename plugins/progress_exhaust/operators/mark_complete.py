@@ -8,7 +8,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust import metrics
 from progress_exhaust.errors import ProgressExhaustError
-from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchState
+from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchState, ClaimOutcome
 from progress_exhaust.operators.links import FileLink, RequestLink
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.progress import format_counts
@@ -74,7 +74,7 @@ def complete(batch_context: BatchContext, package: PackageManifest) -> Counts:
         return {}
     ended = batch_context.claims.complete_batch(batch_context.batch, object_key=package.key, size_bytes=package.size_bytes)
     metrics.requests_ended(ended)
-    if ended:
+    if ended[ClaimOutcome.SUCCESS]:
         batch_context.log.info("Request %s: SUCCESS", batch_context.batch.request_id)
     return {}
 
