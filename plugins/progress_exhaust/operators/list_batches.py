@@ -21,11 +21,11 @@ class ListBatchesOperator(SiteOperator):
     """Returns one small dict a batch, ids only; a request that no retry can mend is FAILED here, at once."""
 
     def work(self, context: "Context", site: Site, params: RunParams) -> list[dict[str, str]]:
-        from progress_exhaust.report.plan import Catalogue, Limits, plan, twins
+        from progress_exhaust.report.plan import Catalogue, Limits, duplicates, plan
 
         requests = site.requests()
         held = [self._with_files(site, request) for request in self._requests(context, requests, site, params)]
-        shared = twins(held)
+        shared = duplicates(held)
         settings = site.settings
         limits = Limits(settings.batches_per_request, settings.batches_per_channel, settings.batches_per_run)
         with site.learner_tables() as tables, site.content_api() as content:
@@ -58,7 +58,7 @@ class ListBatchesOperator(SiteOperator):
         return replace(request, processed=tuple(one for one in request.processed if store.holds(str(one.get("filePath")))))
 
     def _tell(self, planned: "Plan") -> None:
-        for (_, request_id), message in planned.refused.items():
+        for (_, request_id), message in planned.rejected.items():
             if not request_id:
                 raise SetupError(f"Param batch_ids: {message}")
             self.log.warning("Request %s: FAILED: %s", request_id, message)
@@ -74,7 +74,7 @@ class ListBatchesOperator(SiteOperator):
             [batch for batch, _ in planned.to_make],
             [batch for batch, _ in planned.deferred],
             twins=shared.items(),
-            refused=planned.refused.items(),
+            refused=planned.rejected.items(),
             finished=planned.finished,
         )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     from progress_exhaust.hooks.report_store import ReportStoreHook
-    from progress_exhaust.report.security import Protection
+    from progress_exhaust.security.levels import Protection
 
 
 class PackageOperator(StageOperator):
@@ -63,7 +63,7 @@ class PackageOperator(StageOperator):
         return lineage.facets((), self.published)
 
     def _protection(self, work: Work) -> "Protection":
-        from progress_exhaust.report.security import Keys, Level, protection
+        from progress_exhaust.security.levels import Keys, Level, ZipCipher, protection, stated_level
 
         settings = work.site.settings
         keys = Keys(text=lambda: self._requester_key(work), public_key=lambda: self._public_key(work))
@@ -72,19 +72,19 @@ class PackageOperator(StageOperator):
             with work.site.org_api() as orgs:
                 policy = orgs.security_policy(work.batch.channel)
         try:
-            found = protection(policy, settings.default_security_level, keys)
+            found = protection(stated_level(policy), settings.default_security_level, keys)
         except RequestError as error:
             if work.batch.request_id:
                 raise
             raise SetupError(f"{error}. A run without a request has neither: set another default_security_level") from None
         self.log.info("%s: %s", work.batch, found.level)
-        if found.level is Level.PASSWORD and settings.zip_cipher == "ZipCrypto":
+        if found.level is Level.PASSWORD and settings.zip_cipher is ZipCipher.ZIP_CRYPTO:
             self.log.warning("%s: its zip's cipher, ZipCrypto, is broken: better set zip_cipher to AES-256", work.batch)
         return found
 
     def _requester_key(self, work: Work) -> str | None:
         from progress_exhaust.hooks.salt import read_salt
-        from progress_exhaust.report.encryption import requester_key
+        from progress_exhaust.security.salt import requester_key
 
         if not work.batch.request_id:
             return None
@@ -95,7 +95,7 @@ class PackageOperator(StageOperator):
         return text
 
     def _public_key(self, work: Work) -> "RSAPublicKey | None":
-        from progress_exhaust.report.encryption import read_public_key
+        from progress_exhaust.security.encryption import read_public_key
 
         if not self._has_org(work):
             return None
@@ -109,7 +109,7 @@ class PackageOperator(StageOperator):
 
     def _check_strangers(self, work: Work, store: "ReportStoreHook", protection: "Protection") -> None:
         """Refuse a container that anybody may download from, unless allowed; no zip goes there that anybody can open."""
-        from progress_exhaust.report.security import Level
+        from progress_exhaust.security.levels import Level, ZipCipher
 
         settings = work.site.settings
         if not store.answers_strangers():
@@ -129,7 +129,7 @@ class PackageOperator(StageOperator):
                 "The report would be without protection, in a place that anybody can download from: ask for it with an "
                 "encryption key, or let your org choose a security level other than PLAIN_DATASET"
             )
-        if protection.level is Level.PASSWORD and settings.zip_cipher == "ZipCrypto":
+        if protection.level is Level.PASSWORD and settings.zip_cipher is ZipCipher.ZIP_CRYPTO:
             raise SetupError(
                 f"The reports container {settings.container} lets anybody download from it, and a zip's cipher ZipCrypto is "
                 "broken: set zip_cipher to AES-256, or make the container private"

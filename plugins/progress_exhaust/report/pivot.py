@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report import text
-from progress_exhaust.report.hierarchy import Hierarchy, Part
+from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import USER, Layout
 from progress_exhaust.report.request import Batch, BatchFacts
 
@@ -109,7 +109,7 @@ class Learners:
     def certificates_issued(self) -> pa.Array:
         return pc.if_else(self._facts("has_certificate"), "Issued", "")
 
-    def nested_progress(self, nested: Part) -> pa.Array:
+    def nested_progress(self, nested: ColumnNode) -> pa.Array:
         return _percents(self._completed[nested.id], nested.leaf_count or 0)
 
     def scores(self, content_id: str) -> pa.Array:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from progress_exhaust.report import text
 from progress_exhaust.report.columns import columns
-from progress_exhaust.report.left_out import LEFT_OUT, NOT_ENROLLED
+from progress_exhaust.report.excluded import LEFT_OUT, NOT_ENROLLED
 from progress_exhaust.report.pivot import Report
 
 SUMMARY_FILE = "summary.txt"
