@@ -20,7 +20,8 @@ from progress_exhaust.report.columns import columns
 from progress_exhaust.report.csv_file import page_csv, write_csv
 from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN
-from progress_exhaust.report.pivot import CellRules, Report
+from progress_exhaust.report.options import ChosenAttempt, ColumnLabels
+from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 
 FIRST_NAMES: list[str | None] = [
@@ -117,7 +118,14 @@ def main() -> None:
     facts = BatchFacts("Batch 1", "Literacy, numeracy", owned=True)
 
     attempted = frozenset(tree.assessment_ids)
-    report = Report(batch, facts, tree, BUILT_IN[asked.layout], CellRules("best", (2,), "id", True, "Asia/Kolkata"), attempted)
+    report = Report(
+        batch,
+        facts,
+        tree,
+        BUILT_IN[asked.layout],
+        CellRules(ChosenAttempt.BEST, (2,), ColumnLabels.ID, True, "Asia/Kolkata"),
+        attempted,
+    )
     target = io.BytesIO()
     wall, cpu = time.perf_counter(), time.process_time()
     written = write_csv(target, report, (page_csv(one, report) for one in parts), bom=False)

@@ -14,7 +14,7 @@ import pytest
 from progress_exhaust.report.csv_file import header, page_csv, write_csv
 from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN, Layout
-from progress_exhaust.report.pivot import CellRules, Report
+from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from tests.oracle import spark_quoted
 from tests.parts import part_of

@@ -8,11 +8,12 @@ import pytest
 
 from dev import docs
 from progress_exhaust.errors import SetupError
+from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.columns import columns
 from progress_exhaust.report.csv_file import header, page_csv
 from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN, FIELDS, Layout
-from progress_exhaust.report.pivot import CellRules, Learners, Report
+from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from progress_exhaust.settings import parse_settings
 from tests.parts import part_of

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.columns import Column, columns
 from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN, Layout
-from progress_exhaust.report.pivot import CellRules, Learners, Report
+from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from tests.parts import part_of
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from progress_exhaust.report.csv_file import Written
-    from progress_exhaust.report.pivot import Report
+    from progress_exhaust.report.report import Report
 
 
 class PivotOperator(StageOperator):
@@ -98,7 +98,7 @@ class PivotOperator(StageOperator):
 
     def _report(self, work: Work) -> "Report":
         from progress_exhaust.report.learners import attempted_contents
-        from progress_exhaust.report.pivot import CellRules, Report
+        from progress_exhaust.report.report import CellRules, Report
 
         settings, layout = work.site.settings, work.site.layout(work.params)
         rules = CellRules(

@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.layout import FIRST, PERCENT, PROGRESS_ENDING, SCORE_ENDING, STANDARD_DATE, LayoutColumn
-from progress_exhaust.report.pivot import Learners, Report
+from progress_exhaust.report.report import Report
 
 Cells: TypeAlias = "pa.Array | str"  # one text for all rows, where it is the same in each
 # A number is blank or written by this package alone: never to be cleaned or quoted. A date may be any text.
