@@ -18,9 +18,10 @@ sys.path[:1] = [str(Path(__file__).resolve().parents[1] / "plugins")]
 
 from progress_exhaust.report.columns import columns
 from progress_exhaust.report.csv_file import page_csv, write_csv
-from progress_exhaust.report.hierarchy import Hierarchy, Part
+from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN
-from progress_exhaust.report.pivot import CellRules, Report
+from progress_exhaust.report.options import ChosenAttempt, ColumnLabels
+from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 
 FIRST_NAMES: list[str | None] = [
@@ -103,8 +104,10 @@ def main() -> None:
     arguments.add_argument("--learners-per-part", type=int, default=5000)
     arguments.add_argument("--layout", choices=list(BUILT_IN), default="standard")
     asked = arguments.parse_args()
-    nested = [Part("nested", f"do_2190689171448{number:06}", f"Unit {number}", 20) for number in range(asked.nested)]
-    assessments = [Part("assessment", f"do_2121589132151{number:06}", f"Quiz {number}") for number in range(asked.assessments)]
+    nested = [ColumnNode("nested", f"do_2190689171448{number:06}", f"Unit {number}", 20) for number in range(asked.nested)]
+    assessments = [
+        ColumnNode("assessment", f"do_2121589132151{number:06}", f"Quiz {number}") for number in range(asked.assessments)
+    ]
     tree = Hierarchy("do_2166005695180054389645", 40, (*nested, *assessments), frozenset())
     random = np.random.default_rng(7)
     parts = [
@@ -115,7 +118,14 @@ def main() -> None:
     facts = BatchFacts("Batch 1", "Literacy, numeracy", owned=True)
 
     attempted = frozenset(tree.assessment_ids)
-    report = Report(batch, facts, tree, BUILT_IN[asked.layout], CellRules("best", (2,), "id", True, "Asia/Kolkata"), attempted)
+    report = Report(
+        batch,
+        facts,
+        tree,
+        BUILT_IN[asked.layout],
+        CellRules(ChosenAttempt.BEST, (2,), ColumnLabels.ID, True, "Asia/Kolkata"),
+        attempted,
+    )
     target = io.BytesIO()
     wall, cpu = time.perf_counter(), time.process_time()
     written = write_csv(target, report, (page_csv(one, report) for one in parts), bom=False)

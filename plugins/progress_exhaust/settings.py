@@ -23,6 +23,8 @@ from pydantic import (
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report.layout import BUILT_IN, Layout, LayoutColumn, is_time_zone
+from progress_exhaust.report.options import ChosenAttempt, ColumnLabels, OutputFormat
+from progress_exhaust.security.levels import DefaultLevel, ZipCipher
 
 VARIABLE = "progress_exhaust"
 
@@ -88,18 +90,18 @@ class Settings(BaseModel):
     assessment_categories: tuple[str, ...] = Field(
         ("Practice Question Set",), description="primaryCategory of an assessment, together with its objectType"
     )
-    chosen_attempt: Literal["best", "latest"] = Field("best", description="which attempt at an assessment counts")
+    chosen_attempt: ChosenAttempt = Field(ChosenAttempt.BEST, description="which attempt at an assessment counts")
     failed_certificate_statuses: tuple[int, ...] = Field((2,), description="certstatus of an issue that failed")
     layouts: dict[LayoutName, Layout] = Field({}, description="layouts of the site's own, by name: see docs/layouts.md")
     layout: str = Field(
         "standard", description="which columns the report has: standard, sunbird-lern-7, or one of the site's own"
     )
-    column_labels: Literal["id", "name"] = Field(
-        "id", description="dynamic columns as `<id> - Score` or as `<name> (<id>) - Score`"
+    column_labels: ColumnLabels = Field(
+        ColumnLabels.ID, description="dynamic columns as `<id> - Score` or as `<name> (<id>) - Score`"
     )
     report_timezone: str = Field("Asia/Kolkata", description="time zone of the date in a report's file name")
-    output_format: Literal["csv", "xlsx"] = Field(
-        "csv",
+    output_format: OutputFormat = Field(
+        OutputFormat.CSV,
         description="what is in the package: csv, or an Excel workbook; over 1,048,575 learners or 16,384 columns the csv comes "
         "instead of the workbook",
     )
@@ -119,19 +121,13 @@ class Settings(BaseModel):
         "/private/v2/org/preferences/read", description="path of the orgs' preferences below their connection"
     )
     org_search_path: UrlPath = Field("/private/v2/org/search", description="path of the org search below the same connection")
-    default_security_level: Literal[
-        "strictest",
-        "PLAIN_DATASET",
-        "PASSWORD_PROTECTED_DATASET",
-        "TEXT_KEY_ENCRYPTED_DATASET",
-        "PUBLIC_KEY_ENCRYPTED_DATASET",
-    ] = Field(
-        "strictest",
+    default_security_level: DefaultLevel = Field(
+        DefaultLevel.STRICTEST,
         description="level of a report whose org's policy states none; strictest: by the org's public key, else by the request's "
         "encryption key (TEXT_KEY), else plain",
     )
-    zip_cipher: Literal["AES-256", "ZipCrypto"] = Field(
-        "AES-256",
+    zip_cipher: ZipCipher = Field(
+        ZipCipher.AES_256,
         description="cipher of a zip with a password; ZipCrypto, for tools that know no AES, is broken: it keeps nobody out who "
         "tries",
     )
@@ -238,7 +234,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _public_keys_have_a_source(self) -> Self:
-        if self.org_preferences == "none" and self.default_security_level == "PUBLIC_KEY_ENCRYPTED_DATASET":
+        if self.org_preferences == "none" and self.default_security_level is DefaultLevel.PUBLIC_KEY:
             raise ValueError("default_security_level: PUBLIC_KEY_ENCRYPTED_DATASET needs org_preferences api, for the orgs' keys")
         return self
 

@@ -280,7 +280,7 @@ def deep_tree(identifier: str, levels: int) -> str:
     return f'{{"identifier": "{identifier}", "children": [' + unit * levels + ends + "]}" * levels + "]}"
 
 
-NO_TREE = "has a content tree that cannot be read; publish it again"
+NO_TREE = "cannot be read. Publish the collection again"
 TREES: dict[str, tuple[Callable[[str], str], str | list[str]]] = {  # the JSON, and the reason or the columns
     "odd": (odd_tree, ODD_LABELS),
     "deep": (lambda identifier: deep_tree(identifier, 300), ["do_deepest - Score"]),
@@ -302,16 +302,16 @@ def nested_in(levels: int, value: str) -> str:
 
 
 NEVER: dict[str, str] = {
-    "[" * 100_000 + "]" * 100_000: "it is no JSON",
-    '{"a":' * 100_000 + "1" + "}" * 100_000: "it is no JSON",
+    "[" * 100_000 + "]" * 100_000: "it is not valid JSON",
+    '{"a":' * 100_000 + "1" + "}" * 100_000: "it is not valid JSON",
     '{"batchId": ' + "[" * 900 + "]" * 900 + "}": "batchId must be a text",
     '{"searchFilter": {"request": {"filters": ' + nested_in(21, "1") + "}}}": "nested too deeply",
     '{"searchFilter": {"request": {"filters": ' + nested_in(900, "1") + "}}}": "nested too deeply",
-    '{"searchFilter": {"request": {"filters": {"a": 1e999}}}}': "it is no JSON",
-    '{"searchFilter": {"request": {"filters": {"a": NaN}}}}': "it is no JSON",
-    '{"searchFilter": {"request": {"filters": {"a": ' + "9" * 5000 + "}}}}": "it is no JSON",
+    '{"searchFilter": {"request": {"filters": {"a": 1e999}}}}': "it is not valid JSON",
+    '{"searchFilter": {"request": {"filters": {"a": NaN}}}}': "it is not valid JSON",
+    '{"searchFilter": {"request": {"filters": {"a": ' + "9" * 5000 + "}}}}": "it is not valid JSON",
     "7": "must be a JSON object",
-    "-Infinity": "it is no JSON",
+    "-Infinity": "it is not valid JSON",
     "true": "must be a JSON object",
     '{"batchId": true}': "batchId must be a text",
     '{"batchId": {"batchId": "0199healthy"}}': "batchId must be a text",

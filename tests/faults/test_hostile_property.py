@@ -24,7 +24,7 @@ from progress_exhaust.report.csv_file import page_csv, write_csv
 from progress_exhaust.report.hierarchy import AssessmentKinds, Hierarchy, parse_tree, reduce_tree
 from progress_exhaust.report.layout import BUILT_IN
 from progress_exhaust.report.learners import from_parquet
-from progress_exhaust.report.plan import Catalogue, Limits, plan, twins
+from progress_exhaust.report.plan import Catalogue, Limits, duplicates, plan
 from progress_exhaust.report.request import JobRequest, is_id, parse_request_data
 from progress_exhaust.report.xlsx_file import write_xlsx
 from progress_exhaust.settings import Settings, parse_settings
@@ -71,7 +71,7 @@ request_keys = ("batchId", "batchFilter", "searchFilter", "request", "filters", 
 @given(text=json_texts(*request_keys) | st.text(max_size=20))
 def test_any_request_data_is_understood_or_refused_in_words(text: str) -> None:
     request = JobRequest("tag", "R1", text, "somebody", "org", None, ())
-    assert twins([request, request]) == {}  # the same key is the same request
+    assert duplicates([request, request]) == {}  # the same key is the same request
     try:
         wanted = parse_request_data(text)
     except RequestError as error:
@@ -106,7 +106,7 @@ def test_any_requests_are_planned_beside_a_healthy_one(texts: list[str], rows: l
     assert len(set(keys)) == len(keys), "two batches of one request have one file"
     for key in keys:
         assert re.fullmatch(r"progress-exhaust/R[0-9]?/[A-Za-z0-9][A-Za-z0-9._-]*_progress_20220927\.zip", key)
-    assert {key for key, _ in planned.refused.items()} <= {request.key for request in asked}
+    assert {key for key, _ in planned.rejected.items()} <= {request.key for request in asked}
 
 
 tree_keys = (
@@ -123,7 +123,7 @@ def test_any_tree_is_reduced_or_refused_in_words(text: str, optional: frozenset[
         return
     reduced = reduce_tree(tree, "do_1", KINDS, optional)
     assert Hierarchy.from_dict(json.loads(json.dumps(reduced.to_dict()))) == reduced
-    assert reduced.leaf_count >= 0 and all(part.id.encode() for part in reduced.parts)
+    assert reduced.leaf_count >= 0 and all(node.id.encode() for node in reduced.nodes)
 
 
 @settings(max_examples=80, deadline=None)

@@ -58,10 +58,10 @@ REFUSED: dict[str, Row] = {
     "no public key": {"policy": {"level": BY_PUBLIC_KEY}, "encryption_key": TEXT, "words": "the org has no public key"},
     "a short public key": {"policy": {"level": BY_PUBLIC_KEY}, "keys": ["short.pem"], "words": "has 1024 bits"},
     "a short public key without a policy": {"keys": ["short.pem"], "words": "has 1024 bits"},
-    "a public key that is none": {"policy": {"level": BY_PUBLIC_KEY}, "keys": ["none.pem"], "words": "no public key in PEM form"},
+    "a public key that is none": {"policy": {"level": BY_PUBLIC_KEY}, "keys": ["none.pem"], "words": "not a public key"},
     "a public key that is not there": {"policy": {"level": BY_PUBLIC_KEY}, "keys": ["gone.pem"], "words": "answered with 404"},
     "a public key elsewhere": {
-        "policy": {"level": BY_PUBLIC_KEY}, "keys": ["https://elsewhere.example.org/public.pem"], "words": "no host that keys",
+        "policy": {"level": BY_PUBLIC_KEY}, "keys": ["https://elsewhere.example.org/public.pem"], "words": "not be downloaded",
     },
 }  # fmt: skip
 

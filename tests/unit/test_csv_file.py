@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from progress_exhaust.report.csv_file import header, page_csv, write_csv
-from progress_exhaust.report.hierarchy import Hierarchy, Part
+from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN, Layout
-from progress_exhaust.report.pivot import CellRules, Report
+from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from tests.oracle import spark_quoted
 from tests.parts import part_of
@@ -25,7 +25,7 @@ BEFORE, AFTER = "do_1,Collection,01,Batch,u0,,", ",,1970-01-01 00:00:00:000+0000
 def report(
     *,
     collection: str = "Collection",
-    parts: tuple[Part, ...] = (),
+    parts: tuple[ColumnNode, ...] = (),
     named: bool = False,
     defuse: bool = True,
     layout: Layout = BUILT_IN["standard"],
@@ -114,7 +114,7 @@ def test_text_is_cleaned_even_where_nothing_is_defused() -> None:
 
 
 def test_labels_follow_the_rules_of_cells() -> None:
-    parts = (Part("assessment", "do_2", '=quiz "1",\n'), Part("nested", "do_3", "\ud800"))
+    parts = (ColumnNode("assessment", "do_2", '=quiz "1",\n'), ColumnNode("nested", "do_3", "\ud800"))
     made = header(report(parts=parts, named=True)).decode()
     assert made.endswith(',Total Score,"\'=quiz ""1"",  (do_2) - Score",\ufffd (do_3) - Progress\r\n')
     made = header(report(parts=parts, named=True, defuse=False)).decode()

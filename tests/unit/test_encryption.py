@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dev import machine
 from progress_exhaust.errors import RequestError, SetupError
-from progress_exhaust.report.encryption import (
+from progress_exhaust.security.encryption import (
     encrypted_csv,
     read_public_key,
-    requester_key,
     wrap_by_public_key,
     wrap_by_text,
 )
-from progress_exhaust.report.security import Level
+from progress_exhaust.security.levels import Level
+from progress_exhaust.security.salt import requester_key
 from tests.openssl import PLATFORM_KEY, decrypted, key_pair, openssl, platform_encrypted
 
 CSV = "User UUID,State\r\nu1,தமிழ்நாடு\r\n".encode()
@@ -104,30 +104,30 @@ def test_a_short_key_is_refused_in_words(tmp_path: Path) -> None:
 def test_a_key_with_more_bits_than_openssl_takes_is_refused_in_words() -> None:
     assert wrap_by_public_key(read_public_key(rsa_pem(65537, (1 << 16_383) + 1)))(bytes(32))
     for bits in (16_385, 32_768):
-        with pytest.raises(RequestError, match=f"has {bits} bits, and may have 16384 at most: upload another"):
+        with pytest.raises(RequestError, match=f"has {bits} bits, and may have at most 16384. Upload another"):
             read_public_key(rsa_pem(65537, (1 << (bits - 1)) + 1))
 
 
 @pytest.mark.parametrize(("exponent", "modulus"), [((1 << 100) + 1, (1 << 4095) + 1), (65537, 1 << 4095)])
 def test_a_key_that_encrypts_nothing_is_refused_in_words(exponent: int, modulus: int) -> None:
-    with pytest.raises(RequestError, match="public key cannot encrypt anything: upload another"):
+    with pytest.raises(RequestError, match=r"public key cannot encrypt anything\. Upload another"):
         read_public_key(rsa_pem(exponent, modulus))
 
 
 def test_a_key_that_is_not_rsa_is_refused_in_words(tmp_path: Path) -> None:
     private = openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
-    with pytest.raises(RequestError, match="is no RSA key"):
+    with pytest.raises(RequestError, match="is not an RSA key"):
         read_public_key(openssl("pkey", "-pubout", data=private))
 
 
 @pytest.mark.parametrize("pem", [b"", b"<html>", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", b"\xff\0"])
 def test_what_is_no_key_is_refused_in_words(pem: bytes) -> None:
-    with pytest.raises(RequestError, match="no public key in PEM form"):
+    with pytest.raises(RequestError, match="not a public key in PEM form"):
         read_public_key(pem)
 
 
 def test_a_private_key_is_no_public_one(keys: tuple[Path, Path]) -> None:
-    with pytest.raises(RequestError, match="no public key in PEM form"):
+    with pytest.raises(RequestError, match="not a public key in PEM form"):
         read_public_key(keys[0].read_bytes())
 
 
@@ -165,7 +165,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("stored", UNREADABLE.values(), ids=UNREADABLE)
 def test_a_key_that_does_not_come_out_again_is_refused_in_words_without_it(stored: str) -> None:
-    with pytest.raises(RequestError, match="cannot be read: ask again with another key") as caught:
+    with pytest.raises(RequestError, match=r"cannot be read\. Send a new request with another key") as caught:
         requester_key(stored, PLATFORM_KEY, SALT)
     assert stored not in str(caught.value) and "S3cret" not in str(caught.value)
 

@@ -29,7 +29,7 @@ def course(*children: Node, **more: Any) -> Node:
 
 def columns(*children: Any, kinds: AssessmentKinds = KINDS) -> list[tuple[str, str]]:
     hierarchy = reduce_tree(course(*children), COURSE, kinds, frozenset())
-    return [(part.kind, part.id) for part in hierarchy.parts]
+    return [(node.kind, node.id) for node in hierarchy.nodes]
 
 
 def test_columns_stand_depth_first() -> None:
@@ -136,7 +136,7 @@ def test_leaves_are_counted_by_different_ids(children: list[Node], count: int) -
 
 def test_a_nested_collection_has_the_leaf_count_of_its_own_subtree() -> None:
     nested = collection_node("nested", "N", LESSONS[:2])
-    (part,) = reduce_tree(course(nested, *LESSONS, leafNodesCount=9), COURSE, KINDS, frozenset()).parts
+    (part,) = reduce_tree(course(nested, *LESSONS, leafNodesCount=9), COURSE, KINDS, frozenset()).nodes
     assert part.leaf_count == 2
 
 
@@ -157,5 +157,5 @@ def test_a_reduced_tree_survives_its_file() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", '"tree"', "7", "[" * 100_000, "<html>", "9" * 5000])
 def test_a_tree_that_is_none_fails_the_request_in_plain_words(text: str) -> None:
-    with pytest.raises(RequestError, match="do_course has a content tree that cannot be read; publish it again"):
+    with pytest.raises(RequestError, match=r"content tree of collection do_course cannot be read\. Publish the collection again"):
         parse_tree(text, COURSE)

@@ -8,11 +8,12 @@ import pytest
 
 from dev import docs
 from progress_exhaust.errors import SetupError
+from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.columns import columns
 from progress_exhaust.report.csv_file import header, page_csv
-from progress_exhaust.report.hierarchy import Hierarchy, Part
+from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN, FIELDS, Layout
-from progress_exhaust.report.pivot import CellRules, Learners, Report
+from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from progress_exhaust.settings import parse_settings
 from tests.parts import part_of
@@ -191,7 +192,7 @@ def test_the_example_of_the_docs_makes_what_they_say() -> None:
     settings, example, like = re.findall("```(?:json|csv)\n(.*?)```", page, re.DOTALL)
     site, quiz = parse_settings(settings), "do_2121589132151005906648"
     batch = Batch("tag", "R1", "org", "013300978801321105614", "do_1")
-    hierarchy = Hierarchy("do_1", 4, (Part("nested", "do_2", "N", 1), Part("assessment", quiz, "Quiz")), frozenset())
+    hierarchy = Hierarchy("do_1", 4, (ColumnNode("nested", "do_2", "N", 1), ColumnNode("assessment", quiz, "Quiz")), frozenset())
     rules = CellRules("best", (2,), "id", True, site.report_timezone)
     report = Report(batch, BatchFacts("Batch", "Course", owned=True), hierarchy, site.layout_named(site.layout), rules)
     part = part_of(

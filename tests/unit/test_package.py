@@ -13,15 +13,15 @@ import pytest
 
 from dev import machine
 from progress_exhaust.errors import RequestError
-from progress_exhaust.report.package import MOST_ZIP32_BYTES, write_package
+from progress_exhaust.report.package import MAX_ZIP32_BYTES, write_package
 from progress_exhaust.report.request import Batch, is_path_part, parse_request_data
-from progress_exhaust.report.security import MOST_PASSWORD_BYTES, Level, Protection
+from progress_exhaust.security.levels import MAX_PASSWORD_BYTES, Level, Protection
 
 NAME, DAY = "013307481768378368112_progress_20220927.csv", date(2022, 9, 27)
 CSV = "User UUID,State\r\nu1,தமிழ்நாடு\r\n".encode() * 100_000  # more than a chunk
 OLD_TOOLS, ZIP64 = 20, 45  # version needed to extract
 PLAIN = Protection(Level.PLAIN)
-PASSWORDS = ["S3cret pass-word", "पासवर्ड १२३", "p" * MOST_PASSWORD_BYTES]
+PASSWORDS = ["S3cret pass-word", "पासवर्ड १२३", "p" * MAX_PASSWORD_BYTES]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,7 +52,7 @@ def opens(*command: str | Path) -> bool:
     return subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
 
 
-SIZES = [pytest.param(None, id="small"), pytest.param(MOST_ZIP32_BYTES + 1, id="as a csv over 4 GB")]
+SIZES = [pytest.param(None, id="small"), pytest.param(MAX_ZIP32_BYTES + 1, id="as a csv over 4 GB")]
 
 
 @pytest.mark.parametrize("size_bytes", SIZES)
@@ -64,7 +64,7 @@ def test_unzip_and_7z_open_it(tmp_path: Path, size_bytes: int | None) -> None:
     assert printed("7z", "e", "-so", package) == CSV
 
 
-@pytest.mark.parametrize(("size_bytes", "version"), [(MOST_ZIP32_BYTES, OLD_TOOLS), (MOST_ZIP32_BYTES + 1, ZIP64)])
+@pytest.mark.parametrize(("size_bytes", "version"), [(MAX_ZIP32_BYTES, OLD_TOOLS), (MAX_ZIP32_BYTES + 1, ZIP64)])
 def test_only_a_csv_over_4_gb_asks_for_a_tool_that_knows_zip64(tmp_path: Path, size_bytes: int, version: int) -> None:
     with zipfile.ZipFile(packed(tmp_path / "x.zip", size_bytes=size_bytes)) as package:
         assert package.infolist()[0].extract_version == version

@@ -5,16 +5,21 @@ from typing import Any
 
 import pytest
 
+from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.columns import Column, columns
-from progress_exhaust.report.hierarchy import Hierarchy, Part
+from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN, Layout
-from progress_exhaust.report.pivot import CellRules, Learners, Report
+from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from tests.parts import part_of
 
 NAN, INFINITY = float("nan"), float("inf")
 QUIZ, PRACTICE, NESTED = "do_quiz", "do_practice", "do_nested"
-PARTS = (Part("nested", NESTED, "Nested", 8), Part("assessment", QUIZ, "Quiz"), Part("assessment", PRACTICE, ""))
+NODES = (
+    ColumnNode("nested", NESTED, "Nested", 8),
+    ColumnNode("assessment", QUIZ, "Quiz"),
+    ColumnNode("assessment", PRACTICE, ""),
+)
 BATCH = Batch("tag", "R1", "org", "0133", "do_1")
 FACTS = BatchFacts("Batch1", "Course", owned=True)
 
@@ -29,7 +34,7 @@ def learners(
     layout: Layout = BUILT_IN["standard"],
     attempted: Sequence[str] = (),
 ) -> Learners:
-    hierarchy = Hierarchy("do_1", leaf_count, PARTS, frozenset(), stated)
+    hierarchy = Hierarchy("do_1", leaf_count, NODES, frozenset(), stated)
     rules = CellRules(chosen, failed, labels, True, "Asia/Kolkata")
     return Learners(part_of(*rows), Report(BATCH, FACTS, hierarchy, layout, rules, frozenset(attempted)))
 
@@ -237,7 +242,7 @@ def test_nested_progress_is_completed_over_its_leaves_and_blank_without_an_entry
 @pytest.mark.parametrize("leaf_count", [0, None])
 def test_a_nested_collection_without_leaves_has_no_progress(leaf_count: int | None) -> None:
     found = learners({"nested": [(NESTED, 1.0)]})
-    assert found.nested_progress(Part("nested", NESTED, "N", leaf_count)).to_pylist() == [""]
+    assert found.nested_progress(ColumnNode("nested", NESTED, "N", leaf_count)).to_pylist() == [""]
 
 
 def test_each_learner_has_the_own_facts() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from progress_exhaust.errors import RequestError
-from progress_exhaust.report.plan import Catalogue, Collection, Limits, Plan, plan, twins
+from progress_exhaust.report.plan import Catalogue, Collection, Limits, Plan, duplicates, plan
 from progress_exhaust.report.request import BatchFacts, JobRequest
 
 ORG, OTHER_ORG = "org", "other org"
@@ -59,7 +59,7 @@ def made(found: Plan) -> list[tuple[str, str]]:
 def refusal(request: JobRequest) -> str:
     found = planned(request, asked({"batchId": "11"}, "R2"))
     assert made(found) == [("R2", "11")], "nothing about one request fails another"
-    return found.refused[request.key]
+    return found.rejected[request.key]
 
 
 def test_named_batches_are_made_in_the_requests_order() -> None:
@@ -101,7 +101,7 @@ def test_a_collection_without_a_channel_is_nobodys() -> None:
     [
         ({"foo": 1}, "either of batchId, batchFilter, searchFilter"),
         ({"batchFilter": ["11", "00", "99"]}, "No data found: there is no batch 00, 99,"),
-        ({"batchId": "41"}, "No data found: there is no batch 41, or its collection is gone"),
+        ({"batchId": "41"}, "No data found: there is no batch 41, or its collection was deleted"),
         ({"batchFilter": ["11", "31"]}, "retired collection: batch 31"),
         ({"batchId": "51"}, "Batch 51 belongs to more than one collection"),
         ({"batchId": "61"}, "not valid"),
@@ -136,14 +136,14 @@ def standalone(*batch_ids: str) -> JobRequest:
 
 def test_a_standalone_run_has_no_request_owns_all_and_is_under_no_limit_of_requests() -> None:
     found = planned(standalone("11", "12", "21"), limits=Limits(per_request=1, per_channel=1, per_run=1000))
-    assert found.refused == {} and found.deferred == []
+    assert found.rejected == {} and found.deferred == []
     assert [(batch.request_id, batch.batch_id, facts.owned) for batch, facts in found.to_make] == [
         ("", "11", True), ("", "12", True), ("", "21", True),
     ]  # fmt: skip
 
 
 def test_a_standalone_run_refuses_what_a_request_may_not_have() -> None:
-    assert "there is no batch 00" in planned(standalone("11", "00")).refused["", ""]
+    assert "there is no batch 00" in planned(standalone("11", "00")).rejected["", ""]
 
 
 def done(*batch_ids: str) -> tuple[Mapping[str, str], ...]:
@@ -158,7 +158,7 @@ def test_a_request_whose_batches_are_all_done_is_finished() -> None:
     request = asked({"batchFilter": ["11", "12"]}, processed=done("12", "11"))
     found = planned(request)
     assert found.finished == [request]
-    assert found.to_make == found.deferred == [] and found.refused == {}
+    assert found.to_make == found.deferred == [] and found.rejected == {}
 
 
 def test_force_makes_them_again() -> None:
@@ -197,7 +197,7 @@ def test_an_orgs_limit_holds_over_its_requests_and_does_not_count_what_is_done()
     assert [(batch.request_id, batch.batch_id) for batch, _ in found.deferred] == [("R2", "11")]
 
 
-def test_a_twin_is_found_for_the_first_of_its_kind() -> None:
+def test_a_duplicate_shares_the_outcome_of_the_first_of_its_kind() -> None:
     first, other_org = asked({"batchId": "11"}), asked({"batchId": "11"}, "R2", OTHER_ORG)
     second, third = asked({"batchId": "11"}, "R3"), asked({"batchId": "11"}, "R4")
-    assert twins([first, other_org, second, third]) == {second.key: "R1", third.key: "R1"}
+    assert duplicates([first, other_org, second, third]) == {second.key: "R1", third.key: "R1"}

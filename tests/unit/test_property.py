@@ -31,8 +31,8 @@ from progress_exhaust.report.learners import (
     table_of,
     to_parquet,
 )
-from progress_exhaust.report.pivot import CellRules, Report
 from progress_exhaust.report.plan import Catalogue, Limits, plan
+from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts, JobRequest
 from tests.cql import cql_list, cql_map
 from tests.oracle import Options, expected_counts, expected_csv, expected_lern7_csv

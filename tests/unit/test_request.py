@@ -55,9 +55,9 @@ def test_batches_by_search(limit: Mapping[str, Any], most: int | None) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "it is no JSON"),
-        ("{", "it is no JSON"),
-        ("[" * 100_000, "it is no JSON"),
+        ("", "it is not valid JSON"),
+        ("{", "it is not valid JSON"),
+        ("[" * 100_000, "it is not valid JSON"),
         ("null", "must be a JSON object"),
         ('["01"]', "must be a JSON object"),
         ("{}", "either of batchId, batchFilter, searchFilter"),
@@ -73,7 +73,7 @@ def test_batches_by_search(limit: Mapping[str, Any], most: int | None) -> None:
         ('{"searchFilter": "all"}', "must hold a request with filters"),
         ('{"searchFilter": {"filters": {"a": 1}}}', "must hold a request with filters"),
         ('{"searchFilter": {"request": {"filters": {}}}}', "must hold a request with filters"),
-        ('{"searchFilter": {"request": {"filters": {"a": 1e999}}}}', "it is no JSON"),
+        ('{"searchFilter": {"request": {"filters": {"a": 1e999}}}}', "it is not valid JSON"),
         ('{"searchFilter": {"request": {"filters": ' + '{"a": ' * 21 + "1" + "}" * 21 + "}}}", "nested too deeply"),
         ('{"searchFilter": {"request": {"filters": {"a": 1}, "limit": 0}}}', "whole number above 0"),
         ('{"searchFilter": {"request": {"filters": {"a": 1}, "limit": true}}}', "whole number above 0"),
@@ -129,8 +129,8 @@ def test_a_batch_survives_xcom() -> None:
         {"processed": ({"batchId": "01"},)},
     ],
 )
-def test_who_asks_for_the_same_file_is_a_twin(changes: Any) -> None:
-    assert job_request(**changes).twin_key == job_request().twin_key
+def test_a_request_for_the_same_file_is_a_duplicate(changes: Any) -> None:
+    assert job_request(**changes).duplicate_key == job_request().duplicate_key
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_who_asks_for_the_same_file_is_a_twin(changes: Any) -> None:
         {"request_data": ""},
     ],
 )
-def test_who_differs_in_any_of_these_is_no_twin(changes: Any) -> None:
-    assert job_request(**changes).twin_key != job_request().twin_key
+def test_a_request_that_differs_in_any_of_these_is_not_a_duplicate(changes: Any) -> None:
+    assert job_request(**changes).duplicate_key != job_request().duplicate_key
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from progress_exhaust.errors import RequestError
-from progress_exhaust.report.security import STRICTEST, Keys, Level, Protection, protection, stated_level
+from progress_exhaust.security.levels import DefaultLevel, Keys, Level, Protection, protection, stated_level
 
 PUBLIC_KEY = rsa.generate_private_key(65537, 2048).public_key()
 JOB = "progress-exhaust"
@@ -53,8 +53,8 @@ def test_the_jobs_level_comes_before_the_tenants(policy: Any, level: Level | Non
 def test_an_unknown_level_is_refused_by_its_name(named: Any, of_job: bool) -> None:
     policy = {"level": "PLAIN_DATASET", "job": {JOB: {"level": named}}} if of_job else {"level": named}
     with pytest.raises(RequestError) as caught:
-        protection(policy, STRICTEST, keys())
-    assert repr(str(named)) in str(caught.value) and "known: PLAIN_DATASET, " in str(caught.value)
+        protection(stated_level(policy), DefaultLevel.STRICTEST, keys())
+    assert repr(str(named)) in str(caught.value) and "Known levels: PLAIN_DATASET, " in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -62,17 +62,17 @@ def test_an_unknown_level_is_refused_by_its_name(named: Any, of_job: bool) -> No
 )
 def test_a_policy_that_is_none_is_refused_in_words(policy: Any) -> None:
     with pytest.raises(RequestError, match="policy cannot be read"):
-        protection(policy, STRICTEST, keys())
+        protection(stated_level(policy), DefaultLevel.STRICTEST, keys())
 
 
-@pytest.mark.parametrize("default", ["PLAIN_DATASET", STRICTEST])
-def test_a_stated_level_is_kept_whatever_the_default(default: str) -> None:
+@pytest.mark.parametrize("default", [DefaultLevel.PLAIN, DefaultLevel.STRICTEST])
+def test_a_stated_level_is_kept_whatever_the_default(default: DefaultLevel) -> None:
     by_text = keys(text="S3cret")
-    assert protection({"level": "PASSWORD_PROTECTED_DATASET"}, default, by_text) == Protection(Level.PASSWORD, "S3cret")
-    assert protection({"level": "TEXT_KEY_ENCRYPTED_DATASET"}, default, by_text) == Protection(Level.TEXT_KEY, "S3cret")
+    assert protection(Level.PASSWORD, default, by_text) == Protection(Level.PASSWORD, "S3cret")
+    assert protection(Level.TEXT_KEY, default, by_text) == Protection(Level.TEXT_KEY, "S3cret")
     by_public_key = keys(public_key=PUBLIC_KEY)
-    assert protection({"level": "PUBLIC_KEY_ENCRYPTED_DATASET"}, default, by_public_key).public_key is PUBLIC_KEY
-    assert protection({"level": "PLAIN_DATASET"}, default, keys()) == Protection(Level.PLAIN)
+    assert protection(Level.PUBLIC_KEY, default, by_public_key).public_key is PUBLIC_KEY
+    assert protection(Level.PLAIN, default, keys()) == Protection(Level.PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -85,16 +85,16 @@ def test_a_stated_level_is_kept_whatever_the_default(default: str) -> None:
 )
 @pytest.mark.parametrize("stated", [True, False], ids=["stated", "default"])
 def test_a_level_without_its_key_is_refused_in_words(level: str, missing: str, stated: bool) -> None:
-    policy, default = ({"level": level}, "PLAIN_DATASET") if stated else (None, level)
+    policy, default = (Level(level), DefaultLevel.PLAIN) if stated else (None, DefaultLevel(level))
     with pytest.raises(RequestError, match=missing) as caught:
         protection(policy, default, keys(text=None, public_key=None))
     assert level in str(caught.value)
 
 
 def test_the_strictest_is_by_the_orgs_key_then_by_the_requesters_then_plain() -> None:
-    assert protection(None, STRICTEST, keys(public_key=PUBLIC_KEY)).level is Level.PUBLIC_KEY
-    assert protection(None, STRICTEST, keys("S3cret", None)) == Protection(Level.TEXT_KEY, "S3cret")
-    assert protection(None, STRICTEST, keys(None, None)) == Protection(Level.PLAIN)
+    assert protection(None, DefaultLevel.STRICTEST, keys(public_key=PUBLIC_KEY)).level is Level.PUBLIC_KEY
+    assert protection(None, DefaultLevel.STRICTEST, keys("S3cret", None)) == Protection(Level.TEXT_KEY, "S3cret")
+    assert protection(None, DefaultLevel.STRICTEST, keys(None, None)) == Protection(Level.PLAIN)
 
 
 @pytest.mark.parametrize("policy", [None, {"level": "PUBLIC_KEY_ENCRYPTED_DATASET"}])
@@ -103,7 +103,7 @@ def test_a_public_key_that_is_of_no_use_never_makes_a_weaker_file(policy: Any) -
         raise RequestError("too short")
 
     with pytest.raises(RequestError, match="too short"):
-        protection(policy, STRICTEST, keys("S3cret", bad))
+        protection(stated_level(policy), DefaultLevel.STRICTEST, keys("S3cret", bad))
 
 
 def test_a_requesters_key_that_is_of_no_use_never_makes_a_weaker_file() -> None:
@@ -111,15 +111,15 @@ def test_a_requesters_key_that_is_of_no_use_never_makes_a_weaker_file() -> None:
         raise RequestError("cannot be read")
 
     with pytest.raises(RequestError, match="cannot be read"):
-        protection(None, STRICTEST, keys(bad, None))
+        protection(None, DefaultLevel.STRICTEST, keys(bad, None))
 
 
 def test_a_password_is_no_longer_than_7_zip_takes() -> None:
     policy = {"level": "PASSWORD_PROTECTED_DATASET"}
-    assert protection(policy, STRICTEST, keys("x" * 99)).text == "x" * 99
+    assert protection(stated_level(policy), DefaultLevel.STRICTEST, keys("x" * 99)).text == "x" * 99
     with pytest.raises(RequestError, match="over 99 bytes"):
-        protection(policy, STRICTEST, keys("अ" * 34))
-    assert protection({"level": "TEXT_KEY_ENCRYPTED_DATASET"}, STRICTEST, keys("x" * 100)).level is Level.TEXT_KEY
+        protection(stated_level(policy), DefaultLevel.STRICTEST, keys("अ" * 34))
+    assert protection(Level.TEXT_KEY, DefaultLevel.STRICTEST, keys("x" * 100)).level is Level.TEXT_KEY
 
 
 def test_the_requesters_key_is_not_shown() -> None:

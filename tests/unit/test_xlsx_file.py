@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.layout import BUILT_IN, Layout
-from progress_exhaust.report.pivot import Learners
 from progress_exhaust.report.xlsx_file import MOST_COLUMNS, MOST_ROWS, fits, write_xlsx
 from tests.unit.test_pivot import QUIZ, learners, tried
 

@@ -23,15 +23,15 @@ class ListBatchesOperator(BaseTaskOperator):
     """Return one small dict for each batch, ids only. A request with a permanent error is FAILED here, at once."""
 
     def run(self, context: "Context", site: Site, params: RunParams) -> list[dict[str, str]]:
-        from progress_exhaust.report.plan import Catalogue, Limits, plan, twins
+        from progress_exhaust.report.plan import Catalogue, Limits, duplicates, plan
 
         held = [self._with_existing_files(site, request) for request in self._requests(context, site, params)]
-        duplicates = twins(held)
+        shared = duplicates(held)
         settings = site.settings
         limits = Limits(settings.batches_per_request, settings.batches_per_channel, settings.batches_per_run)
         with site.learner_tables() as tables, site.content_api() as content:
             catalogue = Catalogue(tables.batches, tables.batches_of_collections, content.collections, content.search)
-            planned = plan([request for request in held if request.key not in duplicates], catalogue, limits, force=params.force)
+            planned = plan([request for request in held if request.key not in shared], catalogue, limits, force=params.force)
         self._log_plan(planned)
         if params.dry_run:
             self._write_manifests(site, planned)
@@ -39,8 +39,8 @@ class ListBatchesOperator(BaseTaskOperator):
             ended = site.ledger().list_batches(
                 [batch for batch, _ in planned.to_make],
                 [batch for batch, _ in planned.deferred],
-                duplicates=duplicates.items(),
-                rejected=planned.refused.items(),
+                duplicates=shared.items(),
+                rejected=planned.rejected.items(),
                 finished=planned.finished,
             )
             metrics.requests_ended(ended)
@@ -66,7 +66,7 @@ class ListBatchesOperator(BaseTaskOperator):
         return replace(request, processed=tuple(one for one in request.processed if store.holds(str(one.get("filePath")))))
 
     def _log_plan(self, planned: "Plan") -> None:
-        for (_, request_id), message in planned.refused.items():
+        for (_, request_id), message in planned.rejected.items():
             if not request_id:
                 raise SetupError(f"Param batch_ids: {message}")
             self.log.warning("Request %s: FAILED: %s", request_id, message)

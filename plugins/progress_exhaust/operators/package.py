@@ -14,7 +14,7 @@ from progress_exhaust.stages.stage_operator import Counts, StageOperator
 from progress_exhaust.staging.manifests import PackageManifest, PivotManifest
 
 if TYPE_CHECKING:
-    from progress_exhaust.report.security import Protection
+    from progress_exhaust.security.levels import Protection
 
 
 class PackageOperator(StageOperator):

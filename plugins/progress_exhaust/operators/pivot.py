@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing, nullcontext
 from typing import TYPE_CHECKING, BinaryIO
 
+from progress_exhaust.report.options import OutputFormat
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.process_pool import run_in_processes
 from progress_exhaust.stages.progress import Progress
@@ -15,10 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from progress_exhaust.report.csv_file import Written
-    from progress_exhaust.report.pivot import Report
-
-CSV, XLSX = "csv", "xlsx"
-
+    from progress_exhaust.report.report import Report
 
 class PivotOperator(StageOperator):
     """Turn the facts chunks into the rows of the csv or workbook, in several processes; write the file, then `pivot.json`."""
@@ -35,8 +33,8 @@ class PivotOperator(StageOperator):
         report, extracted = make_report(batch_context), staging.read(ExtractManifest)
         width = len(columns(report))
         notes = []
-        no_room = settings.output_format == XLSX and not fits(extracted.counts["reported"], width)
-        ending = CSV if no_room else settings.output_format
+        no_room = settings.output_format == OutputFormat.XLSX and not fits(extracted.counts["reported"], width)
+        ending = OutputFormat.CSV if no_room else settings.output_format
         if no_room:
             notes.append(NO_ROOM)
         file_name = batch_context.batch.file_name(batch_context.day, ending)
@@ -46,7 +44,7 @@ class PivotOperator(StageOperator):
         make_folder(staging.path / folder)
         with (staging.path / folder / file_name).open("wb") as target:
             written = (
-                write_workbook(batch_context, target, report) if ending == XLSX else write_lines(batch_context, target, report)
+                write_workbook(batch_context, target, report) if ending == OutputFormat.XLSX else write_lines(batch_context, target, report)
             )
         if written.cut_cells:
             notes.append(CUT.format(written.cut_cells))
@@ -77,7 +75,7 @@ class PivotOperator(StageOperator):
 def make_report(batch_context: BatchContext) -> "Report":
     """Return what all chunks of the report have in common."""
     from progress_exhaust.report.learners import attempted_contents
-    from progress_exhaust.report.pivot import CellRules, Report
+    from progress_exhaust.report.report import CellRules, Report
 
     settings, layout = batch_context.site.settings, batch_context.site.layout(batch_context.params)
     rules = CellRules(

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
-from progress_exhaust.report.left_out import LEFT_OUT
+from progress_exhaust.report.excluded import LEFT_OUT
 
 STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
 # A batch's state in the ledger, in words; broken off: its run is over, and did not write down why.

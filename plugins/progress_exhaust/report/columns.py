@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.layout import FIRST, PERCENT, PROGRESS_ENDING, SCORE_ENDING, STANDARD_DATE, LayoutColumn
-from progress_exhaust.report.pivot import Learners, Report
+from progress_exhaust.report.report import Report
 
 Cells: TypeAlias = "pa.Array | str"  # one text for all rows, where it is the same in each
 # A number is blank or written by this package alone: never to be cleaned or quoted. A date may be any text.
@@ -93,18 +94,18 @@ def _prefixed(prefix: str, cells: Cells) -> Cells:
 
 
 def _own_columns(report: Report) -> Iterator[Column]:
-    layout, parts = report.layout, report.hierarchy.parts
+    layout, nodes = report.layout, report.hierarchy.nodes
     named = (layout.own_labels or report.rules.column_labels) == "name"
     percents = layout.score_format == "percent"
     unit = "percent" if percents else "points"
-    for part in sorted(parts, key=lambda part: part.id) if layout.order == "id" else parts:
-        title = f"{part.name} ({part.id})" if named and part.name else part.id
-        called = part.name or part.id
-        if part.kind == "nested":
+    for node in sorted(nodes, key=lambda node: node.id) if layout.order == "id" else nodes:
+        title = f"{node.name} ({node.id})" if named and node.name else node.id
+        called = node.name or node.id
+        if node.kind == "nested":
             if layout.nested_progress:
                 meaning = f"contents completed of the nested collection {called}, in percent; blank where it was not begun"
-                yield Column(f"{title}{PROGRESS_ENDING}", "number", meaning, partial(Learners.nested_progress, nested=part))
-        elif layout.scores == "every" or (layout.scores == "attempted" and part.id in report.attempted):
+                yield Column(f"{title}{PROGRESS_ENDING}", "number", meaning, partial(Learners.nested_progress, nested=node))
+        elif layout.scores == "every" or (layout.scores == "attempted" and node.id in report.attempted):
             made = Learners.score_percents if percents else Learners.scores
             meaning = f"{unit} of the {report.rules.chosen_attempt} attempt at {called}; blank where it was not attempted"
-            yield Column(f"{title}{SCORE_ENDING}", "number", meaning, partial(made, content_id=part.id))
+            yield Column(f"{title}{SCORE_ENDING}", "number", meaning, partial(made, content_id=node.id))

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from progress_exhaust.report import text
+from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.columns import Column, columns
 from progress_exhaust.report.layout import Layout
-from progress_exhaust.report.pivot import Learners, Report
+from progress_exhaust.report.report import Report
 
 BOM = b"\xef\xbb\xbf"
 LINE_ENDS = {"CRLF": "\r\n", "LF": "\n"}

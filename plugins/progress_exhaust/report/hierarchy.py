@@ -1,7 +1,7 @@
-"""A collection's tree, reduced to what the report needs: its leaf count and its dynamic columns in tree order.
+"""Reduce a collection's tree to what the report needs: its leaf count, and the nodes with a column, in tree order.
 
-The rules are the specification's ("Columns") and the data model's section 5. Any field of a node may be missing or of
-a wrong type; only a tree that is none at all is an error.
+The rules are in the specification ("Columns") and in section 5 of the data model. Any field of a node may be missing or have a
+wrong type. Only a tree that is not readable at all is an error.
 """
 
 import json
@@ -20,7 +20,7 @@ Node = dict[str, Any]
 
 @dataclass(frozen=True)
 class AssessmentKinds:
-    """Which nodes are assessments: by contentType, or by objectType together with primaryCategory."""
+    """The rule for which nodes are assessments: by contentType, or by objectType together with primaryCategory."""
 
     content_types: tuple[str, ...]
     object_types: tuple[str, ...]
@@ -33,8 +33,8 @@ class AssessmentKinds:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A node with a column of its own."""
+class ColumnNode:
+    """A node of the tree that has a column in the report."""
 
     kind: Literal["nested", "assessment"]
     id: str
@@ -44,21 +44,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """What the report needs of a collection's tree; `hierarchy.json` holds it."""
+    """The part of a collection's tree that the report needs. It is stored in `hierarchy.json`."""
 
     collection_id: str
     leaf_count: int
-    parts: tuple[Part, ...]  # depth first, each once
+    nodes: tuple[ColumnNode, ...]  # depth first, each once
     optional: frozenset[str]  # content ids that do not count towards completion
-    states_leaf_count: bool = True  # False: it was counted from the tree
+    states_leaf_count: bool = True  # False: the leaf count was counted from the tree
 
     @property
     def nested_ids(self) -> list[str]:
-        return [part.id for part in self.parts if part.kind == "nested"]
+        return [node.id for node in self.nodes if node.kind == "nested"]
 
     @property
     def assessment_ids(self) -> list[str]:
-        return [part.id for part in self.parts if part.kind == "assessment"]
+        return [node.id for node in self.nodes if node.kind == "assessment"]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"optional": sorted(self.optional)}
@@ -68,37 +68,37 @@ class Hierarchy:
         return cls(
             collection_id=values["collection_id"],
             leaf_count=values["leaf_count"],
-            parts=tuple(Part(**part) for part in values["parts"]),
+            nodes=tuple(ColumnNode(**node) for node in values["nodes"]),
             optional=frozenset(values["optional"]),
             states_leaf_count=values.get("states_leaf_count", True),
         )
 
 
 def parse_tree(text: str, collection_id: str) -> Node:
-    """Read a tree's JSON; raises RequestError where it is none."""
+    """Read the JSON of a tree. Raises RequestError if it is not a JSON object."""
     try:
         root = json.loads(text)
     except (ValueError, RecursionError):
         root = None
     if not isinstance(root, dict):
-        raise RequestError(f"Collection {collection_id} has a content tree that cannot be read; publish it again")
+        raise RequestError(f"The content tree of collection {collection_id} cannot be read. Publish the collection again")
     return root
 
 
 def reduce_tree(root: Node, collection_id: str, kinds: AssessmentKinds, optional: frozenset[str]) -> Hierarchy:
-    """Find the collection's leaf count, nested collections and assessments."""
-    parts: dict[tuple[str, str], Part] = {}
+    """Return the collection's leaf count, nested collections and assessments."""
+    nodes: dict[tuple[str, str], ColumnNode] = {}
     for node in walk(root):
         identifier, name = node.get("identifier"), node.get("name")
         if not isinstance(identifier, str) or not identifier:
             continue
         identifier, name = SURROGATE.sub("\ufffd", identifier), name if isinstance(name, str) else ""
         if node is not root and identifier != collection_id and is_nested_collection(node):
-            parts.setdefault(("nested", identifier), Part("nested", identifier, name, leaf_count(node)))
+            nodes.setdefault(("nested", identifier), ColumnNode("nested", identifier, name, leaf_count(node)))
         if kinds.include(node):
-            parts.setdefault(("assessment", identifier), Part("assessment", identifier, name))
+            nodes.setdefault(("assessment", identifier), ColumnNode("assessment", identifier, name))
     stated = stated_leaf_count(root) is not None
-    return Hierarchy(collection_id, leaf_count(root), tuple(parts.values()), optional, stated)
+    return Hierarchy(collection_id, leaf_count(root), tuple(nodes.values()), optional, stated)
 
 
 def is_nested_collection(node: Node) -> bool:
@@ -112,7 +112,7 @@ def is_nested_collection(node: Node) -> bool:
 
 
 def leaf_count(node: Node) -> int:
-    """Return the node's leafNodesCount, else the number of different leaves in its tree."""
+    """Return the node's leafNodesCount, or count the different leaves in its tree if it does not state one."""
     stated = stated_leaf_count(node)
     if stated is not None:
         return stated
@@ -130,13 +130,13 @@ def stated_leaf_count(node: Node) -> int | None:
 
 
 def is_leaf(node: Node) -> bool:
-    """Tell content from collections: a node without a mimeType is content where nothing is below it."""
+    """Return whether a node is content, not a collection. A node without a mimeType is content if it has no children."""
     mime_type = node.get("mimeType")
     return mime_type != COLLECTION if mime_type else not _children(node)
 
 
 def walk(root: Node, *, below_leaves: bool = True) -> Iterator[Node]:
-    """Yield the nodes depth first, without recursion: trees go deeper than Python's stack."""
+    """Yield the nodes depth first. This does not recurse, because trees can be deeper than Python's stack."""
     waiting = [root]
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""Which batches a request's files are made of, and why a request can never be met (data model, section 1)."""
+"""Decide which batches to make for each request, and which requests to reject (data model, section 1)."""
 
 import json
 from collections import Counter
@@ -12,24 +12,24 @@ from progress_exhaust.report.request import Batch, BatchFacts, JobRequest, Wante
 RETIRED = "Retired"
 
 Key = tuple[str, str]  # tag, request id
-Collection = Mapping[str, Any]  # what the content search says of one: identifier, name, channel, status
+Collection = Mapping[str, Any]  # as the content search returns it: identifier, name, channel, status
 CourseBatch = tuple[str, str, str]  # collection id, batch id, batch name
 Planned = tuple[Batch, BatchFacts]
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """How batches and collections are looked up, many at a time."""
+    """How to look up batches and collections, many at a time."""
 
     batches: Callable[[Sequence[str]], Iterable[CourseBatch]]  # by batch id
     batches_of: Callable[[Sequence[str]], Iterable[CourseBatch]]  # by collection id
     collections: Callable[[Sequence[str]], Iterable[Collection]]  # by collection id
-    search: Callable[[Mapping[str, Any], int | None], Iterable[Collection]]  # filters, and how many at most
+    search: Callable[[Mapping[str, Any], int | None], Iterable[Collection]]  # filters, greatest number of results
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many batches one request may ask for, and how many one run makes, for one requesting org and in all."""
+    """The greatest number of batches of one request, of one requesting org in a run, and of one run."""
 
     per_request: int
     per_channel: int
@@ -38,23 +38,24 @@ class Limits:
 
 @dataclass
 class Plan:
-    """What a run does about each of its requests."""
+    """What a run does for each of its requests."""
 
     to_make: list[Planned] = field(default_factory=list)
-    refused: dict[Key, str] = field(default_factory=dict)  # can never be met: why, in words for the requester
-    finished: list[JobRequest] = field(default_factory=list)  # earlier runs made all of its batches
-    deferred: list[Planned] = field(default_factory=list)  # over a limit: for the next run
+    rejected: dict[Key, str] = field(default_factory=dict)  # can never be made; a message for the requester
+    finished: list[JobRequest] = field(default_factory=list)  # previous runs made all of its batches
+    deferred: list[Planned] = field(default_factory=list)  # over a limit; for the next run
 
 
 def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *, force: bool = False) -> Plan:
-    """Decide which batches to make for these requests, none of which is another's twin.
+    """Decide which batches to make for these requests.
 
-    force: make a batch again that an earlier run finished.
+    :param requests: without duplicates
+    :param force: make a batch again if a previous run finished it
     """
     planned = Plan()
     wanted: dict[Key, Wanted] = {}
-    found: dict[Key, dict[str, Collection]] = {}  # by the search of the request
-    answers: dict[str, dict[str, Collection]] = {}  # the same search is asked for once
+    found: dict[Key, dict[str, Collection]] = {}  # what the request's search found
+    answers: dict[str, dict[str, Collection]] = {}  # each search is sent once
     for request in requests:
         try:
             check_request_id(request)
@@ -68,14 +69,14 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
                     answers[search] = _by_id(catalogue.search(filters, limit))
                 found[request.key] = answers[search]
         except RequestError as error:
-            planned.refused[request.key] = str(error)
+            planned.rejected[request.key] = str(error)
     named = list(catalogue.batches(_each_once(one for want in wanted.values() for one in want.batch_ids)))
     collections = _by_id(catalogue.collections(_each_once(row[0] for row in named)))
     searched = list(catalogue.batches_of(_each_once(one for by_id in found.values() for one in by_id)))
 
     of_channel: Counter[str] = Counter()
     for request in requests:
-        if request.key in planned.refused:
+        if request.key in planned.rejected:
             continue
         try:
             if request.key in found:
@@ -86,7 +87,7 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
                 check_size(batches, limits.per_request)
             check_files(batches)
         except RequestError as error:
-            planned.refused[request.key] = str(error)
+            planned.rejected[request.key] = str(error)
             continue
         done = {} if force else request.finished()
         to_make = [(batch, facts) for batch, facts in batches if batch.batch_id not in done]
@@ -102,13 +103,13 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
     return planned
 
 
-def twins(requests: Sequence[JobRequest]) -> dict[Key, str]:
-    """Find the requests that ask for the same file as an earlier one: their key, and that one's request id."""
+def duplicates(requests: Sequence[JobRequest]) -> dict[Key, str]:
+    """Return the requests for the same files as an earlier request: their key, and the earlier request's id."""
     first: dict[tuple[str, ...], JobRequest] = {}
     return {
-        request.key: first[request.twin_key].request_id
+        request.key: first[request.duplicate_key].request_id
         for request in requests
-        if first.setdefault(request.twin_key, request) is not request
+        if first.setdefault(request.duplicate_key, request) is not request
     }
 
 
@@ -120,7 +121,7 @@ def named_batches(
 ) -> list[Planned]:
     """Return the batches that a request names, in its order.
 
-    Raises RequestError that names every batch that cannot be reported.
+    Raises RequestError, which names every batch that cannot be reported.
     """
     rows: dict[str, list[CourseBatch]] = {}
     for row in course_batches:
@@ -128,10 +129,10 @@ def named_batches(
     unknown = [batch_id for batch_id in batch_ids if batch_id not in rows]
     unknown += [one for one in batch_ids for row in rows.get(one, [])[:1] if row[0] not in collections]
     if unknown:
-        raise RequestError(f"No data found: there is no batch {', '.join(unknown)}, or its collection is gone")
+        raise RequestError(f"No data found: there is no batch {', '.join(unknown)}, or its collection was deleted")
     twice = [batch_id for batch_id in batch_ids if len(rows[batch_id]) > 1]
     if twice:
-        raise RequestError(f"Batch {', '.join(twice)} belongs to more than one collection: ask for its collection instead")
+        raise RequestError(f"Batch {', '.join(twice)} belongs to more than one collection. Ask for its collection instead")
     retired = [batch_id for batch_id in batch_ids if collections[rows[batch_id][0][0]].get("status") == RETIRED]
     if retired:
         raise RequestError(f"The request is made for retired collection: batch {', '.join(retired)}")
@@ -141,43 +142,43 @@ def named_batches(
 def found_batches(
     request: JobRequest, course_batches: Iterable[CourseBatch], collections: Mapping[str, Collection]
 ) -> list[Planned]:
-    """Return every batch of the collections that a request's search found, retired ones left out.
+    """Return every batch of the collections that a request's search found, without retired collections.
 
-    Raises RequestError where nothing is left.
+    Raises RequestError if there is no batch.
     """
     live = {one for one, collection in collections.items() if collection.get("status") != RETIRED}
     if collections and not live:
         raise RequestError("The request is made for retired collection")
     planned = [_planned(request, row, collections) for row in sorted(course_batches) if row[0] in live]
     if not planned:
-        raise RequestError("No data found: the search finds no collection that has a batch")
+        raise RequestError("No data found: the search finds no collection with a batch")
     return planned
 
 
 def check_request_id(request: JobRequest) -> None:
-    """Raise RequestError where the request's id cannot be part of its files' path."""
+    """Raise RequestError if the request's id cannot be part of the path of its files."""
     if not request.standalone and not is_id(request.request_id):
-        raise RequestError("The request's id is not valid: letters, digits, '-', '_' and '.' only")
+        raise RequestError("The request's id is not valid. Use only letters, digits, '-', '_' and '.'")
 
 
 def check_size(planned: Sequence[object], most: int) -> None:
-    """Raise RequestError where a request asks for more batches than one may."""
+    """Raise RequestError if a request asks for more batches than a request may."""
     if len(planned) > most:
         raise RequestError(f"Number of batches in request exceeded. It should be within {most}")
 
 
 def check_files(planned: Sequence[Planned]) -> None:
-    """Raise RequestError where two batches of a request, of two collections, would have one file."""
+    """Raise RequestError if two batches of a request, in two collections, have the same file name."""
     of_id = Counter(batch.batch_id for batch, _ in planned)
     twice = [batch_id for batch_id, number in of_id.items() if number > 1]
     if twice:
-        raise RequestError(f"Batch {', '.join(twice)} belongs to more than one collection: ask for one collection at a time")
+        raise RequestError(f"Batch {', '.join(twice)} belongs to more than one collection. Ask for one collection per request")
 
 
 def _planned(request: JobRequest, row: CourseBatch, collections: Mapping[str, Collection]) -> Planned:
     collection_id, batch_id, batch_name = row
     if not is_id(batch_id) or not is_id(collection_id):
-        raise RequestError("The id of a batch or its collection is not valid: letters, digits, '-', '_' and '.' only")
+        raise RequestError("The id of a batch or its collection is not valid. Use only letters, digits, '-', '_' and '.'")
     collection = collections[collection_id]
     name = collection.get("name")
     return (

@@ -1,4 +1,4 @@
-"""A row of job_request, and what its request_data asks for (data model, section 1)."""
+"""Read a row of job_request, and what its request_data asks for (data model, section 1)."""
 
 import json
 import re
@@ -11,11 +11,11 @@ from progress_exhaust.errors import RequestError
 
 JOB_ID = "progress-exhaust"
 MAX_FAILURES = 3
-MOST_ID_CHARACTERS = 150  # a file's name has more, and file systems hold 255
-MOST_FILTER_LEVELS = 20  # of lists and objects: deeper than any search of the platform
+MAX_ID_CHARACTERS = 150  # a file name is longer, and file systems allow 255
+MAX_FILTER_LEVELS = 20  # nested lists and objects: deeper than any search of the platform
 
 _PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
-# A package, and what a kill left half done: a copy in the making, the question whether strangers may read.
+# A package, and what a killed task did not finish: a partial copy, the test file for public access.
 _PACKAGE_FILE = re.compile(
     r"[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip|\.[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip\.[0-9a-f]{32}\.part|\.anybody-[0-9a-f]{32}"
 )
@@ -23,11 +23,11 @@ _PACKAGE_FILE = re.compile(
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What a run needs to know of one request."""
+    """A request, with the fields that a run needs."""
 
     tag: str
     request_id: str
-    request_data: str  # JSON text, as it stands in the row
+    request_data: str  # JSON text, unchanged from the row
     requested_by: str
     requested_channel: str
     encryption_key: str | None = field(repr=False)
@@ -39,12 +39,12 @@ class JobRequest:
 
     @property
     def standalone(self) -> bool:
-        """Whether this stands for the batches of a run without a request, and is no row of job_request."""
+        """Whether this is a run of named batches without a request, not a row of job_request."""
         return self.key == ("", "")
 
     @property
-    def twin_key(self) -> tuple[str, ...]:
-        """What two requests for the same file have in common."""
+    def duplicate_key(self) -> tuple[str, ...]:
+        """The values that two requests for the same files have in common."""
         try:
             data = json.dumps(json.loads(self.request_data), sort_keys=True)
         except (ValueError, RecursionError):
@@ -52,9 +52,9 @@ class JobRequest:
         return data, self.encryption_key or "", self.requested_by, self.requested_channel
 
     def finished(self) -> dict[str, Mapping[str, Any]]:
-        """Return the entries of batches that need no new file, by batch id.
+        """Return the entries of the batches that do not need a new file, by batch id.
 
-        The incumbent lists a `.csv` for a batch that it never packaged: that one is not finished.
+        The Spark job lists a `.csv` for a batch that it did not package. Such a batch is not finished.
         """
         return {
             str(entry["batchId"]): entry
@@ -65,7 +65,7 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Batch:
-    """One file to make: what a mapped task group is told, ids only."""
+    """One file to make, as a mapped task group receives it: ids only."""
 
     tag: str
     request_id: str  # empty in a standalone run
@@ -84,13 +84,13 @@ class Batch:
         return f"{self.batch_id}_progress_{day:%Y%m%d}.{ending}"
 
     def object_key(self, day: date) -> str:
-        """Return the package's key in the reports container."""
+        """Return the key of the package in the reports container."""
         folder = f"{self.request_id}/" if self.request_id else ""
         return f"{JOB_ID}/{folder}{self.batch_id}{object_key_ending(day)}"
 
     @property
     def key(self) -> tuple[str, str]:
-        """Return what its learners' rows are found by: collection id, batch id."""
+        """The key of the batch in the sources: collection id, batch id."""
         return self.collection_id, self.batch_id
 
     @property
@@ -102,12 +102,12 @@ class Batch:
 
 
 def object_key_ending(day: date) -> str:
-    """Return how the keys of a day's packages end."""
+    """Return the ending of the keys of a day's packages."""
     return f"_progress_{day:%Y%m%d}.zip"
 
 
 def is_package_key(key: str) -> bool:
-    """Tell whether a file of the reports container is a package of this report, or what a kill left half done of one."""
+    """Return whether a file of the reports container is a package of this report, or the unfinished work of a killed task."""
     *folders, name = key.split("/")
     in_its_place = folders[:1] == [JOB_ID] and len(folders) <= 2 and all(map(is_path_part, folders))
     return in_its_place and _PACKAGE_FILE.fullmatch(name) is not None
@@ -115,7 +115,7 @@ def is_package_key(key: str) -> bool:
 
 @dataclass(frozen=True)
 class BatchFacts:
-    """What list_batches learned of a batch; `batch.json` holds it."""
+    """What list_batches finds out about a batch. It is stored in `batch.json`."""
 
     batch_name: str
     collection_name: str
@@ -124,20 +124,20 @@ class BatchFacts:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request asks for: batches by id, or every batch of what a content search finds."""
+    """What a request asks for: batches by id, or every batch of the collections that a content search finds."""
 
     batch_ids: tuple[str, ...] = ()
     search_filters: Mapping[str, Any] | None = None
-    search_limit: int | None = None  # collections that the search may find
+    search_limit: int | None = None  # greatest number of collections
 
 
 def parse_request_data(text: str) -> Wanted:
-    """Read request_data; raises RequestError, in words for the requester, where it asks for nothing that can be made."""
+    """Read request_data. Raises RequestError, with a message for the requester, if it does not ask for a batch."""
     try:
         data = json.loads(text)
-        json.dumps(data, allow_nan=False)  # 1e999 is read as infinite, and nothing that asks for it can be written
+        json.dumps(data, allow_nan=False)  # Python reads 1e999 as infinity, which cannot be written as JSON again
     except (ValueError, RecursionError):
-        raise RequestError("The request's data cannot be read: it is no JSON") from None
+        raise RequestError("The request's data cannot be read: it is not valid JSON") from None
     if not isinstance(data, dict):
         raise RequestError("The request's data must be a JSON object with batchId, batchFilter or searchFilter")
     if data.get("batchId"):
@@ -150,13 +150,13 @@ def parse_request_data(text: str) -> Wanted:
 
 
 def is_path_part(text: str) -> bool:
-    """Tell whether a name from the data may be part of a file's path."""
+    """Return whether a name from the data may be part of the path of a file."""
     return _PATH_PART.fullmatch(text) is not None and ".." not in text
 
 
 def is_id(text: str) -> bool:
-    """Tell whether an id from the data may name a request's or batch's files."""
-    return len(text) <= MOST_ID_CHARACTERS and is_path_part(text)
+    """Return whether an id from the data may be part of the names of files."""
+    return len(text) <= MAX_ID_CHARACTERS and is_path_part(text)
 
 
 def _batch_ids(ids: Any) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def _batch_ids(ids: Any) -> tuple[str, ...]:
         raise RequestError("batchId must be a text, and batchFilter a list of texts")
     for one in ids:
         if not is_id(one):
-            raise RequestError("A batch id of the request is not valid: letters, digits, '-', '_' and '.' only")
+            raise RequestError("A batch id of the request is not valid. Use only letters, digits, '-', '_' and '.'")
     return tuple(dict.fromkeys(ids))
 
 
@@ -174,7 +174,7 @@ def _search(search: Any) -> Wanted:
     filters = request.get("filters")
     if not isinstance(filters, dict) or not filters:
         raise RequestError("searchFilter must hold a request with filters")
-    if _levels(filters) > MOST_FILTER_LEVELS:
+    if _levels(filters) > MAX_FILTER_LEVELS:
         raise RequestError("The filters of searchFilter are nested too deeply")
     limit = request.get("limit")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
@@ -183,7 +183,7 @@ def _search(search: Any) -> Wanted:
 
 
 def _levels(value: Any) -> int:
-    """Return how deep lists and objects nest in a value of JSON, without recursion."""
+    """Return how deep lists and objects are nested in a JSON value. This does not recurse."""
     level, levels = [value], 0
     while level := [one for one in level if isinstance(one, dict | list)]:
         levels += 1

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from progress_exhaust.report import text
 from progress_exhaust.report.columns import columns
-from progress_exhaust.report.left_out import LEFT_OUT, NOT_ENROLLED
-from progress_exhaust.report.pivot import Report
+from progress_exhaust.report.excluded import LEFT_OUT, NOT_ENROLLED
+from progress_exhaust.report.report import Report
 
 SUMMARY_FILE = "summary.txt"
 NO_ROOM = "An Excel sheet has no room for this many rows or columns: this is the csv instead."

@@ -13,8 +13,9 @@ from xlsxwriter import Workbook
 from xlsxwriter.exceptions import FileCreateError
 
 from progress_exhaust.report import text
+from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.columns import Column, columns
-from progress_exhaust.report.pivot import Learners, Report
+from progress_exhaust.report.report import Report
 
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384  # of a sheet
 CUT = -2  # what the library returns for a text that it cut to what a cell holds: 32,767 units of UTF-16

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     from progress_exhaust.hooks.report_store import ReportStoreHook
-    from progress_exhaust.report.security import Protection
+    from progress_exhaust.security.levels import Protection
 
 
 def choose_protection(batch_context: BatchContext) -> "Protection":
@@ -19,7 +19,7 @@ def choose_protection(batch_context: BatchContext) -> "Protection":
 
     Raises RequestError if the level cannot be met, SetupError if this is a standalone run, which has no key.
     """
-    from progress_exhaust.report.security import Keys, Level, protection
+    from progress_exhaust.security.levels import Keys, Level, ZipCipher, protection, stated_level
 
     settings, batch, log = batch_context.site.settings, batch_context.batch, batch_context.log
     keys = Keys(text=lambda: _requester_key(batch_context), public_key=lambda: _public_key(batch_context))
@@ -28,20 +28,20 @@ def choose_protection(batch_context: BatchContext) -> "Protection":
         with batch_context.site.org_api() as orgs:
             policy = orgs.security_policy(batch.channel)
     try:
-        found = protection(policy, settings.default_security_level, keys)
+        found = protection(stated_level(policy), settings.default_security_level, keys)
     except RequestError as error:
         if batch.request_id:
             raise
         raise SetupError(f"{error}. A run without a request has no key: set another default_security_level") from None
     log.info("%s: level=%s", batch, found.level)
-    if found.level is Level.PASSWORD and settings.zip_cipher == "ZipCrypto":
+    if found.level is Level.PASSWORD and settings.zip_cipher is ZipCipher.ZIP_CRYPTO:
         log.warning("%s: the zip cipher ZipCrypto is broken. Set zip_cipher to AES-256", batch)
     return found
 
 
 def check_container(batch_context: BatchContext, store: "ReportStoreHook", protection: "Protection") -> None:
     """Refuse a public container unless the settings allow it. Even then, refuse a zip that everyone could open."""
-    from progress_exhaust.report.security import Level
+    from progress_exhaust.security.levels import Level, ZipCipher
 
     settings, batch = batch_context.site.settings, batch_context.batch
     if not store.is_public():
@@ -59,13 +59,13 @@ def check_container(batch_context: BatchContext, store: "ReportStoreHook", prote
             "The report would be stored without protection in a public place. Ask for it with an encryption key, or let your "
             "org choose a security level other than PLAIN_DATASET"
         )
-    if protection.level is Level.PASSWORD and settings.zip_cipher == "ZipCrypto":
+    if protection.level is Level.PASSWORD and settings.zip_cipher is ZipCipher.ZIP_CRYPTO:
         raise SetupError(f"{public}, and the zip cipher ZipCrypto is broken. Set zip_cipher to AES-256, or make it private")
 
 
 def _requester_key(batch_context: BatchContext) -> str | None:
     from progress_exhaust.hooks.salt import read_salt
-    from progress_exhaust.report.encryption import requester_key
+    from progress_exhaust.security.salt import requester_key
 
     if not batch_context.batch.request_id:
         return None
@@ -77,7 +77,7 @@ def _requester_key(batch_context: BatchContext) -> str | None:
 
 
 def _public_key(batch_context: BatchContext) -> "RSAPublicKey | None":
-    from progress_exhaust.report.encryption import read_public_key
+    from progress_exhaust.security.encryption import read_public_key
 
     if not _has_org(batch_context):
         return None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.content_api import ContentApiHook
     from progress_exhaust.hooks.learner_tables import LearnerTablesHook
     from progress_exhaust.hooks.org_api import OrgApiHook
-    from progress_exhaust.hooks.public_key import KeySource
+    from progress_exhaust.security.public_key_download import KeySource
     from progress_exhaust.hooks.report_store import ReportStoreHook
     from progress_exhaust.hooks.requests.claims import Claims
     from progress_exhaust.hooks.requests.ledger import Ledger
@@ -127,7 +127,7 @@ class Site:
         )
 
     def public_keys(self) -> "KeySource":
-        from progress_exhaust.hooks.public_key import KeySource
+        from progress_exhaust.security.public_key_download import KeySource
 
         return KeySource(
             hosts=self.settings.public_key_hosts,

@@ -1,47 +1,58 @@
-"""The cipher of zip 2.0, "ZipCrypto" (PKWARE's APPNOTE, 6.1): for old tools that know no AES. It is broken: do not rely on it."""
+"""Encrypt the entries of a zip with the cipher of zip 2.0, "ZipCrypto" (PKWARE's APPNOTE, 6.1).
+
+It is for old tools that do not support AES. It is broken: do not rely on it.
+"""
 
 import os
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 from zipfile import ZipFile
 
 HEADER_BYTES = 12
-FLAGS_AT, FLAGS_IN_DIRECTORY_AT = 6, 8  # in an entry's local header, and in the directory
-DIRECTORY_ENTRY_BYTES = 46  # before its name, its extra field and its comment
-ENCRYPTED = 1  # one of the flags
+FLAGS_AT, FLAGS_IN_DIRECTORY_AT = 6, 8  # in the local header of an entry, and in the directory
+DIRECTORY_ENTRY_BYTES = 46  # before the entry's name, extra field and comment
+ENCRYPTED = 1  # the flag
 
 # One step of CRC-32, by byte.
 _CRC = [zlib.crc32(bytes([byte]), 0xFFFFFFFF) ^ 0xFFFFFFFF for byte in range(256)]
 
 
-class EncryptingCompressor:
-    """A compressor whose output is encrypted, a byte at a time in Python: a second for each few megabytes.
+class Compressor(Protocol):
+    """A compressor, with the methods that stream_zip calls."""
 
-    :param compressor: the one whose output it is
+    def compress(self, data: bytes) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class EncryptingCompressor:
+    """Compress and then encrypt, byte by byte in Python: a few megabytes a second.
+
+    :param compressor: compresses the data
     :param password: of the zip
     """
 
-    def __init__(self, compressor: Any, password: bytes) -> None:
+    def __init__(self, compressor: Compressor, password: bytes) -> None:
         self._compressor = compressor
         self._keys = (0x12345678, 0x23456789, 0x34567890)
-        self._encrypted(password)
-        # A tool tells a wrong password by the last byte, the hour of the entry's date: our entries have none.
-        self._header = self._encrypted(os.urandom(HEADER_BYTES - 1) + b"\0")
+        self._encrypt(password)
+        # Tools detect a wrong password by the last byte, the hour of the entry's date. Our entries have hour 0.
+        self._header = self._encrypt(os.urandom(HEADER_BYTES - 1) + b"\0")
 
     def compress(self, data: bytes) -> bytes:
-        """Return what is ready, encrypted."""
+        """Return the data that is ready, encrypted."""
         return self._with_header(self._compressor.compress(data))
 
     def flush(self) -> bytes:
-        """Return the rest, encrypted."""
+        """Return the remaining data, encrypted."""
         return self._with_header(self._compressor.flush())
 
     def _with_header(self, data: bytes) -> bytes:
         header, self._header = self._header, b""
-        return header + self._encrypted(data)
+        return header + self._encrypt(data)
 
-    def _encrypted(self, data: bytes) -> bytes:
+    def _encrypt(self, data: bytes) -> bytes:
         crc, (first, second, third) = _CRC, self._keys
         out = bytearray(data)
         for place, byte in enumerate(data):
@@ -55,7 +66,7 @@ class EncryptingCompressor:
 
 
 def mark_encrypted(package: Path) -> None:
-    """Say in a zip's headers that its entries are encrypted."""
+    """Set the flag "encrypted" in all headers of a zip."""
     places = []
     with ZipFile(package) as written:
         in_directory = written.start_dir

@@ -1,0 +1,31 @@
+"""The choices that a site has for its reports. Light: the settings import them."""
+
+from enum import StrEnum
+
+
+class ChosenAttempt(StrEnum):
+    """Which assessment attempt of a learner counts."""
+
+    BEST = "best"  # by its score
+    LATEST = "latest"  # by its date
+
+
+class ColumnLabels(StrEnum):
+    """How the columns of nested collections and assessments are labelled."""
+
+    ID = "id"  # <id> - Score
+    NAME = "name"  # <name> (<id>) - Score
+
+
+class OutputFormat(StrEnum):
+    """The file in the package; the value is the ending of its name."""
+
+    CSV = "csv"
+    XLSX = "xlsx"
+
+
+class ScoreFormat(StrEnum):
+    """How a score is written."""
+
+    POINTS = "points"
+    PERCENT = "percent"

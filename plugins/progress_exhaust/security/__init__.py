@@ -1,0 +1,1 @@
+"""How a report is protected: its level, its encryption, and where the keys come from. No Airflow, no driver."""
