@@ -27,10 +27,10 @@ from progress_exhaust.operators.stage import (
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
-    from progress_exhaust.hooks.learner_tables import LearnerTablesHook
-    from progress_exhaust.report.learners import BatchKey, Enrolment
+    from progress_exhaust.extract.scan_buckets import ScanBuckets
+    from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Table
+    from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
     from progress_exhaust.report.request import Batch
-    from progress_exhaust.report.scan_buckets import ScanBuckets
 
 # How far a scan takes the stage: one of the enrolments, and of the other tables by how many learners' parts are made meanwhile.
 OF_ENROLMENTS = 0.5
@@ -84,7 +84,8 @@ class ExtractOperator(StageOperator):
         return None
 
     def _extract(self, work: Work) -> dict[str, Any]:
-        from progress_exhaust.report.learners import cache_was_flushed, counts_of
+        from progress_exhaust.extract.chunk_files import read_counts
+        from progress_exhaust.report.eligibility import is_cache_flushed
 
         with ExitStack() as stack:
             tables = stack.enter_context(work.site.learner_tables())
@@ -98,11 +99,11 @@ class ExtractOperator(StageOperator):
             for number in numbers:
                 if number in missing:
                     work.write(work.part(number), next(made))
-                of_part = counts_of(work.part(number))
+                of_part = read_counts(work.part(number))
                 counts.update(of_part)
                 (progress.add if number in missing else progress.skip)(of_part.total() - of_part["missing"])
         most_missing = work.site.settings.missing_users_percent
-        if cache_was_flushed(counts, most_missing):
+        if is_cache_flushed(enrolled=counts["enrolled"], missing=counts["missing"], max_missing_percent=most_missing):
             work.remove("parts")
             raise SourceError(
                 f"{work.batch}: {counts['missing']:,} of {counts['enrolled']:,} learners are missing from the user cache, more "
@@ -119,7 +120,8 @@ class ExtractOperator(StageOperator):
 
     def _pages(self, work: Work, tables: "LearnerTablesHook") -> Pages:
         """Return the batch's pages of learners in user id order: those of an attempt that broke off today, else new ones."""
-        from progress_exhaust.report.learners import enrolled_page, pages, to_parquet
+        from progress_exhaust.extract.chunk_files import to_parquet
+        from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
 
         begun, wanted, now = work.find(PAGES_FILE), self._wanted(work), datetime.now(UTC).isoformat()
         if (work.folder / EXTRACT_FILE).exists():
@@ -136,8 +138,8 @@ class ExtractOperator(StageOperator):
         optional, counts = work.hierarchy().optional, Counter(enrolled=0)
         first_ids: list[str] = []
         progress = Progress(work, "enrolments read")
-        for page in pages(enrolments, work.site.settings.learners_per_part):
-            table, page_counts = enrolled_page(page, optional)
+        for page in cut_into_chunks(enrolments, work.site.settings.learners_per_part):
+            table, page_counts = make_enrolled_chunk(page, optional)
             work.write(work.page(len(first_ids)), to_parquet(table, page_counts))
             first_ids.append(page[0].user_id)
             counts.update(page_counts)
@@ -153,17 +155,17 @@ class ExtractOperator(StageOperator):
 
     def _enrolments(self, work: Work, tables: "LearnerTablesHook") -> "tuple[str, Iterator[Enrolment]]":
         """Return of when the batch's enrolments are, and they in user id order, whichever way the site's table is keyed."""
-        from progress_exhaust.hooks.learner_tables import ENROLMENTS
-        from progress_exhaust.report.sorted_runs import merged
+        from progress_exhaust.extract.sorted_runs import merge_enrolments
+        from progress_exhaust.hooks.cassandra.models import Table
 
         if tables.enrolments_keyed_by_batch():
             return datetime.now(UTC).isoformat(), tables.enrolments_of_batch(*work.batch.key)
         reason = "The enrolments are keyed by user: one scan"
-        decided, folder = self._scan(work, tables, ENROLMENTS, lambda _: (True, reason), OF_ENROLMENTS)
-        return decided.as_of, merged(folder)
+        decided, folder = self._scan(work, tables, Table.ENROLMENTS, lambda _: (True, reason), OF_ENROLMENTS)
+        return decided.as_of, merge_enrolments(folder)
 
     def _scan(
-        self, work: Work, tables: "LearnerTablesHook", table: str, decide: Decide, of_the_rest: float
+        self, work: Work, tables: "LearnerTablesHook", table: "Table", decide: Decide, of_the_rest: float
     ) -> "tuple[Decided, ObjectStoragePath]":
         """Scan a table, if that is decided; it takes the stage so much of the rest further, 0 to 1."""
         share = (self.reached, self.reached + (1 - self.reached) * of_the_rest)
@@ -177,17 +179,26 @@ class ExtractOperator(StageOperator):
     ) -> Iterator[bytes]:
         """Return the missing parts, as Parquet."""
         from progress_exhaust.hooks.user_cache import UserCacheHook
-        from progress_exhaust.report.learners import Rules
+        from progress_exhaust.report.eligibility import Eligibility
 
         settings, layout = work.site.settings, work.site.layout(work.params)
-        rules = Rules(work.facts().owned, work.batch.channel, layout.user_fields, cached_only=layout.learners == "cached")
+        eligibility = Eligibility(work.facts().owned, work.batch.channel, cached_only=layout.learners == "cached")
         tables.check_courses()
         nested_ids = work.hierarchy().nested_ids
         buckets = self._scans(work, tables, pages, len(nested_ids), stack)
         processes = max(1, min(work.site.processes, len(missing)))
         if processes > 1:
             tables.close()
-        opened = partial(part_maker, work.site, work.batch, rules, nested_ids, buckets, tables if processes == 1 else None)
+        opened = partial(
+            part_maker,
+            work.site,
+            work.batch,
+            eligibility,
+            layout.user_fields,
+            nested_ids,
+            buckets,
+            tables if processes == 1 else None,
+        )
         parts = in_processes(
             part_of_page,
             ((number, work.page(number).read_bytes()) for number in missing),
@@ -201,21 +212,21 @@ class ExtractOperator(StageOperator):
         self, work: Work, tables: "LearnerTablesHook", pages: Pages, nested: int, stack: ExitStack
     ) -> "Mapping[str, ScanBuckets]":
         """Return the rows, by page, of the tables that are scanned rather than read by partitions."""
-        from progress_exhaust.hooks.learner_tables import AGGREGATES, ATTEMPTS
-        from progress_exhaust.report.learners import ROWS_OF
-        from progress_exhaust.report.read_strategy import scan_wins
-        from progress_exhaust.report.scan_buckets import ScanBuckets
-        from progress_exhaust.report.sorted_runs import read_runs
+        from progress_exhaust.extract.read_strategy import should_scan
+        from progress_exhaust.extract.scan_buckets import ScanBuckets
+        from progress_exhaust.extract.schemas import SCHEMA_OF
+        from progress_exhaust.extract.sorted_runs import read_runs
+        from progress_exhaust.hooks.cassandra.models import Table
 
         enrolled = pages["counts"]["enrolled"]
 
-        def decide(table: str, of_learner: int, keys: "Sequence[BatchKey]") -> tuple[bool, str]:
+        def decide(table: "Table", of_learner: int, keys: "Sequence[BatchKey]") -> tuple[bool, str]:
             others = self._count(work, tables, [key for key in keys if key != work.batch.key])
             wanted, setting = of_learner * (enrolled + others), work.site.settings.read_strategy
-            return scan_wins(table, wanted=wanted, partitions=tables.partitions(table), setting=setting)
+            return should_scan(table, wanted=wanted, partitions=tables.estimate_partitions(table), setting=setting)
 
         found = {}
-        rows_of_learner = {table: rows for table, rows in ((AGGREGATES, nested), (ATTEMPTS, 1)) if enrolled and rows}
+        rows_of_learner = {table: rows for table, rows in ((Table.AGGREGATES, nested), (Table.ATTEMPTS, 1)) if enrolled and rows}
         weights = {table: len(tables.token_ranges(table)) * LEARNERS_PER_RANGE for table in rows_of_learner}
         rest = sum(weights.values()) + enrolled
         for table, of_learner in rows_of_learner.items():
@@ -223,16 +234,16 @@ class ExtractOperator(StageOperator):
             rest -= weights[table]
             if decided.scan:
                 with scratch_folder(stack) as scratch:
-                    found[table] = ScanBuckets(scratch, pages["first_ids"], ROWS_OF[table])
+                    found[table] = ScanBuckets(scratch, pages["first_ids"], SCHEMA_OF[table])
                     found[table].fill(read_runs(folder))
         return found
 
     def _count(self, work: Work, tables: "LearnerTablesHook", keys: "Sequence[BatchKey]") -> int:
         """Return how many learners other batches of the run have, about; 0 where it takes too long to find out."""
-        from progress_exhaust.hooks.learner_tables import ENROLMENTS
+        from progress_exhaust.hooks.cassandra.models import Table
 
         if not tables.enrolments_keyed_by_batch():
-            return sum(rows_of(work, ENROLMENTS, key) for key in keys)
+            return sum(rows_of(work, Table.ENROLMENTS, key) for key in keys)
         try:
             return tables.count_enrolments(keys)
         except SourceError as error:

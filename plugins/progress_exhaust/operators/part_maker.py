@@ -11,10 +11,11 @@ from progress_exhaust.operators.site_operator import Site
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from progress_exhaust.hooks.learner_tables import LearnerTablesHook
-    from progress_exhaust.report.learners import Rules
+    from progress_exhaust.extract.scan_buckets import ScanBuckets
+    from progress_exhaust.hooks.cassandra.models import Table
+    from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
+    from progress_exhaust.report.eligibility import Eligibility
     from progress_exhaust.report.request import Batch
-    from progress_exhaust.report.scan_buckets import ScanBuckets
 
 MakePart = Callable[[int, "pa.Table"], "tuple[pa.Table, Counter[str]]"]
 
@@ -23,7 +24,8 @@ MakePart = Callable[[int, "pa.Table"], "tuple[pa.Table, Counter[str]]"]
 def part_maker(
     site: Site,
     batch: "Batch",
-    rules: "Rules",
+    eligibility: "Eligibility",
+    user_fields: tuple[str, ...],
     nested_ids: list[str],
     buckets: "Mapping[str, ScanBuckets]",
     tables: "LearnerTablesHook | None",
@@ -33,34 +35,36 @@ def part_maker(
     buckets: the rows of the tables that were scanned; those of the others are read by partitions
     tables: those that are open already, where this is no process of its own
     """
-    from progress_exhaust.hooks.learner_tables import AGGREGATES, ATTEMPTS
-    from progress_exhaust.report import learners
+    from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
+    from progress_exhaust.extract.schemas import SCHEMA_OF, rows_to_table
+    from progress_exhaust.hooks.cassandra.models import Table
+    from progress_exhaust.report.eligibility import ORG_FIELDS
 
     with nullcontext(tables) if tables else site.learner_tables() as tables, site.user_cache() as cache:
         readers = {
-            AGGREGATES: lambda ids: tables.nested_progress(ids, nested_ids, batch.batch_id),
-            ATTEMPTS: lambda ids: tables.attempts(ids, batch.collection_id, batch.batch_id),
+            Table.AGGREGATES: lambda ids: tables.nested_progress(ids, nested_ids, batch.batch_id),
+            Table.ATTEMPTS: lambda ids: tables.attempts(ids, batch.collection_id, batch.batch_id),
         }
 
-        def rows(table: str, number: int, ids: Sequence[str]) -> "pa.Table":
+        def rows(table: "Table", number: int, ids: Sequence[str]) -> "pa.Table":
             if table in buckets:
-                return buckets[table].page(number)
-            return learners.table_of(readers[table](ids), learners.ROWS_OF[table])
+                return buckets[table].rows_of_chunk(number)
+            return rows_to_table(readers[table](ids), SCHEMA_OF[table])
 
         def make(number: int, enrolled: "pa.Table") -> "tuple[pa.Table, Counter[str]]":
-            sources = learners.Sources(
-                users=lambda ids: cache.users(ids, (*rules.user_fields, *learners.ORG_FIELDS)),
-                nested=partial(rows, AGGREGATES, number),
-                attempts=partial(rows, ATTEMPTS, number),
+            sources = FactSources(
+                users=lambda ids: cache.users(ids, (*user_fields, *ORG_FIELDS)),
+                nested=partial(rows, Table.AGGREGATES, number),
+                attempts=partial(rows, Table.ATTEMPTS, number),
             )
-            return learners.make_part(enrolled, rules, sources)
+            return make_facts_chunk(enrolled, eligibility, user_fields, sources)
 
         yield make
 
 
 def part_of_page(make: MakePart, page: tuple[int, bytes]) -> bytes:
     """Return a page's part, both as Parquet."""
-    from progress_exhaust.report.learners import from_parquet, to_parquet
+    from progress_exhaust.extract.chunk_files import from_parquet, to_parquet
 
     number, enrolled = page
     return to_parquet(*make(number, from_parquet(enrolled)))

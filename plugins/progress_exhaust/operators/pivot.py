@@ -72,8 +72,8 @@ class PivotOperator(StageOperator):
             return write_csv(target, report, self._progress(work).of(lines), bom=bom)
 
     def _write_workbook(self, work: Work, target: BinaryIO, report: "Report") -> "Written":
+        from progress_exhaust.extract.chunk_files import from_parquet
         from progress_exhaust.report.csv_file import Written, put
-        from progress_exhaust.report.learners import from_parquet
         from progress_exhaust.report.xlsx_file import write_xlsx
 
         parts = (from_parquet(part.read_bytes()) for part in self._progress(work).of(self._parts(work)))
@@ -97,7 +97,7 @@ class PivotOperator(StageOperator):
         return SUMMARY_FILE
 
     def _report(self, work: Work) -> "Report":
-        from progress_exhaust.report.learners import attempted_contents
+        from progress_exhaust.extract.chunk_files import attempted_contents
         from progress_exhaust.report.pivot import CellRules, Report
 
         settings, layout = work.site.settings, work.site.layout(work.params)
@@ -129,7 +129,7 @@ class PivotOperator(StageOperator):
 
 def lines_of_part(report: "Report", part: bytes) -> bytes:
     """Return the csv's lines of a part's learners."""
+    from progress_exhaust.extract.chunk_files import from_parquet
     from progress_exhaust.report.csv_file import page_csv
-    from progress_exhaust.report.learners import from_parquet
 
     return page_csv(from_parquet(part), report)

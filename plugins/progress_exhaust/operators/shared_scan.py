@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from airflow.sdk import ObjectStoragePath
 
-    from progress_exhaust.hooks.learner_tables import LearnerTablesHook, TokenRange
-    from progress_exhaust.report.learners import BatchKey
+    from progress_exhaust.hooks.cassandra.models import BatchKey, Table, TokenRange
+    from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 
 DECIDED_FILE = "decided.json"
 
@@ -39,7 +39,7 @@ class Decided:
 
 
 def shared_scan(
-    work: Work, tables: "LearnerTablesHook", table: str, decide: Decide, *, after: str, share: Share
+    work: Work, tables: "LearnerTablesHook", table: "Table", decide: Decide, *, after: str, share: Share
 ) -> "tuple[Decided, ObjectStoragePath]":
     """Return what is decided for the batch, today and after an instant (ISO), and the folder with its rows, if any.
 
@@ -62,40 +62,42 @@ def shared_scan(
     return decided, _folder(work, table, work.batch.key) / (decided.scan or "")
 
 
-def rows_of(work: Work, table: str, key: "BatchKey") -> int:
+def rows_of(work: Work, table: "Table", key: "BatchKey") -> int:
     """Return how many rows a scan found of a batch; 0 where there was none."""
     decided = _decided(work, table, key)
     return decided.rows if decided else 0
 
 
-def _folder(work: Work, table: str, key: "BatchKey") -> "ObjectStoragePath":
+def _folder(work: Work, table: "Table", key: "BatchKey") -> "ObjectStoragePath":
     return work.site.store().scan_folder(work.site.run_id, table, *key)
 
 
-def _decided(work: Work, table: str, key: "BatchKey", after: str = "") -> Decided | None:
+def _decided(work: Work, table: "Table", key: "BatchKey", after: str = "") -> Decided | None:
     """Return what is decided for a batch; None where nothing of today, and after an instant (ISO), is."""
     path = _folder(work, table, key) / DECIDED_FILE
     decided = Decided(**json.loads(path.read_text())) if path.exists() else None
     return decided if decided and decided.as_of > after and work.is_of_today(decided.as_of) else None
 
 
-def _decide(work: Work, table: str, key: "BatchKey", decided: Decided) -> None:
+def _decide(work: Work, table: "Table", key: "BatchKey", decided: Decided) -> None:
     from progress_exhaust.hooks.report_store import write_whole
 
     write_whole(_folder(work, table, key) / DECIDED_FILE, json.dumps(asdict(decided)).encode())
 
 
-def _leave_partitions(work: Work, table: str, keys: "Sequence[BatchKey]", reason: str) -> Decided:
+def _leave_partitions(work: Work, table: "Table", keys: "Sequence[BatchKey]", reason: str) -> Decided:
     decided = Decided(datetime.now(UTC).isoformat(), None, reason=reason)
     for key in keys:
         _decide(work, table, key, decided)
     return decided
 
 
-def _scan(work: Work, tables: "LearnerTablesHook", table: str, keys: "Sequence[BatchKey]", reason: str, share: Share) -> Decided:
+def _scan(
+    work: Work, tables: "LearnerTablesHook", table: "Table", keys: "Sequence[BatchKey]", reason: str, share: Share
+) -> Decided:
     """Read the rows of these batches; return what is decided for the first."""
+    from progress_exhaust.extract.sorted_runs import write_runs
     from progress_exhaust.hooks.report_store import make_folder
-    from progress_exhaust.report.sorted_runs import write_runs
 
     as_of = datetime.now(UTC).isoformat()
     name = as_of.replace(":", "").replace("+", "Z")
@@ -123,13 +125,13 @@ def _scan(work: Work, tables: "LearnerTablesHook", table: str, keys: "Sequence[B
 
 
 def scan_range(
-    tables: "LearnerTablesHook", what: "tuple[str, Sequence[BatchKey], TokenRange]"
+    tables: "LearnerTablesHook", what: "tuple[Table, Sequence[BatchKey], TokenRange]"
 ) -> "list[tuple[BatchKey, pa.Table]]":
     """Return each batch's rows of one range of the ring."""
-    from progress_exhaust.report.learners import ROWS_OF, table_of
+    from progress_exhaust.extract.schemas import SCHEMA_OF, rows_to_table
 
     table, keys, tokens = what
     rows = defaultdict(list)
     for key, row in tables.scan(table, [tokens], keys):
         rows[key].append(row)
-    return [(key, table_of(of_batch, ROWS_OF[table])) for key, of_batch in rows.items()]
+    return [(key, rows_to_table(of_batch, SCHEMA_OF[table])) for key, of_batch in rows.items()]

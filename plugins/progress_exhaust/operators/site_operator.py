@@ -18,9 +18,9 @@ from progress_exhaust.settings import VARIABLE, Settings, nearest, parse_setting
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
     from progress_exhaust.hooks.content_api import ContentApiHook
     from progress_exhaust.hooks.job_requests import RequestsHook
-    from progress_exhaust.hooks.learner_tables import LearnerTablesHook
     from progress_exhaust.hooks.org_api import OrgApiHook
     from progress_exhaust.hooks.public_key import KeySource
     from progress_exhaust.hooks.report_store import ReportStoreHook
@@ -82,7 +82,7 @@ class Site:
         )
 
     def learner_tables(self) -> "LearnerTablesHook":
-        from progress_exhaust.hooks.learner_tables import LearnerTablesHook
+        from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 
         settings = self.settings
         return LearnerTablesHook(
