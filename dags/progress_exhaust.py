@@ -107,7 +107,7 @@ with DAG(
                 batch=batch,
                 pool=POOL,
                 execution_timeout=STAGE_TIMEOUT,
-                map_index_template="{{ task.batch['batch_id'] }}{{ task.counted }}",
+                map_index_template="{{ task.batch['batch_id'] }}{{ label_suffix | default('') }}",
             )
             if previous is not None:
                 previous >> task

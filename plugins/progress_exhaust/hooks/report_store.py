@@ -100,11 +100,11 @@ class ReportStoreHook(BaseHook):
 
     def staged_files(self) -> Iterator[StoredFile]:
         """Yield what lies in staging; a name's first part is the id of the run that left it."""
-        with self.telling_staging():
+        with self.translate_store_errors():
             yield from _files(self._staging)
 
     @contextmanager
-    def telling_staging(self) -> Iterator[None]:
+    def translate_store_errors(self) -> Iterator[None]:
         """Tell what goes wrong with staging in the block in our own words."""
         with _telling(f"Staging {self._urls['staging']}"):
             yield
@@ -166,22 +166,22 @@ class ReportStoreHook(BaseHook):
                     f"The login of connection {self.connection_id} cannot sign links ({error}): use one with a key of its own"
                 ) from None
 
-    def answers_strangers(self) -> bool:
+    def is_public(self) -> bool:
         """Tell whether anybody may download from the container: by an empty object of its own, and without the login."""
         with self._telling_container():
-            return _answers_strangers(self._container / JOB_ID)
+            return _is_public(self._container / JOB_ID)
 
-    def keep_staging_private(self, run_id: str) -> None:
+    def check_staging_is_private(self, run_id: str) -> None:
         """Raise SetupError where anybody may download from staging, which holds the learners' data in clear.
 
         It is asked in the folder of the run, with which all goes that a fault may leave of the question. A local one is
         made here: it lets nobody else in, whatever the mode of staging.
         """
         folder = self.run_folder(run_id)
-        with self.telling_staging():
+        with self.translate_store_errors():
             if folder.protocol == "file":
                 Path(folder.path).mkdir(0o700, exist_ok=True)
-            public = _answers_strangers(folder)
+            public = _is_public(folder)
         if public:
             raise SetupError(
                 f"Staging {self._urls['staging']} lets anybody download from it: make it private; no report needs it open"
@@ -195,7 +195,7 @@ class ReportStoreHook(BaseHook):
                 if is_package_key(key):
                     yield StoredFile(key, file.size_bytes, file.changed_at)
 
-    def remove_package(self, key: str) -> None:
+    def delete_package(self, key: str) -> None:
         """Remove a published package, and its request's folder where nothing else is in it."""
         target = self._container / key
         with self._telling_container(), suppress(FileNotFoundError):
@@ -217,7 +217,7 @@ class ReportStoreHook(BaseHook):
         return self.connection_id
 
 
-def write_whole(path: ObjectStoragePath, data: bytes) -> None:
+def write_atomically(path: ObjectStoragePath, data: bytes) -> None:
     """Write a file whole or not at all: its being there says that a piece of work is done."""
     if path.protocol == "file":
         target = Path(path.path)
@@ -239,7 +239,7 @@ def make_folder(folder: ObjectStoragePath) -> None:
         Path(folder.path).mkdir(parents=True, exist_ok=True)
 
 
-def remove_folder(folder: ObjectStoragePath) -> None:
+def delete_folder(folder: ObjectStoragePath) -> None:
     """Remove a staging folder with all that is in it; one that is gone already is no error."""
     with _telling(f"Staging {folder}"), suppress(FileNotFoundError):
         folder.fs.rm(folder.path, recursive=True)
@@ -335,7 +335,7 @@ def _md5(file: Path | ObjectStoragePath) -> bytes:
         return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).digest()
 
 
-def _answers_strangers(folder: ObjectStoragePath) -> bool:
+def _is_public(folder: ObjectStoragePath) -> bool:
     """Ask for an object without any login. It is empty and there for this question alone: no other is sure to be there."""
     if folder.protocol == "file":
         return False

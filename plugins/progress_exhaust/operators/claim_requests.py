@@ -1,51 +1,56 @@
-"""Takes the pending requests for this run."""
+"""Claim the pending requests for this run."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from progress_exhaust import metrics
-from progress_exhaust.operators.selection import dead_runs, selection
-from progress_exhaust.operators.site_operator import RunParams, Site, SiteOperator
+from progress_exhaust.names import XCOM_REQUESTS_FOUND
+from progress_exhaust.stages.airflow_runs import find_ended_runs
+from progress_exhaust.stages.base_operator import BaseTaskOperator
+from progress_exhaust.stages.selection import select_requests
+from progress_exhaust.stages.site import RunParams, Site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-FOUND = "found"  # XCom key: how many requests were pending
 
+class ClaimRequestsOperator(BaseTaskOperator):
+    """Claim each pending request, so that no other run works on it; return the ids of all requests that this run holds."""
 
-class ClaimRequestsOperator(SiteOperator):
-    """Claims each pending request, so that no other run works on it; returns the ids of all that this run holds."""
-
-    def work(self, context: "Context", site: Site, params: RunParams) -> list[str]:
-        requests = site.requests()
-        requests.prepare()
+    def run(self, context: "Context", site: Site, params: RunParams) -> list[str]:
+        claims = site.claims()
+        site.ledger().prepare()
         if params.batch_ids:
             return []
-        dead = dead_runs(context, site)
-        chosen = selection(context, site, params, dead)
-        found = requests.count_pending(chosen)
-        context["ti"].xcom_push(key=FOUND, value=found)
-        if found > chosen.most:
-            self.log.warning("%d requests are pending, and a run takes %d: the rest waits for the next", found, chosen.most)
+        ended_runs = find_ended_runs(context, site)
+        selection = select_requests(context, site, params, ended_runs)
+        found = claims.count_pending(selection)
+        context["ti"].xcom_push(key=XCOM_REQUESTS_FOUND, value=found)
+        if found > selection.most:
+            self.log.warning("requests found=%d limit=%d: the other requests wait for the next run", found, selection.most)
         if params.dry_run:
-            held = requests.pending(chosen)
+            held = claims.pending(selection)
         else:
-            if dead:
-                self.log.warning("Taking over what runs that are over still hold: %s", ", ".join(dead))
-            for request_id, run_id in requests.retake().items():
-                self.log.warning("Request %s is held by run %s: this run changes nothing of it", request_id, run_id)
-            held = requests.claim(chosen)
-            self._remove_staging(site, dead)
-            metrics.oldest_pending(requests.oldest_pending_seconds(chosen))  # what the claim has left
+            if ended_runs:
+                self.log.warning("Reclaiming what ended or deleted runs still hold: %s", ", ".join(ended_runs))
+            for request_id, run_id in claims.reclaim_unfinished().items():
+                self.log.warning("Request %s is held by run %s: this run does not change it", request_id, run_id)
+            claimed = claims.claim(selection)
+            metrics.requests_ended(claimed.ended)
+            held = claimed.held
+            delete_staging(site, ended_runs)
+            metrics.oldest_pending(claims.oldest_pending_seconds(selection))  # what the claim has left
         missing = set(params.request_ids) - {request.request_id for request in held}
         if missing:
             self.log.warning("Not pending, unknown, or held by another run: %s", ", ".join(sorted(missing)))
-        self.log.info("This run %s %d requests", "would claim" if params.dry_run else "holds", len(held))
+        self.log.info("requests found=%d %s=%d", found, "would_be_claimed" if params.dry_run else "claimed", len(held))
         return [request.request_id for request in held]
 
-    def _remove_staging(self, site: Site, dead: list[str]) -> None:
-        """Remove what dead runs left in staging: their requests start anew."""
-        from progress_exhaust.hooks.report_store import remove_folder
 
-        store = site.store()
-        for run_id in dead:
-            remove_folder(store.run_folder(run_id))
+def delete_staging(site: Site, run_ids: Iterable[str]) -> None:
+    """Delete the staging of ended runs: their requests start again."""
+    from progress_exhaust.hooks.report_store import delete_folder
+
+    store = site.store()
+    for run_id in run_ids:
+        delete_folder(store.run_folder(run_id))

@@ -13,9 +13,9 @@ from airflow.sdk import BaseNotifier, Variable
 from airflow.sdk.configuration import conf
 from airflow.sdk.module_loading import import_string
 
-from progress_exhaust.operators.selection import REPORT_DAG_ID
-from progress_exhaust.operators.site_operator import Site
+from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.settings import VARIABLE, parse_settings
+from progress_exhaust.stages.site import Site
 
 ENVIRONMENT = "PROGRESS_EXHAUST_FAILURE_NOTIFIER"
 EXAMPLE = '{"class": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "arguments": {"to": "…"}}'

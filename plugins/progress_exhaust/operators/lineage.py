@@ -1,27 +1,45 @@
-"""What OpenLineage is told, where its provider is installed: which tables and files a batch was made from, and the file made.
+"""Lineage for OpenLineage, if its provider is installed: the tables and files that a batch was made from, and its file.
 
-Names as OpenLineage's naming rules want them; no column, no value, no login, and no learner.
+Names follow OpenLineage's naming rules. They contain no column, value, login or learner.
 """
 
-from importlib.util import find_spec
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow.sdk.bases.hook import BaseHook
 
 if TYPE_CHECKING:
-    from progress_exhaust.operators.site_operator import Site
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+    from progress_exhaust.stages.site import Site
 
 Names = tuple[tuple[str, str], ...]  # namespace and name of each data set
-PORTS = {"cassandra": 9042, "redis": 6379, "http": 80, "https": 443}  # where a connection names none
+PORTS = {"cassandra": 9042, "redis": 6379, "http": 80, "https": 443}  # if a connection names none
 
 
-def wanted() -> bool:
-    return find_spec("airflow.providers.openlineage") is not None
+def extract_facets(task_instance: "RuntimeTaskInstanceProtocol") -> Any:
+    """Return what an extract reads."""
+    from progress_exhaust.stages.site import read_site
+
+    return facets(sources(read_site(task_instance.get_template_context())), ())
+
+
+def package_facets(batch: Mapping[str, str], task_instance: "RuntimeTaskInstanceProtocol") -> Any:
+    """Return the file that a package task published; none in a dry run."""
+    from progress_exhaust.report.request import Batch
+    from progress_exhaust.stages.site import RunParams, read_site, report_day
+
+    context = task_instance.get_template_context()
+    site = read_site(context)
+    if RunParams.of(context).dry_run:
+        return facets((), ())
+    key = Batch.from_dict(batch).object_key(report_day(context, site.settings))
+    return facets((), package(site.settings.container, key))
 
 
 def sources(site: "Site") -> Names:
-    """Return what an extract reads."""
+    """Return the data sets that an extract reads."""
     settings = site.settings
     courses = _address(settings.courses_connection, "cassandra")
     users = _address("progress_exhaust_users", "redis")
@@ -44,7 +62,7 @@ def package(container: str, key: str) -> Names:
 
 
 def facets(inputs: Names, outputs: Names) -> Any:
-    """Return them as OpenLineage's provider wants them of an operator."""
+    """Return data sets in the form of OpenLineage's provider."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -55,7 +73,7 @@ def facets(inputs: Names, outputs: Names) -> Any:
 
 
 def _address(connection_id: str, scheme: str) -> str:
-    """Return where a connection leads, without its login; of several hosts, the first one."""
+    """Return the address of a connection without its login; of several hosts, the first one."""
     connection = BaseHook.get_connection(connection_id)
     host, port = (connection.host or "").split(",")[0], connection.port
     if scheme == "http" and "https" in (connection.conn_type, connection.schema):

@@ -1,10 +1,11 @@
-"""Links of the tasks in Airflow's grid. Airflow keeps them in XCom: they are addresses of our own page, and hold no secret."""
+"""Links of the tasks in Airflow's grid. Airflow keeps them in XCom: they are addresses of our own page, without secrets."""
 
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
+from airflow.sdk.execution_time.xcom import XCom
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -14,7 +15,7 @@ PAGE = "/progress-exhaust"
 
 
 class RequestLink(BaseOperatorLink):
-    """Leads from a stage to its request on the page, or to its run where there is no request."""
+    """Link a stage to its request on the page, or to its run if there is no request."""
 
     name = "Request"
 
@@ -26,13 +27,13 @@ class RequestLink(BaseOperatorLink):
 
 
 class FileLink(BaseOperatorLink):
-    """Leads to the published file, through the page: it asks who is there, then signs the store's link for minutes."""
+    """Link mark_complete to the published file. The page checks the user, then redirects to a link that the store signs."""
 
     name = "File"
 
     def get_link(self, operator: "BaseOperator", *, ti_key: "TaskInstanceKey") -> str:
-        key: str | None = operator.key  # type: ignore[attr-defined]
-        return _address("/file", key=key) if key else ""
+        summary: Any = XCom.get_value(ti_key=ti_key, key="return_value")
+        return _address("/file", key=summary["key"]) if summary else ""
 
 
 def _address(path: str, **query: str) -> str:

@@ -1,4 +1,4 @@
-"""Last stage: the requester may see the file."""
+"""Last stage of a batch: the requester may download the file."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -8,101 +8,115 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust import metrics
 from progress_exhaust.errors import ProgressExhaustError
+from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchState
 from progress_exhaust.operators.links import FileLink, RequestLink
-from progress_exhaust.operators.site_operator import RunParams, Site, in_words
-from progress_exhaust.operators.stage import OVER, PACKAGE_FILE, StageOperator, Work
+from progress_exhaust.stages.batch_context import BatchContext
+from progress_exhaust.stages.progress import format_counts
+from progress_exhaust.stages.site import RunParams, Site
+from progress_exhaust.stages.stage_operator import Counts, StageOperator, run_and_record
+from progress_exhaust.staging.manifests import PackageManifest
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from progress_exhaust.hooks.job_requests import BatchRun
+    from progress_exhaust.hooks.requests.models import BatchRun
 
-# Other DAGs follow it. It is the task's own outlet, not an alias's: an asset that is made with its first event is made by
-# two batches at once, and Airflow fails the task of the second.
+# Other DAGs follow this asset. It is an outlet of the task, not an alias: if two batches made the asset at once with their
+# first event, Airflow would fail the second task.
 REPORT = Asset("progress_exhaust_report")
 
 
 class MarkCompleteOperator(StageOperator):
-    """Enters the batch in its request's processed_batches; the last one turns the request SUCCESS.
+    """Enter the batch in its request's processed_batches; the last batch turns the request SUCCESS.
 
-    Returns the batch's summary: all counts, bytes, and seconds by stage.
+    Returns the batch's summary: all counts, bytes, seconds per stage, and the key of the published file.
     """
 
-    needs = (PACKAGE_FILE,)
-    state_after = "done"
     operator_extra_links = (RequestLink(), FileLink())
-    package: dict[str, Any] | None = None  # what the stage before left
-    key: str | None = None  # of the published file
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"outlets": [REPORT]} | kwargs)
 
-    def make(self, work: Work) -> dict[str, Any]:
-        package = self.package or work.read(PACKAGE_FILE)
-        if not work.params.dry_run and work.requests.complete(
-            work.batch, object_key=package["key"], size_bytes=package["size_bytes"]
-        ):
-            self.log.info("Request %s: SUCCESS", work.batch.request_id)
-        return {}
-
-    def work(self, context: "Context", site: Site, params: RunParams) -> dict[str, Any]:
-        work = self.work_of(context, site, params)
-        # Before the ledger is asked: a late try that marks the batch after that takes the file away.
-        with site.store().telling_staging():
-            self.package = work.find(PACKAGE_FILE)
-        if self.package:
-            self.needs = ()
-        made = work.requests.batch_run(work.batch)
-        again = made is not None and made.state == "done"
-        # One that was killed after it marked has nothing left to do: taking the request again would show it as PROCESSING.
+    def run(self, context: "Context", site: Site, params: RunParams) -> dict[str, Any]:
+        batch_context = self.batch_context(context, site, params)
+        ledger = batch_context.ledger
+        # Read this before the ledger: an older attempt of this task may mark the batch after that, and delete the staging.
+        with site.store().translate_store_errors():
+            package = batch_context.staging.find(PackageManifest)
+        before = ledger.batch_run(batch_context.batch)
+        again = before is not None and before.state == BatchState.DONE
+        # An attempt that was killed after it had marked the batch has nothing left to do. Claiming the request again would
+        # show it as PROCESSING.
         if not again:
-            self.do(work)
-            made = work.requests.batch_run(work.batch)
-        if made is None:  # a success would be told as an event
-            raise AirflowSkipException("Dry run: no file is published, and none is told of")
+            run_and_record(
+                batch_context,
+                lambda: complete(batch_context, package or batch_context.staging.read(PackageManifest)),
+                needs=() if package else (PackageManifest,),
+                state_after=BatchState.DONE,
+            )
+        made = ledger.batch_run(batch_context.batch)
+        if made is None:  # a success would send an asset event
+            raise AirflowSkipException("Dry run: no file is published, and no event is sent")
         if not again:
             metrics.learners(made.counts)
-        self._remove_learners(work)
-        self.key = made.object_key
-        self.counted = f": {made.counts.get('reported', 0):,} of {made.counts.get('enrolled', 0):,} learners"
-        context["outlet_events"][REPORT].extra = _event(made, again)
-        self.log.info("%s: %s", work.batch, in_words(made.counts))
-        summary = {
-            "request_id": made.request_id,
-            "batch_id": made.batch_id,
-            "counts": made.counts,
-            "bytes": made.size_bytes,
-            "seconds": made.seconds,
-        }
-        self.log.info("summary %s", json.dumps(summary))
+        delete_staging(batch_context)
+        context["label_suffix"] = f": {made.counts.get('reported', 0):,} of {made.counts.get('enrolled', 0):,} learners"  # type: ignore[typeddict-unknown-key]
+        context["outlet_events"][REPORT].extra = event_of(made, again)
+        self.log.info("%s: %s", batch_context.batch, format_counts(made.counts))
+        summary = summary_of(made)
+        self.log.info("event=batch_done run_id=%s summary=%s", site.run_id, json.dumps(summary))
         return summary
 
-    def _remove_learners(self, work: Work) -> None:
-        """Remove the staging of a batch that is done; what has to stay goes when settle_requests settles the run."""
-        from progress_exhaust.hooks.report_store import remove_folder
 
-        try:
-            for run in work.alike():
-                if run.state not in OVER:
-                    self.log.info(
-                        "%s: its staging stays: the extract for request %s may take it over", work.batch, run.request_id
-                    )
-                    return
-            remove_folder(work.folder)
-        except ProgressExhaustError as error:
-            self.log.warning("%s: its staging stays: %s", work.batch, error)
+def complete(batch_context: BatchContext, package: PackageManifest) -> Counts:
+    """Mark the batch as done, and its request as SUCCESS if this was the last batch."""
+    if batch_context.params.dry_run:
+        return {}
+    ended = batch_context.claims.complete_batch(batch_context.batch, object_key=package.key, size_bytes=package.size_bytes)
+    metrics.requests_ended(ended)
+    if ended:
+        batch_context.log.info("Request %s: SUCCESS", batch_context.batch.request_id)
+    return {}
 
 
-def _event(batch: "BatchRun", again: bool) -> dict[str, Any]:
-    """Return what a follower is told of a published file: ids, its key in the container, counts; docs/signals.md."""
+def delete_staging(batch_context: BatchContext) -> None:
+    """Delete the staging of a batch that is done; what has to stay is deleted when settle_requests settles the run."""
+    from progress_exhaust.hooks.report_store import delete_folder
+
+    try:
+        for run in batch_context.same_batch_in_other_requests():
+            if run.state not in TERMINAL_STATES:
+                batch_context.log.info(
+                    "%s: its staging stays: the extract for request %s may use it", batch_context.batch, run.request_id
+                )
+                return
+        delete_folder(batch_context.staging.path)
+    except ProgressExhaustError as error:
+        batch_context.log.warning("%s: its staging stays: %s", batch_context.batch, error)
+
+
+def summary_of(made: "BatchRun") -> dict[str, Any]:
+    """Return what goes to XCom and to the log: ids, counts, bytes and seconds."""
     return {
-        "request_id": batch.request_id,
-        "batch_id": batch.batch_id,
-        "collection_id": batch.collection_id,
-        "key": batch.object_key,
-        "bytes": batch.size_bytes,
-        "rows": batch.counts.get("reported", 0),
-        "enrolled": batch.counts.get("enrolled", 0),
-        "left_out": sum(number for name, number in batch.counts.items() if name.startswith(metrics.LEFT_OUT)),
-        "again": again,  # the batch was marked before, and may have been told of
+        "request_id": made.request_id,
+        "batch_id": made.batch_id,
+        "counts": dict(made.counts),
+        "bytes": made.size_bytes,
+        "seconds": dict(made.seconds),
+        "key": made.object_key,
+    }
+
+
+def event_of(made: "BatchRun", again: bool) -> dict[str, Any]:
+    """Return the asset event of a published file: ids, its key in the container, counts (docs/signals.md)."""
+    return {
+        "request_id": made.request_id,
+        "batch_id": made.batch_id,
+        "collection_id": made.collection_id,
+        "key": made.object_key,
+        "bytes": made.size_bytes,
+        "rows": made.counts.get("reported", 0),
+        "enrolled": made.counts.get("enrolled", 0),
+        "excluded": sum(number for name, number in made.counts.items() if name.startswith(metrics.EXCLUDED)),
+        "again": again,  # the batch was marked before, and this may be a second event for it
     }

@@ -1,22 +1,15 @@
-"""Third stage: the csv."""
+"""Third stage of a batch: the report's file, csv or workbook."""
 
 from collections.abc import Generator
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import asdict
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from progress_exhaust.operators.processes import in_processes
-from progress_exhaust.operators.stage import (
-    EXTRACT_FILE,
-    FACTS_FILE,
-    HIERARCHY_FILE,
-    PIVOT_FILE,
-    Progress,
-    StageOperator,
-    Work,
-    scratch_folder,
-)
+from progress_exhaust.stages.batch_context import BatchContext
+from progress_exhaust.stages.process_pool import run_in_processes
+from progress_exhaust.stages.progress import Progress
+from progress_exhaust.stages.scratch import scratch_folder
+from progress_exhaust.stages.stage_operator import Counts, StageOperator
+from progress_exhaust.staging.manifests import BatchManifest, ExtractManifest, HierarchyManifest, PivotManifest
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -24,112 +17,138 @@ if TYPE_CHECKING:
     from progress_exhaust.report.csv_file import Written
     from progress_exhaust.report.pivot import Report
 
+CSV, XLSX = "csv", "xlsx"
+
 
 class PivotOperator(StageOperator):
-    """Turns the parts, in several processes, into the rows of the csv or workbook; leaves it, then `pivot.json`.
+    """Turn the facts chunks into the rows of the csv or workbook, in several processes; write the file, then `pivot.json`."""
 
-    `pivot.json` names the file, and the summary where the settings ask for one.
-    """
+    needs = (BatchManifest, HierarchyManifest, ExtractManifest)
 
-    needs = (FACTS_FILE, HIERARCHY_FILE, EXTRACT_FILE)
-
-    def make(self, work: Work) -> dict[str, Any]:
+    def run_stage(self, batch_context: BatchContext) -> Counts:
         from progress_exhaust.hooks.report_store import make_folder
         from progress_exhaust.report.columns import columns
         from progress_exhaust.report.summary_text import CUT, NO_ROOM
         from progress_exhaust.report.xlsx_file import fits
 
-        settings, report, extracted = work.site.settings, self._report(work), work.read(EXTRACT_FILE)
-        width, notes = len(columns(report)), []
-        no_room = settings.output_format == "xlsx" and not fits(extracted["counts"]["reported"], width)
-        ending = "csv" if no_room else settings.output_format
+        settings, staging = batch_context.site.settings, batch_context.staging
+        report, extracted = make_report(batch_context), staging.read(ExtractManifest)
+        width = len(columns(report))
+        notes = []
+        no_room = settings.output_format == XLSX and not fits(extracted.counts["reported"], width)
+        ending = CSV if no_room else settings.output_format
         if no_room:
             notes.append(NO_ROOM)
-        file_name = work.batch.file_name(work.day, ending)
-        work.forget(PIVOT_FILE)  # a kill from here on leaves half a file
-        # In a folder of this try: what an earlier one goes on to write, if it does, is nobody's.
-        folder = f"pivot-{work.site.try_number}"
-        make_folder(work.folder / folder)
-        with (work.folder / folder / file_name).open("wb") as target:
-            written = self._write(work, target, report, ending)
+        file_name = batch_context.batch.file_name(batch_context.day, ending)
+        staging.delete_manifest(PivotManifest)  # after a kill from here on, the file is incomplete
+        # A folder for this task attempt: no stage reads what an older attempt may still be writing.
+        folder = f"pivot-{batch_context.site.task_attempt}"
+        make_folder(staging.path / folder)
+        with (staging.path / folder / file_name).open("wb") as target:
+            written = (
+                write_workbook(batch_context, target, report) if ending == XLSX else write_lines(batch_context, target, report)
+            )
         if written.cut_cells:
             notes.append(CUT.format(written.cut_cells))
         for note in notes:
-            work.log.warning("%s: %s", work.batch, note)
-        summary = self._leave_summary(work, report, extracted, file_name, notes) if settings.summary_file else None
-        work.leave(PIVOT_FILE, {**asdict(written), "folder": folder, "file_name": file_name, "summary_name": summary})
-        # Not every package has a summary. A 0 is counted too: it takes the place of an earlier try's number.
-        told = {"csv_instead_of_xlsx": int(no_room), "cut_cells": written.cut_cells}
-        return {"rows": written.rows, "columns": width, f"{ending}_bytes": written.size_bytes, **told}
-
-    def _write(self, work: Work, target: BinaryIO, report: "Report", ending: str) -> "Written":
-        from progress_exhaust.report.csv_file import write_csv
-
-        if ending == "xlsx":
-            return self._write_workbook(work, target, report)
-        bom = work.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
-        with closing(self._pages(work, report)) as lines:
-            return write_csv(target, report, self._progress(work).of(lines), bom=bom)
-
-    def _write_workbook(self, work: Work, target: BinaryIO, report: "Report") -> "Written":
-        from progress_exhaust.extract.chunk_files import from_parquet
-        from progress_exhaust.report.csv_file import Written, put
-        from progress_exhaust.report.xlsx_file import write_xlsx
-
-        parts = (from_parquet(part.read_bytes()) for part in self._progress(work).of(self._parts(work)))
-        with ExitStack() as stack:
-            with scratch_folder(stack) as scratch:
-                workbook = scratch / "report.xlsx"
-                rows, cut_cells = write_xlsx(workbook, report, parts, work.day)
-            with workbook.open("rb") as whole:
-                size_bytes, sha256 = put(target, iter(lambda: whole.read(1 << 20), b""))
-        return Written(rows, size_bytes, sha256, cut_cells)
-
-    def _progress(self, work: Work) -> Progress:
-        return Progress(work, "parts written", len(self._parts(work)))
-
-    def _leave_summary(self, work: Work, report: "Report", extracted: dict[str, Any], file_name: str, notes: list[str]) -> str:
-        from progress_exhaust.report.summary_text import SUMMARY_FILE, summary_text
-
-        as_of = datetime.fromisoformat(extracted["as_of"])
-        words = summary_text(report, extracted["counts"], as_of, file_name, notes)
-        work.write(work.folder / SUMMARY_FILE, words.encode())
-        return SUMMARY_FILE
-
-    def _report(self, work: Work) -> "Report":
-        from progress_exhaust.extract.chunk_files import attempted_contents
-        from progress_exhaust.report.pivot import CellRules, Report
-
-        settings, layout = work.site.settings, work.site.layout(work.params)
-        rules = CellRules(
-            settings.chosen_attempt,
-            settings.failed_certificate_statuses,
-            settings.column_labels,
-            settings.defuse_formulas,
-            settings.report_timezone,
+            self.log.warning("%s: %s", batch_context.batch, note)
+        summary_name = write_summary(batch_context, report, file_name, notes) if settings.summary_file else None
+        staging.write_manifest(
+            PivotManifest(
+                rows=written.rows,
+                size_bytes=written.size_bytes,
+                sha256=written.sha256,
+                cut_cells=written.cut_cells,
+                folder=folder,
+                file_name=file_name,
+                summary_name=summary_name,
+            )
         )
-        attempted = attempted_contents(self._parts(work)) if layout.scores == "attempted" else frozenset()
-        return Report(work.batch, work.facts(), work.hierarchy(), layout, rules, attempted)
+        # A zero counts too: it replaces the number of an earlier attempt.
+        return {
+            "rows": written.rows,
+            "columns": width,
+            f"{ending}_bytes": written.size_bytes,
+            "csv_instead_of_xlsx": int(no_room),
+            "cut_cells": written.cut_cells,
+        }
 
-    def _pages(self, work: Work, report: "Report") -> Generator[bytes, None, None]:
-        parts = self._parts(work)
-        return in_processes(
-            lines_of_part,
-            (part.read_bytes() for part in parts),
-            opened=lambda: nullcontext(report),
-            processes=min(work.site.processes, max(len(parts), 1)),
-        )
 
-    def _parts(self, work: Work) -> "list[ObjectStoragePath]":
-        return [work.part(number) for number in range(work.read(EXTRACT_FILE)["parts"])]
+def make_report(batch_context: BatchContext) -> "Report":
+    """Return what all chunks of the report have in common."""
+    from progress_exhaust.extract.chunk_files import attempted_contents
+    from progress_exhaust.report.pivot import CellRules, Report
+
+    settings, layout = batch_context.site.settings, batch_context.site.layout(batch_context.params)
+    rules = CellRules(
+        settings.chosen_attempt,
+        settings.failed_certificate_statuses,
+        settings.column_labels,
+        settings.defuse_formulas,
+        settings.report_timezone,
+    )
+    attempted = attempted_contents(facts_chunks(batch_context)) if layout.scores == "attempted" else frozenset()
+    facts = batch_context.staging.read(BatchManifest).facts
+    hierarchy = batch_context.staging.read(HierarchyManifest).hierarchy
+    return Report(batch_context.batch, facts, hierarchy, layout, rules, attempted)
+
+
+def facts_chunks(batch_context: BatchContext) -> "list[ObjectStoragePath]":
+    """Return the paths of the facts chunks, in order."""
+    staging = batch_context.staging
+    return [staging.facts_chunk(number) for number in range(staging.read(ExtractManifest).chunks)]
+
+
+def write_lines(batch_context: BatchContext, target: BinaryIO, report: "Report") -> "Written":
+    """Write the csv."""
+    from progress_exhaust.report.csv_file import write_csv
+
+    chunks = facts_chunks(batch_context)
+    bom = batch_context.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
+    lines: Generator[bytes, None, None] = run_in_processes(
+        csv_lines,
+        (chunk.read_bytes() for chunk in chunks),
+        open_resources=lambda: nullcontext(report),
+        processes=min(batch_context.site.processes, max(len(chunks), 1)),
+    )
+    with closing(lines):
+        return write_csv(target, report, Progress(batch_context, "chunks written", len(chunks)).track(lines), bom=bom)
+
+
+def write_workbook(batch_context: BatchContext, target: BinaryIO, report: "Report") -> "Written":
+    """Write the workbook; it is made on local disk first."""
+    from progress_exhaust.extract.chunk_files import from_parquet
+    from progress_exhaust.report.csv_file import Written, put
+    from progress_exhaust.report.xlsx_file import write_xlsx
+
+    paths = facts_chunks(batch_context)
+    progress = Progress(batch_context, "chunks written", len(paths))
+    chunks = (from_parquet(path.read_bytes()) for path in progress.track(paths))
+    with ExitStack() as stack:
+        with scratch_folder(stack) as scratch:
+            workbook = scratch / "report.xlsx"
+            rows, cut_cells = write_xlsx(workbook, report, chunks, batch_context.day)
+        with workbook.open("rb") as whole:
+            size_bytes, sha256 = put(target, iter(lambda: whole.read(1 << 20), b""))
+    return Written(rows, size_bytes, sha256, cut_cells)
+
+
+def write_summary(batch_context: BatchContext, report: "Report", file_name: str, notes: list[str]) -> str:
+    """Write the summary, a text for the reader of the report; return its file name."""
+    from progress_exhaust.report.summary_text import SUMMARY_FILE, summary_text
+
+    extracted = batch_context.staging.read(ExtractManifest)
+    text = summary_text(report, extracted.counts, extracted.as_of, file_name, notes)
+    batch_context.staging.write_file(batch_context.staging.path / SUMMARY_FILE, text.encode())
+    return SUMMARY_FILE
 
 
 # In a process
 
 
-def lines_of_part(report: "Report", part: bytes) -> bytes:
-    """Return the csv's lines of a part's learners."""
+def csv_lines(report: "Report", chunk: bytes) -> bytes:
+    """Return the csv lines of a facts chunk (Parquet)."""
     from progress_exhaust.extract.chunk_files import from_parquet
     from progress_exhaust.report.csv_file import page_csv
 
-    return page_csv(from_parquet(part), report)
+    return page_csv(from_parquet(chunk), report)

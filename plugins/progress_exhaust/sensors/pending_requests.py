@@ -1,44 +1,46 @@
-"""Waits for a first request, and skips the run where none comes."""
+"""Wait for a first request; skip the run if there is none."""
 
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 
 from progress_exhaust import metrics
-from progress_exhaust.operators.selection import dead_runs, selection
-from progress_exhaust.operators.site_operator import RunParams, no_retry_mends, read_site
+from progress_exhaust.stages.airflow_runs import find_ended_runs
+from progress_exhaust.stages.base_operator import fail_on_permanent_errors
+from progress_exhaust.stages.selection import select_requests
+from progress_exhaust.stages.site import RunParams, read_site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
 class PendingRequestsSensor(BaseSensorOperator):
-    """Succeeds once a request is pending; skips when none came within the setting `wait_seconds`."""
+    """Succeed once a request is pending; skip if there is none within the setting `wait_seconds`."""
 
     def execute(self, context: "Context") -> Any:
-        # Around the whole sensor, not in the poke: one that may skip would make a wrong setting a skipped, green run.
-        with no_retry_mends():
+        # Around the whole sensor, not in poke: a sensor that may skip would turn a wrong setting into a skipped, green run.
+        with fail_on_permanent_errors():
             self.site = read_site(context)
             self.run_params = RunParams.of(context)
             self.site.layout(self.run_params)
             self.timeout = self.site.settings.wait_seconds
-            self.site.requests().prepare()
+            self.site.ledger().prepare()
             return super().execute(context)
 
     def poke(self, context: "Context") -> bool:
         if self.run_params.batch_ids:
             return True
-        requests = self.site.requests()
-        if requests.has_unfinished():
-            self.log.info("This run has requests already: it was cleared")
+        claims = self.site.claims()
+        if claims.has_unfinished():
+            self.log.info("This run already holds requests: its tasks were cleared")
             return True
-        chosen = selection(context, self.site, self.run_params, dead_runs(context, self.site))
-        metrics.oldest_pending(requests.oldest_pending_seconds(chosen))
-        pending = requests.count_pending(chosen)
-        self.log.info("%d requests are pending", pending)
+        selection = select_requests(context, self.site, self.run_params, find_ended_runs(context, self.site))
+        metrics.oldest_pending(claims.oldest_pending_seconds(selection))
+        pending = claims.count_pending(selection)
+        self.log.info("requests pending=%d", pending)
         if self.run_params.request_ids and not pending:
             self.log.warning(
-                "None of the named request_ids can be taken: job_request has no such request, or it is finished (the Param force "
-                "makes a SUCCESS again), or another run is at it. The page Progress exhaust and `make status` show which"
+                "None of the named request_ids can be claimed. Either job_request has no such request, or it is finished (the "
+                "Param force makes it again), or another run holds it. The page Progress exhaust and `make status` show which"
             )
         return pending > 0

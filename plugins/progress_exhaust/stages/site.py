@@ -1,33 +1,33 @@
-"""What every task shares: the site's settings, the run's Params, and which errors a retry can mend."""
+"""The site: its settings, the Params of a run, and the hooks that follow from them."""
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import BaseOperator, Variable
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+from airflow.sdk import Variable
 
-from progress_exhaust.errors import ClaimLostError, SetupError
+from progress_exhaust.errors import SetupError
 from progress_exhaust.report.layout import Layout
 from progress_exhaust.settings import VARIABLE, Settings, nearest, parse_settings
+from progress_exhaust.staging.batch_folder import BatchFolder
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
     from progress_exhaust.hooks.content_api import ContentApiHook
-    from progress_exhaust.hooks.job_requests import RequestsHook
     from progress_exhaust.hooks.org_api import OrgApiHook
     from progress_exhaust.hooks.public_key import KeySource
     from progress_exhaust.hooks.report_store import ReportStoreHook
+    from progress_exhaust.hooks.requests.claims import Claims
+    from progress_exhaust.hooks.requests.ledger import Ledger
+    from progress_exhaust.hooks.requests.locks import Locks
+    from progress_exhaust.hooks.requests.models import Stage
     from progress_exhaust.hooks.user_cache import UserCacheHook
-
-
-FIRST_COUNTS = ("enrolled", "reported", "found", "claimed")
+    from progress_exhaust.report.request import Batch
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,18 @@ class RunParams:
     """The Params of a run."""
 
     request_ids: tuple[str, ...] = ()
-    batch_ids: tuple[str, ...] = ()  # a standalone run: these batches, and no request's row
+    batch_ids: tuple[str, ...] = ()  # of a standalone run: these batches, without a row of job_request
     force: bool = False
     dry_run: bool = False
     layout: str | None = None
 
     @classmethod
     def of(cls, context: "Context") -> "RunParams":
-        """Read a run's Params; raises SetupError for a key that none has."""
+        """Read the Params of a run; raises SetupError for an unknown one."""
         known = [field.name for field in fields(cls)]
         for key in context["dag_run"].conf or {}:
             if key not in known:
-                raise SetupError(f"unknown Param {key} in the run's conf; {nearest(key, known)}")
+                raise SetupError(f"Unknown Param {key} in the run's conf: {nearest(key, known)}")
         params = context["params"]
         return cls(
             request_ids=tuple(params.get("request_ids") or ()),
@@ -59,27 +59,31 @@ class RunParams:
 
 @dataclass(frozen=True)
 class Site:
-    """The settings, and the hooks that they make; each is used with `with`, or method by method."""
+    """The settings of the site, and the hooks made from them. Each hook is used with `with`, or method by method."""
 
     settings: Settings
     run_id: str
-    try_number: int = 1  # of the task
+    task_attempt: int = 1
 
     @property
     def processes(self) -> int:
-        """Return how many processes a task may use: the setting's, else one for each core that it may run on."""
+        """Return how many processes a task may use: the setting, else the number of its CPUs."""
         return self.settings.processes_per_task or len(os.sched_getaffinity(0))
 
-    def requests(self) -> "RequestsHook":
-        from progress_exhaust.hooks.job_requests import RequestsHook
+    def claims(self) -> "Claims":
+        from progress_exhaust.hooks.requests.claims import Claims
 
-        return RequestsHook(
-            run_id=self.run_id,
-            job_request_table=self.settings.job_request_table,
-            ledger_schema=self.settings.ledger_schema,
-            timeout_seconds=self.settings.read_timeout_seconds,
-            try_number=self.try_number,
-        )
+        return Claims(**self._requests_arguments())
+
+    def ledger(self) -> "Ledger":
+        from progress_exhaust.hooks.requests.ledger import Ledger
+
+        return Ledger(**self._requests_arguments())
+
+    def locks(self) -> "Locks":
+        from progress_exhaust.hooks.requests.locks import Locks
+
+        return Locks(**self._requests_arguments())
 
     def learner_tables(self) -> "LearnerTablesHook":
         from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
@@ -113,10 +117,6 @@ class Site:
             timeout_seconds=self.settings.read_timeout_seconds,
         )
 
-    def layout(self, params: RunParams) -> Layout:
-        """Return the run's layout; raises SetupError, with the ones that there are, for a name that none has."""
-        return self.settings.layout_named(params.layout or self.settings.layout)
-
     def org_api(self) -> "OrgApiHook":
         from progress_exhaust.hooks.org_api import OrgApiHook
 
@@ -145,6 +145,29 @@ class Site:
             timeout_seconds=self.settings.read_timeout_seconds,
         )
 
+    def batch_folder(self, batch: "Batch", stage: "Stage", params: RunParams) -> BatchFolder:
+        """Return the staging folder of a batch in this run; only the newest attempt of the stage may write to it."""
+        locks = self.locks()
+        return BatchFolder(
+            self.store().batch_folder(self.run_id, batch),
+            str(batch),
+            # A dry run is not in the ledger.
+            nullcontext if params.dry_run else lambda: locks.lock_task_attempt(batch, stage),
+        )
+
+    def layout(self, params: RunParams) -> Layout:
+        """Return the layout of the run; raises SetupError, with the known ones, for an unknown name."""
+        return self.settings.layout_named(params.layout or self.settings.layout)
+
+    def _requests_arguments(self) -> dict[str, object]:
+        return {
+            "run_id": self.run_id,
+            "job_request_table": self.settings.job_request_table,
+            "ledger_schema": self.settings.ledger_schema,
+            "timeout_seconds": self.settings.read_timeout_seconds,
+            "task_attempt": self.task_attempt,
+        }
+
 
 def read_site(context: "Context") -> Site:
     """Read the site's settings, as they are now, for a task of this run."""
@@ -152,34 +175,6 @@ def read_site(context: "Context") -> Site:
 
 
 def report_day(context: "Context", settings: Settings) -> date:
-    """Return the day that the run was due, in the report's time zone: the same at each retry and rerun."""
+    """Return the day on which the run was due, in the report time zone: the same for every retry and rerun."""
     due = context["dag_run"].run_after
     return due.astimezone(ZoneInfo(settings.report_timezone)).date()
-
-
-@contextmanager
-def no_retry_mends() -> Iterator[None]:
-    """Fail the task at once for what an engineer has to mend; everything else is tried again."""
-    try:
-        yield
-    except (SetupError, ClaimLostError) as error:
-        raise AirflowFailException(str(error)) from None
-    except AirflowNotFoundException as error:
-        raise AirflowFailException(f"{error}: add the connection in Airflow; docs/configuration.md lists them all") from None
-
-
-class SiteOperator(BaseOperator):
-    """A task of this package: `work` does it."""
-
-    def execute(self, context: "Context") -> Any:
-        with no_retry_mends():
-            return self.work(context, read_site(context), RunParams.of(context))
-
-    def work(self, context: "Context", site: Site, params: RunParams) -> Any:
-        raise NotImplementedError
-
-
-def in_words(counts: Mapping[str, int]) -> str:
-    """Write counts as one line for a person, what the report is about first."""
-    counts = {name: counts[name] for name in sorted(counts, key=lambda name: (name not in FIRST_COUNTS, name))}
-    return ", ".join(f"{number:,} {name.replace('_', ' ').replace('.', ': ')}" for name, number in counts.items() if number)

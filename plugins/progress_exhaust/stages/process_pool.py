@@ -1,7 +1,7 @@
-"""Several processes for the work of one task: `fork`ed, since what Airflow runs tasks with allows nothing else.
+"""Several processes for the work of one task. They are forked: the way in which Airflow runs tasks allows nothing else.
 
-A process has no part in the task's own talk with Airflow. It opens its connections itself, so nothing may be open that it
-would share: forks come before a driver connects, or after it is closed.
+A process does not talk to Airflow. It opens its own connections, so no connection may be open when it is forked: fork before a
+driver connects, or close the driver first.
 """
 
 import multiprocessing
@@ -24,34 +24,34 @@ Resources = TypeVar("Resources")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ITEMS_AHEAD = 2  # of the results that are taken, for each process
+ITEMS_AHEAD = 2  # submitted in advance, for each process
 
 
-def in_processes(
+def run_in_processes(
     work: Callable[[Resources, Item], Result],
     items: Iterable[Item],
     *,
-    opened: Callable[[], AbstractContextManager[Resources]],
+    open_resources: Callable[[], AbstractContextManager[Resources]],
     processes: int,
     connection_ids: Sequence[str] = (),
 ) -> Generator[Result, None, None]:
-    """Yield work(resources, item) for each item, in their order; few items and results are in memory at a time.
+    """Yield work(resources, item) for each item, in order; only a few items and results are in memory at a time.
 
-    Close it (`contextlib.closing`) where an error may end the task: the processes end with it.
+    Close it (`contextlib.closing`) if an error may end the task before the last result: that ends the processes.
 
     work: a function of a module
-    opened: makes the resources, once in each process
-    processes: 1 does the work here
+    open_resources: is called once in each process
+    processes: with 1, this process does the work
     connection_ids: Airflow connections that the work may ask for
     """
     if processes == 1:
-        with opened() as resources:
+        with open_resources() as resources:
             for item in items:
                 yield work(resources, item)
         return
-    connections = {connection_id: known for connection_id in connection_ids if (known := _connection(connection_id))}
+    connections = {connection_id: found for connection_id in connection_ids if (found := _connection(connection_id))}
     fork = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(processes, mp_context=fork, initializer=_begin, initargs=(opened, connections))
+    pool = ProcessPoolExecutor(processes, mp_context=fork, initializer=_initialize, initargs=(open_resources, connections))
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -63,11 +63,11 @@ def in_processes(
         pool.shutdown()
     except BrokenProcessPool:
         raise SourceError(
-            f"One of {processes} processes of this task was killed, for want of memory perhaps: lower the settings "
+            f"One of {processes} processes of this task was killed, perhaps because of a lack of memory. Lower the settings "
             "processes_per_task or learners_per_part, or give the worker more memory"
         ) from None
     finally:
-        # Whatever broke it off, a timeout of the task too, waits for nobody: Python 3.14's kill_workers().
+        # After an error or a timeout, do not wait for running work: Python 3.14 has kill_workers() for this.
         for process in list((pool._processes or {}).values()):
             process.kill()
         pool.shutdown(cancel_futures=True)
@@ -80,15 +80,15 @@ _failure: Exception | None = None
 _open = ExitStack()
 
 
-def _begin(opened: Callable[[], AbstractContextManager[Any]], connections: dict[str, str]) -> None:
+def _initialize(open_resources: Callable[[], AbstractContextManager[Any]], connections: dict[str, str]) -> None:
     global _resources, _failure
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_the_task, daemon=True).start()
-    _leave_the_task()
-    os.environ.update({f"AIRFLOW_CONN_{connection_id.upper()}": known for connection_id, known in connections.items()})
+    threading.Thread(target=_exit_with_the_task, daemon=True).start()
+    _disconnect_from_airflow()
+    os.environ.update({f"AIRFLOW_CONN_{connection_id.upper()}": found for connection_id, found in connections.items()})
     try:
-        _resources = _open.enter_context(opened())
-    except Exception as error:  # told by the first piece of work: a pool only says that a process of it broke
+        _resources = _open.enter_context(open_resources())
+    except Exception as error:  # the first piece of work raises it: a pool only says that a process broke
         _failure = error
 
 
@@ -98,16 +98,16 @@ def _do(work: Callable[[Any, Item], Result], item: Item) -> Result:
     return work(_resources, item)
 
 
-def _end_with_the_task() -> None:
-    """A task that is killed takes nobody along."""
+def _exit_with_the_task() -> None:
+    """Exit as soon as the task's own process has ended, even if it was killed."""
     task = multiprocessing.parent_process()
     if task is not None:
         task.join()
         os._exit(1)
 
 
-def _leave_the_task() -> None:
-    """Keep masking secrets, and tell the task's supervisor nothing: that line is the task's alone."""
+def _disconnect_from_airflow() -> None:
+    """Keep masking secrets, and close the way to the task's supervisor: only the task itself may use it."""
     from airflow.sdk.execution_time import task_runner
 
     if hasattr(task_runner, "SUPERVISOR_COMMS"):

@@ -1,0 +1,41 @@
+"""What Airflow says about the runs of the DAG. Only Airflow decides whether a run has ended, never the age of a claim."""
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from progress_exhaust.names import REPORT_DAG_ID
+from progress_exhaust.stages.site import Site
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+ENDED = ("success", "failed")
+
+
+def find_ended_runs(context: "Context", site: Site) -> list[str]:
+    """Return the runs that hold requests although they have ended or were deleted."""
+    return [run_id for run_id in site.claims().holding_runs() if has_ended(context, run_id)]
+
+
+def has_ended(context: "Context", run_id: str) -> bool:
+    """Tell whether a run of the report DAG has ended or was deleted."""
+    state = run_state(context, run_id)
+    return state is None or state in ENDED
+
+
+def run_state(context: "Context", run_id: str) -> str | None:
+    """Return the state of a run of the report DAG; None if there is no such run. Any other answer is an error, and is retried."""
+    try:
+        state = context["ti"].get_dagrun_state(dag_id=REPORT_DAG_ID, run_id=run_id)
+    except Exception as error:
+        if _is_not_found(error):
+            return None
+        raise
+    return str(getattr(state, "value", state))  # text in a task, an enum in dag.test()
+
+
+def _is_not_found(error: Exception) -> bool:
+    if getattr(getattr(error, "response", None), "status_code", None) == 404:
+        return True
+    return isinstance(error, AirflowRuntimeError) and ("not_found" in str(error) or "404" in str(error))

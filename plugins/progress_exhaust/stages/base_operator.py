@@ -1,0 +1,37 @@
+"""The base of every task of this package."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+
+from progress_exhaust.errors import ClaimLostError, SetupError
+from progress_exhaust.stages.site import RunParams, Site, read_site
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+@contextmanager
+def fail_on_permanent_errors() -> Iterator[None]:
+    """Fail the task without a retry for an error that an engineer must fix; Airflow retries all other errors."""
+    try:
+        yield
+    except (SetupError, ClaimLostError) as error:
+        raise AirflowFailException(str(error)) from None
+    except AirflowNotFoundException as error:
+        raise AirflowFailException(f"{error}. Add the connection in Airflow: docs/configuration.md lists them all") from None
+
+
+class BaseTaskOperator(BaseOperator):
+    """A task with the site's settings and the Params of the run; `run` does its work."""
+
+    def execute(self, context: "Context") -> Any:
+        with fail_on_permanent_errors():
+            return self.run(context, read_site(context), RunParams.of(context))
+
+    def run(self, context: "Context", site: Site, params: RunParams) -> Any:
+        """Do the work of the task; the result goes to XCom."""
+        raise NotImplementedError

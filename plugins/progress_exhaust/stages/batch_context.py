@@ -1,0 +1,57 @@
+"""One batch of a run, and everything that a stage needs to work on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from progress_exhaust.hooks.requests.models import BatchState, Stage
+from progress_exhaust.stages.site import RunParams, Site
+from progress_exhaust.staging.batch_folder import BatchFolder
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+    from progress_exhaust.hooks.requests.claims import Claims
+    from progress_exhaust.hooks.requests.ledger import Ledger
+    from progress_exhaust.hooks.requests.locks import Locks
+    from progress_exhaust.hooks.requests.models import BatchRun
+    from progress_exhaust.report.request import Batch
+
+
+@dataclass(frozen=True)
+class BatchContext:
+    """One batch, in one attempt of one task."""
+
+    site: Site
+    params: RunParams
+    batch: "Batch"
+    day: date  # of the report's file name
+    staging: BatchFolder
+    claims: "Claims"
+    ledger: "Ledger"
+    locks: "Locks"
+    log: "Logger"
+    stage: Stage
+
+    def for_batch(self, batch: "Batch") -> "BatchContext":
+        """Return the context of another batch of the same run."""
+        return replace(self, batch=batch, staging=self.site.batch_folder(batch, self.stage, self.params))
+
+    def is_from_today(self, instant: datetime) -> bool:
+        """Tell whether an instant is from this day in the report time zone: facts of older days are not mixed in."""
+        zone = ZoneInfo(self.site.settings.report_timezone)
+        return instant.astimezone(zone).date() == datetime.now(UTC).astimezone(zone).date()
+
+    def same_batch_in_other_requests(self) -> "list[BatchRun]":
+        """Return the same batch in other requests of the run for the same org: one extract serves all of them."""
+        return [
+            run
+            for run in self.ledger.run_batches()
+            if (run.batch.key, run.channel) == (self.batch.key, self.batch.channel) and run.batch != self.batch
+        ]
+
+    def report_progress(self, counts: Mapping[str, int]) -> None:
+        """Write counts into the ledger while the stage is running."""
+        self.ledger.record(self.batch, stage=self.stage, state=BatchState.RUNNING, counts=counts)

@@ -1,0 +1,34 @@
+"""Which requests a run may claim: the sensor counts them, and claim_requests claims them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from progress_exhaust.stages.site import RunParams, Site, report_day
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from progress_exhaust.hooks.requests.models import Selection
+
+BACKFILL = "backfill"
+
+
+def select_requests(context: "Context", site: Site, params: RunParams, ended_runs: Sequence[str]) -> "Selection":
+    """Return the selection of the run. A backfill of a day takes what was submitted up to the end of that day."""
+    from progress_exhaust.hooks.requests.models import Selection
+
+    settings, day = site.settings, report_day(context, site.settings)
+    next_day = datetime.combine(day + timedelta(days=1), time(), ZoneInfo(settings.report_timezone))
+    return Selection(
+        most=settings.batches_per_run,
+        day=day,
+        abandoned_before=datetime.now(UTC) - timedelta(hours=settings.abandoned_after_hours),
+        request_ids=params.request_ids,
+        batch_number=settings.batch_number,
+        channels=settings.channels,
+        submitted_before=next_day if context["dag_run"].run_type == BACKFILL else None,
+        ended_runs=ended_runs,
+        force=params.force,
+    )

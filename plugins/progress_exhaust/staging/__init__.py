@@ -1,0 +1,1 @@
+"""The private folder of a batch in a run, and the typed manifests that its stages write there."""

@@ -1,0 +1,110 @@
+"""The manifests of a batch: small JSON files in its staging folder.
+
+A stage writes its manifest last: if the manifest is there, the stage is done.
+A manifest of another version of the package that no longer fits counts as missing.
+"""
+
+from typing import Any, ClassVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, field_serializer
+
+from progress_exhaust.report.hierarchy import Hierarchy
+from progress_exhaust.report.request import BatchFacts
+
+
+class Manifest(BaseModel):
+    """A manifest; each kind has its own file in the batch's folder."""
+
+    model_config = ConfigDict(frozen=True)
+    FILE_NAME: ClassVar[str]
+
+
+class BatchManifest(Manifest):
+    """What list_batches found out about the batch."""
+
+    FILE_NAME = "batch.json"
+
+    facts: BatchFacts
+
+
+class _WithHierarchy(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    hierarchy: Hierarchy
+
+    @field_serializer("hierarchy")
+    def _sorted(self, hierarchy: Hierarchy) -> dict[str, Any]:
+        return hierarchy.to_dict()  # sets in a fixed order: the same hierarchy gives the same bytes
+
+
+class HierarchyManifest(Manifest, _WithHierarchy):
+    """What the report needs of the collection's hierarchy."""
+
+    FILE_NAME = "hierarchy.json"
+
+
+class SharedHierarchy(_WithHierarchy):
+    """A hierarchy that all batches of a run with this collection share."""
+
+    as_of: AwareDatetime
+
+
+class ExtractInputs(_WithHierarchy):
+    """What the extracted files depend on, in addition to the sources: if it changes, they are extracted again."""
+
+    learners: str  # of the layout: all, or cached
+    user_fields: tuple[str, ...]
+
+
+class ChunksManifest(Manifest):
+    """The enrolled chunks of an extract that goes on."""
+
+    FILE_NAME = "chunks.json"
+
+    as_of: AwareDatetime  # when the enrolments were read
+    inputs: ExtractInputs
+    first_user_ids: tuple[str, ...]  # of each chunk, ascending
+    counts: dict[str, int]  # enrolled, and excluded.<reason>
+
+
+class RestartManifest(Manifest):
+    """An extract that had finished was started again: older scans are not used for it."""
+
+    FILE_NAME = "restart.json"
+
+    restarted_at: AwareDatetime
+
+
+class ExtractManifest(Manifest):
+    """The facts chunks of a finished extract."""
+
+    FILE_NAME = "extract.json"
+
+    as_of: AwareDatetime
+    inputs: ExtractInputs
+    chunks: int
+    counts: dict[str, int]  # enrolled, reported, missing, and excluded.<reason>
+
+
+class PivotManifest(Manifest):
+    """The report's file, csv or workbook."""
+
+    FILE_NAME = "pivot.json"
+
+    rows: int
+    size_bytes: int
+    sha256: str
+    cut_cells: int  # of a workbook: their texts are longer than Excel accepts
+    folder: str  # of the task attempt that wrote it
+    file_name: str
+    summary_name: str | None
+
+
+class PackageManifest(Manifest):
+    """The package, published unless the run is a dry run."""
+
+    FILE_NAME = "package.json"
+
+    key: str  # in the reports container
+    size_bytes: int
+    level: str
