@@ -70,7 +70,7 @@ def scan_once_per_run(
     log, own_key = batch_context.log, batch_context.batch.key
     if _find_own(batch_context, table) is None:
         log.info(
-            "%s: one batch of the run decides how to read it, and scans it for all if that is faster. The others wait", table
+            "%s: one batch of the run decides how to read it, and scans it for all if that is faster; the others wait", table
         )
     with batch_context.locks.exclusive_lock(f"scan of {table}"):
         found = _find_own(batch_context, table)
