@@ -29,12 +29,17 @@ RULES: dict[str, set[str]] = {
         f"{OURS}.hooks.requests",  # from its own modules alone, as another test checks
         f"{OURS}.metrics",
         f"{OURS}.report",
+        f"{OURS}.compat",
+        f"{OURS}.hooks.cassandra",
         f"{OURS}.sql",
     },
+    "extract": {"airflow", *FRAMES, f"{OURS}.errors", f"{OURS}.extract", f"{OURS}.hooks", f"{OURS}.report", f"{OURS}.settings"},
+    "compat.py": {"airflow", "botocore", "fsspec", *DRIVERS},
     "sql": set(),
     "operators": {
         "airflow",
         f"{OURS}.errors",
+        f"{OURS}.extract",
         f"{OURS}.hooks",
         f"{OURS}.metrics",
         f"{OURS}.operators",

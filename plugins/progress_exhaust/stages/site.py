@@ -17,8 +17,8 @@ from progress_exhaust.staging.batch_folder import BatchFolder
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
     from progress_exhaust.hooks.content_api import ContentApiHook
-    from progress_exhaust.hooks.learner_tables import LearnerTablesHook
     from progress_exhaust.hooks.org_api import OrgApiHook
     from progress_exhaust.security.public_key_download import KeySource
     from progress_exhaust.hooks.report_store import ReportStoreHook
@@ -86,7 +86,7 @@ class Site:
         return Locks(**self._requests_arguments())
 
     def learner_tables(self) -> "LearnerTablesHook":
-        from progress_exhaust.hooks.learner_tables import LearnerTablesHook
+        from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 
         settings = self.settings
         return LearnerTablesHook(
