@@ -1,0 +1,67 @@
+"""Lineage for OpenLineage, if its provider is installed: the sources of a batch, and the published file.
+
+The names follow OpenLineage's naming rules. They contain no column, value, login or learner.
+"""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.sdk.bases.hook import BaseHook
+
+if TYPE_CHECKING:
+    from progress_exhaust.operators.site_operator import Site
+
+Names = tuple[tuple[str, str], ...]  # namespace and name of each data set
+DEFAULT_PORTS = {"cassandra": 9042, "redis": 6379, "http": 80, "https": 443}
+
+
+def wanted() -> bool:
+    """Tell whether OpenLineage's provider is installed."""
+    return find_spec("airflow.providers.openlineage") is not None
+
+
+def sources(site: "Site") -> Names:
+    """Return the data sets that extract reads."""
+    settings = site.settings
+    courses = _namespace(settings.courses_connection, "cassandra")
+    users = _namespace("progress_exhaust_users", "redis")
+    return (
+        (_namespace(settings.enrolments_connection, "cassandra"), settings.enrolments_table),
+        *((courses, f"{settings.courses_keyspace}.{name}") for name in ("user_activity_agg", "assessment_aggregator")),
+        (_namespace(settings.hierarchy_connection, "cassandra"), settings.hierarchy_table),
+        (users, str(settings.user_cache_db)),
+        (users, str(settings.optional_nodes_db)),
+        (_namespace("progress_exhaust_content", "http"), settings.content_search_path),
+    )
+
+
+def package(reports_container_url: str, key: str) -> Names:
+    """Return the published file: its bucket, or the local disk, and its path there."""
+    url = urlsplit(f"{reports_container_url.rstrip('/')}/{key}")
+    if url.scheme == "file":
+        return (("file", url.path),)
+    return ((f"{url.scheme}://{url.netloc}", url.path.lstrip("/")),)
+
+
+def facets(inputs: Names, outputs: Names) -> Any:
+    """Return the data sets in the form that OpenLineage's provider expects from an operator."""
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    return OperatorLineage(
+        inputs=[Dataset(namespace=namespace, name=name) for namespace, name in inputs],
+        outputs=[Dataset(namespace=namespace, name=name) for namespace, name in outputs],
+    )
+
+
+def _namespace(connection_id: str, scheme: str) -> str:
+    """Return the address of a connection without its login. If there are several hosts, return the first one."""
+    connection = BaseHook.get_connection(connection_id)
+    host, port = (connection.host or "").split(",")[0], connection.port
+    if scheme == "http" and "https" in (connection.conn_type, connection.schema):
+        scheme = "https"
+    if "://" in host:  # the host of an HTTP connection may be a complete URL
+        url = urlsplit(host)
+        scheme, host, port = url.scheme, url.hostname or "", port or url.port
+    return f"{scheme}://{host}:{port or DEFAULT_PORTS[scheme]}"
