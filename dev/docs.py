@@ -42,14 +42,15 @@ def with_table(page: str) -> str:
 
 
 def ledger_sql() -> str:
-    """Return the SQL that creates the ledger, for a DAG whose role may not create a schema."""
-    from progress_exhaust.sql.job_requests import CREATE_LEDGER
+    """Return the SQL that creates or upgrades the ledger, for a DAG whose role may not do so."""
+    from progress_exhaust.hooks.requests.models import SQL_VALUES
+    from progress_exhaust.sql.ledger import CREATE_LEDGER
 
     head = (
-        "-- The claims and the ledger, as the first task makes them where its role may: made by `make docs`.\n"
+        "-- Create or upgrade the claims and the ledger, as the first task does if its role may. Made by `make docs`.\n"
         "--   psql -1 -v ledger=progress_exhaust -f docs/grants/ledger.sql DATABASE"
     )
-    return head + CREATE_LEDGER.format(ledger=':"ledger"')
+    return head + CREATE_LEDGER.format(ledger=':"ledger"', **SQL_VALUES)
 
 
 def _default(name: str, field: Any) -> str:

@@ -5,7 +5,7 @@ ProgressExhaustError
 ├── SetupError     permanent error of the installation: an engineer must fix a setting, connection, table or column
 ├── OverLimitError a limit was reached: the batch waits for the next run
 ├── SourceError    transient error: a system did not answer as it should, and Airflow retries the task
-└── ClaimLostError another run holds the request, or a newer attempt of the task is running: write and publish nothing
+└── ClaimLostError another run holds the request, or a newer attempt of the task has started: write and publish nothing
 
 A message says what happened, to which object, and what to do. It contains no data of a learner and no secret. The
 requester reads the message of a RequestError. Therefore it names no internals of the platform.
@@ -33,4 +33,4 @@ class SourceError(ProgressExhaustError):
 
 
 class ClaimLostError(ProgressExhaustError):
-    """Another run holds the request, or a newer attempt of the task is running."""
+    """Another run holds the request, or a newer attempt of the task has started."""
