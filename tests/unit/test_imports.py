@@ -52,15 +52,16 @@ RULES: dict[str, set[str]] = {
     "lineage.py": {"airflow"},
     "failure_notifier.py": {"airflow", f"{OURS}.names", f"{OURS}.operators.site_operator", f"{OURS}.settings"},
     "settings": {"pydantic", f"{OURS}.errors", f"{OURS}.report.layout", f"{OURS}.settings"},  # a layout is light
-    "command.py": {
+    "cli.py": {
         "airflow",
+        f"{OURS}.cli_output",
         f"{OURS}.errors",
-        f"{OURS}.hooks.job_requests",
-        f"{OURS}.hooks.request_status",
-        f"{OURS}.page.views",
+        f"{OURS}.hooks.requests",
+        f"{OURS}.page.request_view",
         f"{OURS}.report.request",
         f"{OURS}.settings",
     },
+    "cli_output.py": {MODELS, f"{OURS}.page.formatting"},
     "dags": {
         "airflow",
         f"{OURS}.failure_notifier",
@@ -77,7 +78,9 @@ RULES: dict[str, set[str]] = {
         "sqlalchemy",  # what Airflow's API server is made of
         f"{OURS}.errors",
         f"{OURS}.hooks.report_store",
-        f"{OURS}.hooks.request_status",
+        MODELS,
+        f"{OURS}.hooks.requests.status",
+        f"{OURS}.names",
         f"{OURS}.page",
         f"{OURS}.report.left_out",
         f"{OURS}.report.request",
@@ -159,7 +162,7 @@ def test_the_models_of_the_requests_need_no_driver(name: str) -> None:
         ("hooks", "from progress_exhaust.operators.site_operator import Site"),
         ("operators", "import redis"),
         ("page", "import psycopg"),
-        ("page", "from progress_exhaust.hooks.job_requests import RequestsHook"),
+        ("page", "from progress_exhaust.hooks.requests.claims import Claims"),
         ("dags", "from progress_exhaust.hooks.user_cache import UserCacheHook"),
     ],
 )
