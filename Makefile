@@ -72,7 +72,7 @@ down: ## stop Airflow and the services
 	@if [ -x $(PY) ]; then $(PY) dev/airflow_servers.py stop; $(PY) dev/services.py stop; fi
 
 # Against the environment's connections; where there are none, the services of `make demo`.
-COMMAND = $(if $(AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS),,eval "$$($(PY) dev/services.py env)"; )PYTHONPATH=plugins $(PY) -m progress_exhaust.command
+COMMAND = $(if $(AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS),,eval "$$($(PY) dev/services.py env)"; )PYTHONPATH=plugins $(PY) -m progress_exhaust.cli
 
 status: env ## the newest requests, or one and its batches; REQUEST=778A36…
 	@$(COMMAND) status $(REQUEST)

@@ -42,7 +42,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "auto": {},
     "partitions": {"read_strategy": "partitions"},
     "scan": {"read_strategy": "scan"},
-    "point": {"read_strategy": "partitions", "keys_per_read": 1, "reads_in_flight": 100},
+    "point": {"read_strategy": "partitions", "partitions_per_query": 1, "concurrent_queries": 100},
 }
 STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
 COMPACTION_TIMEOUT_SECONDS = 1800

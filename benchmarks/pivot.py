@@ -101,7 +101,7 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=200_000)
     arguments.add_argument("--nested", type=int, default=10)
     arguments.add_argument("--assessments", type=int, default=10)
-    arguments.add_argument("--learners-per-part", type=int, default=5000)
+    arguments.add_argument("--learners-per-chunk", type=int, default=5000)
     arguments.add_argument("--layout", choices=list(BUILT_IN), default="standard")
     asked = arguments.parse_args()
     nested = [ColumnNode("nested", f"do_2190689171448{number:06}", f"Unit {number}", 20) for number in range(asked.nested)]
@@ -111,8 +111,8 @@ def main() -> None:
     tree = Hierarchy("do_2166005695180054389645", 40, (*nested, *assessments), frozenset())
     random = np.random.default_rng(7)
     parts = [
-        part(min(asked.learners_per_part, asked.rows - first), first, tree, BUILT_IN[asked.layout].user_fields, random)
-        for first in range(0, asked.rows, asked.learners_per_part)
+        part(min(asked.learners_per_chunk, asked.rows - first), first, tree, BUILT_IN[asked.layout].user_fields, random)
+        for first in range(0, asked.rows, asked.learners_per_chunk)
     ]
     batch = Batch("tag", "R1", "org", "013300978801321105614", tree.collection_id)
     facts = BatchFacts("Batch 1", "Literacy, numeracy", owned=True)

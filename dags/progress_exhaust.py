@@ -1,32 +1,31 @@
 """
 ### Progress exhaust
 
-Makes one packaged csv of every learner's progress and scores for each course batch of each pending row of `job_request`.
+Makes one packaged csv per course batch of each pending row of `job_request`. It has the progress and scores of every learner.
 
-| task | does | run again |
+| task | does | if it is run again |
 |---|---|---|
-| wait_for_requests | waits for a first pending request; skips the run where none comes | harmless |
-| claim_requests | takes the pending requests for this run: PROCESSING | the same requests, and new ones |
-| list_batches | finds their batches; FAILED at once for what no retry can mend | the same list |
-| batch.fetch_hierarchy | the collection's tree, reduced to the report's columns | the same file |
-| batch.extract | enrolments, user cache, nested progress, attempts: Parquet parts | parts of the sources as they are then |
-| batch.pivot | the csv | the same bytes |
-| batch.package | the zip, protected as the org's policy says, in the reports container | the same object, replaced |
-| batch.mark_complete | the batch in processed_batches; the last one of its request: SUCCESS | no change |
-| settle_requests | FAILED for requests with a failed batch; fails where a task of the run did | the same outcome |
+| wait_for_requests | waits for a first pending request; skips the run if there is none | no change |
+| claim_requests | claims the pending requests for this run: PROCESSING | the same requests, and new ones |
+| list_batches | finds the batches of the requests; a permanent error makes a request FAILED at once | the same list |
+| batch.fetch_hierarchy | reads the collection tree and reduces it to the columns of the report | the same file |
+| batch.extract | reads enrolments, user cache, nested progress and assessment attempts into Parquet files | data as it is then |
+| batch.pivot | writes the csv | the same bytes |
+| batch.package | protects the report according to the org's policy, and publishes it | replaces the same object |
+| batch.mark_complete | enters the batch in processed_batches; after the last batch the request is SUCCESS | no change |
+| settle_requests | makes requests with a failed batch FAILED; fails if a task of the run failed | the same outcome |
 
-**Look.** [Every request](PAGE/), its batches and errors · the [pool](/pools) · the [Variable](/variables) ·
-[connections](/connections). The package's `docs/runbook.md` has the steps for one stage, one request, one night, a stuck request,
-and what each message means.
+**Where to look.** [All requests](PAGE/), their batches and errors · the [pool](/pools) · the [Variable](/variables) ·
+[connections](/connections). `docs/runbook.md` of the package explains every error message, and how to rerun what failed.
 
-**Resume.** Clear the failed stage of the batch (its label is the batch id) with what follows it: nothing before it runs again,
-and the request turns SUCCESS once its last batch is done.
+**Resume.** Clear the failed stage of the batch, labelled with the batch id, and its downstream tasks. Earlier stages are not
+run again. The request becomes SUCCESS after its last batch.
 
-**Params.** `request_ids`: only these requests. `batch_ids`: these batches without any request. `force`: make a SUCCESS again.
-`dry_run`: everything but publishing and marking. `layout`: other columns than the site's.
+**Params.** `request_ids`: only these requests. `batch_ids`: these batches, without a request. `force`: make finished requests
+again. `dry_run`: do everything except publishing and marking. `layout`: use other columns than the site's.
 
-**Settings.** The JSON Variable `progress_exhaust`; connections `progress_exhaust_requests` (Postgres), `_cassandra`, `_users`
-(Redis), `_content` and `_org` (HTTP) and, where they are needed, `_salt` and `_store`: the package's `docs/configuration.md`.
+**Settings.** The JSON Variable `progress_exhaust`, and the connections `progress_exhaust_requests` (Postgres), `_cassandra`,
+`_users` (Redis), `_content` and `_org` (HTTP), and if needed `_salt` and `_store`. See `docs/configuration.md` of the package.
 """
 
 import os
@@ -34,11 +33,12 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, Param, TriggerRule, task_group
 
+from progress_exhaust.failure_notifier import ENVIRONMENT, failure_callback
+from progress_exhaust.links import PAGE
+from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.operators.claim_requests import ClaimRequestsOperator
 from progress_exhaust.operators.extract import ExtractOperator
-from progress_exhaust.operators.failure_notifier import ENVIRONMENT, failure_callback
 from progress_exhaust.operators.fetch_hierarchy import FetchHierarchyOperator
-from progress_exhaust.operators.links import PAGE
 from progress_exhaust.operators.list_batches import ListBatchesOperator
 from progress_exhaust.operators.mark_complete import MarkCompleteOperator
 from progress_exhaust.operators.package import PackageOperator
@@ -46,7 +46,7 @@ from progress_exhaust.operators.pivot import PivotOperator
 from progress_exhaust.operators.settle_requests import SettleRequestsOperator
 from progress_exhaust.sensors.pending_requests import PendingRequestsSensor
 
-# Read while parsing, so from the environment and not from the Variable.
+# Airflow reads these while it parses the file. Therefore they come from the environment, not from the Variable.
 SCHEDULE = os.environ.get("PROGRESS_EXHAUST_SCHEDULE", "0 8 * * *")
 POOL = os.environ.get("PROGRESS_EXHAUST_POOL", "progress_exhaust")
 RETRIES = int(os.environ.get("PROGRESS_EXHAUST_RETRIES", "4"))
@@ -60,24 +60,24 @@ BATCH_STAGES = {
     "package": PackageOperator,
     "mark_complete": MarkCompleteOperator,
 }
-STAGE_TIMEOUT = timedelta(hours=6)  # a million learners take minutes; what takes hours hangs
+STAGE_TIMEOUT = timedelta(hours=6)  # a million learners take minutes, so a stage that takes hours hangs
 
-# No `examples` for a list: the form would let nothing else be chosen.
+# No `examples` for a list: the trigger form would then accept no other values.
 IDS = {"type": ["null", "array"], "items": {"type": "string", "minLength": 1, "maxLength": 200}}
 WHAT, HOW = {"section": "What to make"}, {"section": "How"}
 PARAMS = {
-    "request_ids": Param(None, **IDS, **WHAT, title="Requests", description="Only these request_ids of job_request, one a line, "
-        "such as 778A3669531143769B5E8C98D42E1CAD; empty: all that are pending"),
-    "batch_ids": Param(None, **IDS, **WHAT, title="Batches", description="Report these batches, without a request's row, one a "
-        "line, such as 013307481768378368112"),
-    "force": Param(False, **HOW, type="boolean", title="Force", description="Make the named requests again that are SUCCESS"),
-    "dry_run": Param(False, **HOW, type="boolean", title="Dry run", description="Do all but publish and mark"),
+    "request_ids": Param(None, **IDS, **WHAT, title="Requests", description="Only these requests: one request_id of job_request "
+        "per line, such as 778A3669531143769B5E8C98D42E1CAD. Empty: all pending requests"),
+    "batch_ids": Param(None, **IDS, **WHAT, title="Batches", description="Report these batches without a request: one batch id "
+        "per line, such as 013307481768378368112"),
+    "force": Param(False, **HOW, type="boolean", title="Force", description="Make the named requests again if they are SUCCESS"),
+    "dry_run": Param(False, **HOW, type="boolean", title="Dry run", description="Do everything except publishing and marking"),
     "layout": Param(None, **HOW, type=["null", "string"], title="Layout", examples=["standard", "sunbird-lern-7"],
-        pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$", description="A layout by name, instead of the site's"),
+        pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name of a layout, to use instead of the site's layout"),
 }  # fmt: skip
 
 with DAG(
-    dag_id="progress_exhaust",
+    dag_id=REPORT_DAG_ID,
     doc_md=f"{NOTIFIER_ERROR}{__doc__.replace('PAGE', PAGE)}",
     on_failure_callback=ON_FAILURE,
     schedule=SCHEDULE,

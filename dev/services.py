@@ -121,7 +121,7 @@ def environment() -> dict[str, str]:
         "CONTENT": f"http://127.0.0.1:{settings.port('content')}",
         "ORG": f"http://127.0.0.1:{settings.port('content')}",
     }
-    variable = {"container": f"file://{settings.data}/reports", "staging": f"file://{settings.data}/staging"}
+    variable = {"reports_container_url": f"file://{settings.data}/reports", "staging_url": f"file://{settings.data}/staging"}
     variable |= json.loads(os.environ.get("PROGRESS_EXHAUST_DEV_SETTINGS") or "{}")
     return {f"AIRFLOW_CONN_PROGRESS_EXHAUST_{name}": uri for name, uri in connections.items()} | {
         "AIRFLOW_VAR_PROGRESS_EXHAUST": json.dumps(variable, separators=(",", ":"))

@@ -38,7 +38,7 @@ def main() -> None:
     subprocess.run(["airflow", "db", "migrate"], check=True)
     make_pool()
     settings = json.loads(os.environ["AIRFLOW_VAR_PROGRESS_EXHAUST"])
-    make_buckets({urlsplit(settings[name]).netloc for name in ("container", "staging")})
+    make_buckets({urlsplit(settings[name]).netloc for name in ("reports_container_url", "staging_url")})
 
 
 def make_pool() -> None:

@@ -1,35 +1,35 @@
-"""What can go wrong, by who can mend it.
+"""The errors of this package, by who can fix them.
 
 ProgressExhaustError
-├── RequestError   the request itself: no retry helps; the request is FAILED in these words
-├── SetupError     the site: a setting, connection, table or column; an engineer mends it, no retry does
-├── OverLimitError the batch has to wait for the next run; nothing is wrong
-├── SourceError    a system that does not answer as it should; Airflow retries the task
-└── ClaimLostError another run holds the request, or a newer attempt of the task has started: stop, publish nothing
+├── RequestError   permanent error of a request or batch: it asks for something that cannot be made
+├── SetupError     permanent error of the installation: an engineer must fix a setting, connection, table or column
+├── OverLimitError a limit was reached: the batch waits for the next run
+├── SourceError    transient error: a system did not answer as it should, and Airflow retries the task
+└── ClaimLostError another run holds the request, or a newer attempt of the task has started: write and publish nothing
 
-A message says what, where and what to do. It holds no learner data and no secret; a RequestError's is read by the
-requester and therefore names no internals either.
+A message says what happened, to which object, and what to do. It contains no data of a learner and no secret. The
+requester reads the message of a RequestError. Therefore it names no internals of the platform.
 """
 
 
 class ProgressExhaustError(Exception):
-    """Any error of this package."""
+    """Base of all errors of this package."""
 
 
 class RequestError(ProgressExhaustError):
-    """The request can never be met as it stands."""
+    """The request or batch asks for something that cannot be made."""
 
 
 class OverLimitError(ProgressExhaustError):
-    """The batch waits for the next run."""
+    """A limit was reached, and the batch waits for the next run."""
 
 
 class SetupError(ProgressExhaustError):
-    """The site is not set up for the work."""
+    """The installation is not set up correctly."""
 
 
 class SourceError(ProgressExhaustError):
-    """A source did not answer as it should."""
+    """A system did not answer as it should."""
 
 
 class ClaimLostError(ProgressExhaustError):

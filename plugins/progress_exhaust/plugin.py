@@ -1,4 +1,4 @@
-"""What Airflow itself loads of this package, in each of its processes."""
+"""The Airflow plugin: Airflow loads this file in each of its processes."""
 
 import sys
 from importlib import import_module
@@ -6,44 +6,44 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from progress_exhaust.operators.links import PAGE, FileLink, RequestLink
+from progress_exhaust.links import PAGE, FileLink, RequestLink
 
-# What the stages import, and weighs: a task costs half a CPU-second less where the process that it is forked from has it
-# already. Nothing of our own: a new version of the package is to be used by the next task.
-MODULES = (
+# Large modules that the stages import. If the process that forks a task has imported them, the task takes half a CPU second
+# less. No module of this package is in the list, because the next task must use a new version of the package.
+PRELOADED_MODULES = (
     "airflow.providers.apache.cassandra.hooks.cassandra",
     "airflow.providers.http.hooks.http",
     "airflow.providers.postgres.hooks.postgres",
     "airflow.providers.redis.hooks.redis",
-    "pandas",  # Arrow imports it where it is installed
+    "pandas",  # Arrow imports pandas if it is installed
     "pyarrow.compute",
     "pyarrow.parquet",
 )
-# `airflow scheduler`, for LocalExecutor's sake, and `airflow celery worker`, which loads plugins before it forks only where
+# `airflow scheduler` forks tasks for LocalExecutor. `airflow celery worker` loads plugins before it forks only if
 # [core] lazy_load_plugins is False.
-FORKS_TASKS = ("scheduler", "celery")
+COMMANDS_THAT_FORK_TASKS = ("scheduler", "celery")
 
 
 async def page(scope: Any, receive: Any, send: Any) -> None:
-    """The page's ASGI app, imported at its first request: every process loads this file, and only the API server serves it."""
+    """Serve the page. Import it at the first request, because only the API server needs it."""
     from progress_exhaust.page.app import app
 
     await app(scope, receive, send)
 
 
 class ProgressExhaustPlugin(AirflowPlugin):
-    """Adds the page to the UI, and imports ahead of time where tasks are forked."""
+    """Add the page and the links to the UI, and import large modules before tasks are forked."""
 
     name = "progress_exhaust"
     fastapi_apps = [{"app": page, "url_prefix": PAGE, "name": "Progress exhaust"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
-        # Airflow shows it in a frame, at /plugin/progress-exhaust; the address is below its own base.
+        # Airflow shows the page in a frame, at /plugin/progress-exhaust. The address is below Airflow's own base URL.
         {"name": "Progress exhaust", "href": f"{PAGE[1:]}/", "url_route": "progress-exhaust", "destination": "nav"}
     ]
     operator_extra_links = [RequestLink(), FileLink()]  # noqa: RUF012  # as Airflow declares it
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
-        if sys.argv[1:2] and sys.argv[1] in FORKS_TASKS:
-            for module in MODULES:
+        if sys.argv[1:2] and sys.argv[1] in COMMANDS_THAT_FORK_TASKS:
+            for module in PRELOADED_MODULES:
                 import_module(module)

@@ -12,31 +12,33 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import ParamValidationError
 
+from progress_exhaust.hooks.requests.models import BATCH_STAGES
+from progress_exhaust.names import REPORT_DAG_ID, RETENTION_DAG_ID
 from progress_exhaust.report.layout import BUILT_IN
 
 PROJECT = Path(__file__).resolve().parents[2]
-STAGES = ["fetch_hierarchy", "extract", "pivot", "package", "mark_complete"]
 
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
     bag = DagBag(str(PROJECT / "dags"))
     assert bag.import_errors == {}
-    assert sorted(bag.dags) == ["progress_exhaust", "progress_exhaust_retention"]
-    return bag.dags["progress_exhaust"]
+    assert sorted(bag.dags) == [REPORT_DAG_ID, RETENTION_DAG_ID]
+    return bag.dags[REPORT_DAG_ID]
 
 
 @pytest.fixture(scope="module")
 def retention() -> Any:
-    return DagBag(str(PROJECT / "dags")).dags["progress_exhaust_retention"]
+    return DagBag(str(PROJECT / "dags")).dags[RETENTION_DAG_ID]
 
 
 def test_its_tasks_follow_each_other(dag: Any) -> None:
-    order = ["wait_for_requests", "claim_requests", "list_batches", *(f"batch.{stage}" for stage in STAGES), "settle_requests"]
+    stages = [f"batch.{stage}" for stage in BATCH_STAGES]
+    order = ["wait_for_requests", "claim_requests", "list_batches", *stages, "settle_requests"]
     assert {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} == {
         task_id: [following] for task_id, following in pairwise(order)
     } | {
-        "list_batches": sorted(f"batch.{stage}" for stage in STAGES),  # each of them is given the batch
+        "list_batches": sorted(stages),  # each of them is given the batch
         "settle_requests": [],
     }
 
@@ -46,11 +48,11 @@ def test_only_settling_runs_whatever_happened_and_is_the_only_leaf(dag: Any) -> 
     assert [task.task_id for task in dag.leaves] == ["settle_requests"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", BATCH_STAGES)
 def test_each_stage_is_mapped_by_batch_labelled_by_its_id_and_in_the_pool(dag: Any, stage: str) -> None:
     task = dag.get_task(f"batch.{stage}")
     assert task.get_closest_mapped_task_group().group_id == "batch"
-    assert task.map_index_template == "{{ task.batch['batch_id'] }}{{ task.counted }}"
+    assert task.map_index_template == "{{ task.batch['batch_id'] }}{{ task.label_suffix }}"
     assert task.pool == "progress_exhaust"
     assert task.template_fields == ("batch",)
 
@@ -100,7 +102,7 @@ def test_the_trigger_form_groups_the_params_and_shows_what_they_look_like(dag: A
     for name in ("request_ids", "batch_ids"):
         assert "such as " in dag.params.get_param(name).description
         assert "examples" not in schemas[name]  # the form would offer nothing else
-    assert not any("description_md" in schema for schema in schemas.values()), "the form shows none beside a description"
+    assert not any("description_md" in schema for schema in schemas.values()), "the form does not show both"
     assert schemas["layout"]["examples"] == list(BUILT_IN)
 
 

@@ -1,4 +1,4 @@
-"""The notifier of failed runs, as the DAG's file reads it from the environment."""
+"""Test the notifier of failed runs, which the DAG file reads from the environment."""
 
 import json
 import os
@@ -25,10 +25,10 @@ def parsed(notifier: str) -> tuple[dict[str, str], bool, str]:
     return found
 
 
-def test_it_is_the_dags_own_and_no_tasks() -> None:
+def test_notifier_is_a_callback_of_the_dag() -> None:
     errors, called, page = parsed(json.dumps({"class": HTTP, "arguments": {"endpoint": "x"}}))
     assert (errors, called) == ({}, True)
-    assert "Nobody is told" not in page
+    assert "No message is sent" not in page
 
 
 @pytest.mark.parametrize(
@@ -36,15 +36,15 @@ def test_it_is_the_dags_own_and_no_tasks() -> None:
     [
         ("{", "JSONDecodeError"),
         ({"class": "no.such.Notifier"}, "ModuleNotFoundError"),
-        ({"class": "pathlib.Path"}, "pathlib.Path is no Airflow notifier"),
+        ({"class": "pathlib.Path"}, "pathlib.Path is not an Airflow notifier"),
         ({"class": HTTP, "arguments": {"adress": 1}}, "adress"),
         ({"klass": HTTP}, "unknown key klass"),
         ({"arguments": {}}, "KeyError"),
     ],
 )
-def test_a_wrong_one_stands_on_the_dags_page_and_keeps_no_report_from_being_made(notifier: Any, said: str) -> None:
+def test_mistake_is_on_the_dags_page_and_does_not_stop_the_dag(notifier: Any, said: str) -> None:
     errors, called, page = parsed(notifier if isinstance(notifier, str) else json.dumps(notifier))
     assert (errors, called) == ({}, False)
     first = page.splitlines()[0]
-    assert first.startswith("**Nobody is told of failed runs: PROGRESS_EXHAUST_FAILURE_NOTIFIER must be like")
+    assert first.startswith("**No message is sent for failed runs, because PROGRESS_EXHAUST_FAILURE_NOTIFIER is not valid: ")
     assert said in first

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
 
-from progress_exhaust.operators.failure_notifier import failure_callback
-from progress_exhaust.operators.lineage import package, sources
+from progress_exhaust.failure_notifier import failure_callback
+from progress_exhaust.lineage import package, sources
 from progress_exhaust.operators.mark_complete import REPORT
 from progress_exhaust.operators.site_operator import Site
 from progress_exhaust.settings import Settings

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow  # it starts three JVMs
 LEARNERS, LEARNERS_PER_PART = 600, 25
 # Two thirds of the parts are still to be made when this many learners were asked for in the user cache.
 LEARNERS_BEFORE_THE_FAULT = 200
-FAST = {"read_timeout_seconds": 8, "learners_per_part": LEARNERS_PER_PART, "keys_per_read": 10}
+FAST = {"read_timeout_seconds": 8, "learners_per_chunk": LEARNERS_PER_PART, "partitions_per_query": 10}
 PARTITIONS = FAST | {"read_strategy": "partitions"}
 SCAN = FAST | {"read_strategy": "scan"}
 

@@ -539,4 +539,4 @@ def test_nothing_of_a_learner_or_a_template_is_told(done: Done) -> None:
     for kept in (done.result.log, done.install.airflow.all_that_is_kept()):
         assert "gnp.=1" not in kept and "nnnnnnnn" not in kept and "SUM(A1)" not in kept
         assert "kkkkkkkk" not in kept
-    assert "learners_per_part" not in done.result.log  # of the Variable, which a template would have shown
+    assert "learners_per_chunk" not in done.result.log  # of the Variable, which a template would have shown

@@ -21,7 +21,7 @@ from tests.faulty_way import CUT, DELAY, HANG, REFUSE, RESET, TRICKLE, FaultyWay
 from tests.integration.install import Install, Row, RunResult
 
 # Three parts in two processes; and no patience with what is down.
-SETTINGS = {"learners_per_part": 5, "processes_per_task": 2, "read_strategy": "partitions"}
+SETTINGS = {"learners_per_chunk": 5, "processes_per_task": 2, "read_strategy": "partitions"}
 TIMEOUT = {"read_timeout_seconds": 2}
 S3_CLIENT = {"connect_timeout": 2, "read_timeout": 2, "retries": {"max_attempts": 1}}
 RETRIES = 8  # more than a fault lasts: it ends once the log tells of it

@@ -27,7 +27,7 @@ from tests.integration.install import RELATIONS_DB, REPORT_DAY, USERS_DB, Instal
 from tests.oracle import expected_csv
 
 LEARNERS, LEARNERS_PER_PART = 150, 25
-SETTINGS = {"learners_per_part": LEARNERS_PER_PART, "read_strategy": "partitions", "read_timeout_seconds": 10}
+SETTINGS = {"learners_per_chunk": LEARNERS_PER_PART, "read_strategy": "partitions", "read_timeout_seconds": 10}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_a_cache_that_is_flushed_in_mid_extract_makes_no_report(
 ) -> None:
     result = disturbed(queue, "USERS", between_parts(), queue.users.flushdb)
     assert result.failed() == ["batch.extract"]
-    assert result.says("learners are missing from the user cache", "missing_users_percent")
+    assert result.says("learners are missing from the user cache", "max_missing_users_percent")
     assert queue.published() == {}
     assert queue.row(asked)["status"] == "FAILED"
     load_users(queue.users, world.users)

@@ -188,13 +188,13 @@ class Install:
 
     def all_settings(self, **changes: Any) -> Row:
         settings = {
-            "container": self.reports.as_uri(),
-            "staging": self.staging.as_uri(),
+            "reports_container_url": self.reports.as_uri(),
+            "staging_url": self.staging.as_uri(),
             "enrolments_table": self.names.enrolments_by_batch,
             "courses_keyspace": self.names.courses,
             "hierarchy_table": f"{self.names.hierarchies}.content_hierarchy",
             "user_cache_db": USERS_DB,
-            "relation_cache_db": RELATIONS_DB,
+            "optional_nodes_db": RELATIONS_DB,
         }
         return settings | self.settings | changes
 

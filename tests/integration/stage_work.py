@@ -20,7 +20,7 @@ def stage_work(install: Install, folder: Path, monkeypatch: pytest.MonkeyPatch, 
     """Run the DAG over the install's pending requests; return the extract of the first one's batch, to be done anew."""
     run = install.run_dag()
     assert run.state == "success", run.failed()
-    environment = install.environment(settings | {"staging": folder.as_uri()})
+    environment = install.environment(settings | {"staging_url": folder.as_uri()})
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     site = Site(parse_settings(environment["AIRFLOW_VAR_PROGRESS_EXHAUST"]), run.run_id)

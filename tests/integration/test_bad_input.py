@@ -347,8 +347,11 @@ def test_what_cassandra_lacks_is_said_with_what_mends_it(queue: Install, world: 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"learners_per_prt": 5}, ["unknown setting learners_per_prt", "did you mean learners_per_part?"]),
-        ({"learners_per_part": 0, "report_timezone": "Mars"}, ["learners_per_part", "report_timezone", "is no IANA time zone"]),
+        ({"learners_per_prt": 5}, ["unknown setting learners_per_prt", "did you mean learners_per_chunk?"]),
+        (
+            {"learners_per_chunk": 0, "report_timezone": "Mars"},
+            ["learners_per_chunk", "report_timezone", "is not an IANA time zone"],
+        ),
         ({"user_cache_db": "twelve"}, ["user_cache_db: "]),
     ],
 )
@@ -378,7 +381,7 @@ def test_a_flushed_user_cache_is_no_report(queue: Install, world: World, asked: 
     queue.users.flushdb()
     result = queue.run_dag()
     assert (result.state, result.failed()) == ("failed", ["batch.extract"])
-    assert result.says("missing from the user cache", "missing_users_percent (20)")
+    assert result.says("missing from the user cache", "max_missing_users_percent (20)")
     row = queue.row(asked)
     assert (row["status"], row["iteration"], row["download_urls"]) == ("FAILED", 1, None)
     assert queue.published() == {}

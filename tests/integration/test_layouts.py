@@ -24,7 +24,7 @@ def csv(install: Install, world: World, name: str) -> bytes:
 
 @pytest.mark.parametrize("strategy", ["partitions", "scan"])
 def test_the_incumbents_layout_by_param(queue: Install, world: World, strategy: str) -> None:
-    done = queue.run_dag({"layout": "sunbird-lern-7"}, settings={"learners_per_part": 40, "read_strategy": strategy})
+    done = queue.run_dag({"layout": "sunbird-lern-7"}, settings={"learners_per_chunk": 40, "read_strategy": strategy})
     assert (done.state, done.failed()) == ("success", [])
     for name in ASKED:
         made = csv(queue, world, name)

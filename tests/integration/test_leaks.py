@@ -105,7 +105,7 @@ def asked(queue: Install, world: World) -> Row:
 
 
 def test_a_run_that_succeeds_tells_nobody_of_anybody(queue: Install, asked: Row) -> None:
-    result = queue.run_dag(connections=SALTED, settings={"learners_per_part": 5, "summary_file": True})
+    result = queue.run_dag(connections=SALTED, settings={"learners_per_chunk": 5, "summary_file": True})
     assert [task["state"] for task in result.tasks if task["task_id"] == "batch.mark_complete"].count("success") == 2
     assert len(queue.published()) == 2
     assert leaks(queue, [result.log]) == []

@@ -33,7 +33,7 @@ def packed(install: Install, world: World) -> dict[str, bytes]:
 
 def test_a_workbook_instead_of_the_csv(queue: Install, world: World) -> None:
     request, batch = golden.reports(world)[NAME]
-    done = queue.run_dag(settings={"output_format": "xlsx", "learners_per_part": 40})
+    done = queue.run_dag(settings={"output_format": "xlsx", "learners_per_chunk": 40})
     assert (done.state, done.failed()) == ("success", [])
     [(name, data)] = packed(queue, world).items()
     assert name == f"{batch}_progress_{REPORT_DAY:%Y%m%d}.xlsx"

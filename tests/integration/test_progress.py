@@ -19,7 +19,7 @@ from tests.integration.stage_work import stage_work
 @pytest.fixture
 def work(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     install.load(batch_world(3, 0, nested=1, assessments=1, leaves=3))
-    return stage_work(install, tmp_path, monkeypatch, learners_per_part=1)
+    return stage_work(install, tmp_path, monkeypatch, learners_per_chunk=1)
 
 
 def test_learners_are_counted_in_the_log_and_in_the_ledger(

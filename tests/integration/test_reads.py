@@ -31,7 +31,7 @@ def world(install: Install) -> World:
 @pytest.fixture(scope="module")
 def run(install: Install, world: World) -> tuple[RunResult, list[str]]:
     """Make the report of the batch; return also what Redis was told meanwhile."""
-    small = {"keys_per_read": KEYS_PER_READ, "learners_per_part": LEARNERS_PER_PART, "read_strategy": "partitions"}
+    small = {"partitions_per_query": KEYS_PER_READ, "learners_per_chunk": LEARNERS_PER_PART, "read_strategy": "partitions"}
     # What is read in another process cannot be recorded in this one.
     small["processes_per_task"] = 1
     with watched_redis(install) as commands:
@@ -168,9 +168,9 @@ def test_a_table_is_scanned_once_for_all_batches_of_the_run(install: Install, wo
 
 @pytest.mark.parametrize("table", ["enrolments_by_batch", "enrolments_by_user"])
 @pytest.mark.parametrize("read_strategy", ["partitions", "scan"])
-@pytest.mark.parametrize(("processes", "learners_per_part"), [(1, 5000), (2, 7)])
+@pytest.mark.parametrize(("processes", "learners_per_chunk"), [(1, 5000), (2, 7)])
 def test_the_csv_is_the_same_however_it_is_read(
-    install: Install, world: World, table: str, read_strategy: str, processes: int, learners_per_part: int
+    install: Install, world: World, table: str, read_strategy: str, processes: int, learners_per_chunk: int
 ) -> None:
     """By one process or several, in pages of any size, from tables of either key, by partitions or by a scan."""
     [request], batch = world.requests, world.batches[0]["batchid"]
@@ -180,7 +180,7 @@ def test_the_csv_is_the_same_however_it_is_read(
             "enrolments_table": getattr(install.names, table),
             "read_strategy": read_strategy,
             "processes_per_task": processes,
-            "learners_per_part": learners_per_part,
+            "learners_per_chunk": learners_per_chunk,
         }
     )
     assert result.state == "success", result.failed()

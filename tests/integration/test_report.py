@@ -33,12 +33,12 @@ BY_USER = "keyed by user"
 OTHER_WAYS: list[Row] = [
     {
         "enrolments_table": BY_USER,
-        "learners_per_part": 7,
-        "keys_per_read": 3,
-        "reads_in_flight": 2,
+        "learners_per_chunk": 7,
+        "partitions_per_query": 3,
+        "concurrent_queries": 2,
         "read_strategy": "partitions",
     },
-    {"learners_per_part": 11, "reads_in_flight": 1, "read_strategy": "scan"},
+    {"learners_per_chunk": 11, "concurrent_queries": 1, "read_strategy": "scan"},
 ]
 REPEATED = (0, 1, 3)  # of the sample world's requests
 SHARED = ("status", "download_urls", "dt_file_created", "dt_job_completed", "execution_time", "err_message", "iteration",

@@ -26,7 +26,7 @@ def work(request: pytest.FixtureRequest, install: Install, tmp_path: Path, monke
         tmp_path,
         monkeypatch,
         enrolments_table=getattr(install.names, request.param),
-        learners_per_part=LEARNERS_PER_PART,
+        learners_per_chunk=LEARNERS_PER_PART,
         read_strategy="scan",
         processes_per_task=1,
     )

@@ -259,7 +259,7 @@ def test_what_the_site_lacks_is_said_with_what_mends_it(
 
 def test_a_site_without_preferences_goes_by_its_default(asked: Asked) -> None:
     asked.submit("plain by the tenant", "a text key")
-    none = {"org_preferences": "none"}
+    none = {"org_policy_source": "none"}
     result = asked.run(none | {"default_security_level": BY_PASSWORD}, {"ORG": ""})
     assert result.state == "success"
     refused, met = (asked.install.row(asked.request(name)) for name in ("plain by the tenant", "a text key"))

@@ -32,7 +32,7 @@ def world(install: Install) -> World:
 @pytest.fixture
 def works(install: Install, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Work, Work]:
     """Return the extract of each request, of which neither is done."""
-    first = stage_work(install, tmp_path, monkeypatch, learners_per_part=25, processes_per_task=1)
+    first = stage_work(install, tmp_path, monkeypatch, learners_per_chunk=25, processes_per_task=1)
     [other] = [run.batch for run in first.requests.run_batches() if run.batch != first.batch]
     assert len(world.requests) == 2
     return first, begun(replace(first, batch=other, folder=first.site.store().batch_folder(first.site.run_id, other)))

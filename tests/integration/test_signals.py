@@ -107,7 +107,7 @@ def test_what_fails_is_counted_as_such(queue: Install, asked: Row, listener: Lis
     assert {name: heard[name] for name in heard if name.endswith("|c")} == {"batches.failed|c": [1], "requests.failed|c": [1]}
 
 
-def test_a_refused_request_is_a_failed_one(queue: Install, asked: Row, listener: Listener) -> None:
+def test_rejected_request_counts_as_failed(queue: Install, asked: Row, listener: Listener) -> None:
     queue.sql("UPDATE job_request SET request_data = '{}'")
     assert queue.run_dag().state == "success"
     assert listener.heard().pop("requests.failed|c") == [1]

@@ -66,7 +66,7 @@ def started_site(data: Path, world: World | None = None) -> Iterator[Site]:
     environment = os.environ | {
         "PROGRESS_EXHAUST_DEV_DATA": str(data),
         # Batches of several parts, so that each task has processes of its own.
-        "PROGRESS_EXHAUST_DEV_SETTINGS": '{"learners_per_part": 20, "processes_per_task": 2}',
+        "PROGRESS_EXHAUST_DEV_SETTINGS": '{"learners_per_chunk": 20, "processes_per_task": 2}',
         "PROGRESS_EXHAUST_SCHEDULE": f"0 {hour} * * *",
         "PROGRESS_EXHAUST_RETRIES": "3",
         "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",  # makes one to two seconds, each time

@@ -219,11 +219,10 @@ def test_it_says_what_is_missing(site: Site, admin: Http, monkeypatch: pytest.Mo
     assert answer.status_code == 503 and "the first run of the DAG progress_exhaust makes it" in answer.text.replace("\n", " ")
 
     from progress_exhaust.hooks.requests.status import RequestStatusReader
-    from progress_exhaust.page.app import _hook
     from progress_exhaust.settings import Settings
 
     with pytest.raises(SetupError, match="AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"):
-        _hook(Settings())
+        _reader(Settings())
     monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://somebody:a-secret@127.0.0.1:9/sunbird")
     with pytest.raises(SourceError, match=r"127\.0\.0\.1:9 .*does not answer") as caught:
         RequestStatusReader(job_request_table="job_request", ledger_schema="progress_exhaust").tally()
@@ -319,7 +318,7 @@ def test_a_failed_batch_is_rerun_and_a_request_made_again(site: Site, at_work: B
     press(page, "Rerun from package", "Cancel")
     assert site.airflow.tasks(run) == before
     press(page, "Rerun from package")
-    expect(frame(page).get_by_role("status")).to_contain_text("The batch is run again from batch.package on")
+    expect(frame(page).get_by_role("status")).to_contain_text("The batch runs again, starting with package")
     assert site.airflow.end_of(run) == "success"
     after = site.airflow.tasks(run)
     index = next(index for (stage, index), task in after.items() if stage == "package" and task.label == bad)
@@ -328,7 +327,7 @@ def test_a_failed_batch_is_rerun_and_a_request_made_again(site: Site, at_work: B
 
     press(page, "Make again")
     status = frame(page).get_by_role("status")
-    expect(status).to_contain_text("A run has been started")
+    expect(status).to_contain_text("A run has started")
     status.get_by_role("link").click()  # out of the frame, to the run
     page.wait_for_url(re.compile(r"/dags/progress_exhaust/runs/manual__"))
     new_run = requests.utils.unquote(page.url.rpartition("/")[2].partition("?")[0])
@@ -345,7 +344,7 @@ def test_focus_and_opened_details_stay_when_a_request_comes_in(
     button = page.get_by_role("button", name=f"Make again {made[0]}")
     details = page.locator("#requests details")
     details.first.locator("summary").click()
-    left_out = page.locator("#requests details[open]").inner_text()
+    excluded = page.locator("#requests details[open]").inner_text()
     button.focus()
     number = page.get_by_role("row").count()
     came = site.request("no-such-batch-2")
@@ -354,7 +353,7 @@ def test_focus_and_opened_details_stay_when_a_request_comes_in(
         expect(page.get_by_role("row").filter(has_text=came)).to_be_visible()
         assert page.get_by_role("row").count() == number + 1
         expect(button).to_be_focused()
-        assert page.locator("#requests details[open]").inner_text() == left_out
+        assert page.locator("#requests details[open]").inner_text() == excluded
     finally:
         site.sql("DELETE FROM job_request WHERE request_id = %s", came)
     page.close()
@@ -408,7 +407,7 @@ def test_a_button_and_its_dialog_by_keys_alone(site: Site, admin: Http, at_work:
     press("Tab")
     expect(dialog.get_by_role("button", name="Yes, go on")).to_be_focused()
     press("Enter")
-    expect(status).to_contain_text("A run has been started")
+    expect(status).to_contain_text("A run has started")
     expect(button).to_be_focused()
     run = requests.utils.unquote(status.get_by_role("link").get_attribute("href").rpartition("/")[2])
     assert site.airflow.end_of(run) == "success"

@@ -48,7 +48,7 @@ class Buckets:
 
     @property
     def settings(self) -> dict[str, str]:
-        return {"container": self.container, "staging": self.staging}
+        return {"reports_container_url": self.container, "staging_url": self.staging}
 
     def hook(self, connection: str | None = None, **more: Any) -> Any:
         """Return the hook as a task has it, that knows nothing of what other tasks saw."""

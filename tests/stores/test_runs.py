@@ -14,7 +14,7 @@ from tests.stores.conftest import Buckets
 
 NOBODY = "redis://127.0.0.1:1"  # where no server is
 # Several pages, parts and sorted runs even of the sample's batches.
-SMALL = {"learners_per_part": 25}
+SMALL = {"learners_per_chunk": 25}
 TEXT = "the requester's text"
 
 
@@ -59,7 +59,7 @@ def test_a_run_on_a_store_publishes_the_same_bytes_and_leaves_no_staging(
     settings |= buckets.settings
     text = None
     if buckets.store.scheme == "gs":  # its emulator asks nobody who he is: staging there is refused, and a plain zip
-        settings |= {"staging": install.staging.as_uri(), "allow_public_container": True}
+        settings |= {"staging_url": install.staging.as_uri(), "allow_public_container": True}
         text = TEXT
     anew(install, text)
     done = install.run_dag(settings=settings, connections={"STORE": buckets.store.connection()})

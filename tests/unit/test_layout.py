@@ -192,7 +192,7 @@ def test_a_name_that_no_layout_has_is_told_with_those_there_are() -> None:
 
 
 def test_a_built_in_layout_is_not_changed_but_taken_as_a_base() -> None:
-    assert "layouts: standard is a built-in layout; take another name, and like: standard" in mistake(
+    assert "layouts: standard is a built-in layout. To extend it, choose another name and set like: standard" in mistake(
         standard={"columns": [COLUMN]}
     )
     assert "layouts.a b" in mistake(**{"a b": {"columns": [COLUMN]}})

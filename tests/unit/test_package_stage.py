@@ -33,7 +33,7 @@ CSV = "0133_progress_20220928.csv"
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     """Give a dry run's batch whose csv no zip makes smaller than 64 KiB."""
     monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_STORE", "file://")
-    settings = Settings(container=(tmp_path / "reports").as_uri(), staging=(tmp_path / "staging").as_uri())
+    settings = Settings(reports_container_url=(tmp_path / "reports").as_uri(), staging_url=(tmp_path / "staging").as_uri())
     site = Site(settings, "run")
     folder = site.store().batch_folder("run", BATCH)
     work = Work(site, RunParams(dry_run=True), BATCH, date(2022, 9, 28), folder, None, logging.getLogger(__name__))  # type: ignore[arg-type]

@@ -1,7 +1,4 @@
-"""What the templates show, and what a person reads of an address that the page cannot answer.
-
-Who may read it is held on Airflow's own servers.
-"""
+"""Test the templates, and the messages for addresses that are not valid. Rights are tested on Airflow's own servers."""
 
 import re
 from collections.abc import Iterator
@@ -12,15 +9,17 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from progress_exhaust.page.airflow_runs import DAG_ID
-from progress_exhaust.page.app import HERE, STATUSES, Choice, app, templates
+from progress_exhaust.hooks.requests.models import RequestStatus
+from progress_exhaust.names import REPORT_DAG_ID
+from progress_exhaust.page.app import Search, app
+from progress_exhaust.page.rendering import FOLDER, templates
 from progress_exhaust.report.request import MAX_FAILURES
 from tests.unit.test_page_views import batch, seen
 
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[TestClient]:
-    """One who may read the DAG."""
+    """Return a client whose user may read the DAG."""
     [allowed] = app.router.dependencies
     app.dependency_overrides |= {allowed.dependency: lambda: None, get_user: lambda: None}
     airflow = FastAPI()
@@ -32,15 +31,15 @@ def reader() -> Iterator[TestClient]:
 @pytest.mark.parametrize(
     ("address", "status", "words"),
     [
-        ("?page=last", 422, "wrong in page: "),
-        ("?page=0", 422, "wrong in page: "),
-        ("?batch=%00", 422, "wrong in batch: "),
-        (f"request?run_id={'x' * 501}", 422, "wrong in run_id: "),
+        ("?page=last", 422, "not valid. page: "),
+        ("?page=0", 422, "not valid. page: "),
+        ("?batch=%00", 422, "not valid. batch: "),
+        (f"request?run_id={'x' * 501}", 422, "not valid. run_id: "),
         ("nowhere", 404, "There is no such page"),
         ("static/page.py", 404, "There is no such page"),
     ],
 )
-def test_an_address_that_is_wrong_is_answered_in_words(reader: TestClient, address: str, status: int, words: str) -> None:
+def test_invalid_address_gives_a_message(reader: TestClient, address: str, status: int, words: str) -> None:
     answer = reader.get(f"/progress-exhaust/{address}")
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
     assert words in answer.text and "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
@@ -49,45 +48,45 @@ def test_an_address_that_is_wrong_is_answered_in_words(reader: TestClient, addre
 
 def shown(template: str, **values: Any) -> str:
     """Render a page; the list without any request where none is given."""
-    places = {"root": "/progress-exhaust", "airflow": "", "dag": f"/dags/{DAG_ID}"}
-    none = {"views": [], "total": 0, "pages": 1, "statuses": STATUSES, "tallies": {}, "charts": [], "chosen": Choice()}
+    places = {"root": "/progress-exhaust", "airflow": "", "dag": f"/dags/{REPORT_DAG_ID}"}
+    none = {"views": [], "total": 0, "pages": 1, "statuses": list(RequestStatus), "tallies": {}, "charts": [], "search": Search()}
     return templates.get_template(template).render(places | none | {"may_trigger": True, "may_clear": True} | values)
 
 
 @pytest.mark.parametrize("may_trigger", [True, False])
-def test_a_page_after_the_last_leads_back_and_counts_nothing(may_trigger: bool) -> None:
-    past = shown("list.html", may_trigger=may_trigger, chosen=Choice(page=9, batch="b & c"))
-    assert '<a href="?batch=b+%26+c">its first page</a>' in past and "0 requests" not in past
+def test_page_after_the_last_links_to_the_first(may_trigger: bool) -> None:
+    past = shown("list.html", may_trigger=may_trigger, search=Search(page=9, batch="b & c"))
+    assert '<a href="?batch=b+%26+c">the first page</a>' in past and "0 requests" not in past
     none = shown("list.html", may_trigger=may_trigger)
-    assert "No request is like this." in none and "0 requests, the newest first" in none
+    assert "No request matches." in none and "0 requests, the newest first" in none
     assert past.count('<th scope="col"') == int(past.partition('colspan="')[2].partition('"')[0])
 
 
-def test_who_makes_a_request_again_is_told_which_files_are_replaced() -> None:
+def test_make_again_names_the_files_that_it_replaces() -> None:
     one = seen(batch("b1", state="done"), status="SUCCESS")
     for page in (shown("list.html", views=[one]), shown("request.html", view=one)):
-        assert "replaces the files of today; older ones stay" in page
+        assert "replaces today's files. Older files stay" in page
 
 
-def test_batches_of_another_program_are_named() -> None:
-    assert "or before the ledger was kept: b0, b1." in shown("request.html", view=seen(batch("b2"), processed=("b0", "b1")))
+def test_batches_of_another_program_are_listed() -> None:
+    assert "or before the ledger existed: b0, b1." in shown("request.html", view=seen(batch("b2"), processed=("b0", "b1")))
     assert "No run has listed its batches yet." in shown("request.html", view=seen())
 
 
-def test_what_excel_could_not_hold_is_told_beside_the_file() -> None:
+def test_file_has_a_note_about_excel() -> None:
     one = seen(batch("b1", state="done", object_key="reports/b1.zip", counts={"csv_instead_of_xlsx": 1}))
-    assert "<bdi>b1.zip</bdi><small>a csv, for it has more rows or columns" in shown("request.html", view=one)
+    assert "<bdi>b1.zip</bdi><small>a csv, because it has more rows or columns" in shown("request.html", view=one)
 
 
-def test_what_the_templates_take_from_elsewhere_is_not_written_there_again() -> None:
-    sources = "".join(file.read_text() for folder in ("templates", "static") for file in (HERE / folder).iterdir())
-    assert DAG_ID not in sources and " of 3" not in sources
+def test_templates_do_not_repeat_constants() -> None:
+    sources = "".join(file.read_text() for folder in ("templates", "static") for file in (FOLDER / folder).iterdir())
+    assert REPORT_DAG_ID not in sources and " of 3" not in sources
     page = shown("request.html", view=seen(failures=1, status="FAILED"))
-    assert f"1 of {MAX_FAILURES}" in page and f'data-post="/api/v2/dags/{DAG_ID}/dagRuns"' in page
-    assert f'data-dag="/dags/{DAG_ID}"' in page
+    assert f"1 of {MAX_FAILURES}" in page and f'data-post="/api/v2/dags/{REPORT_DAG_ID}/dagRuns"' in page
+    assert f'data-dag="/dags/{REPORT_DAG_ID}"' in page
 
 
-def test_what_can_have_the_focus_is_found_again_by_its_id() -> None:
+def test_each_element_with_focus_has_an_id() -> None:
     counts = {"enrolled": 3, "reported": 2, "excluded.deleted": 1}
     batches = batch("b1", state="failed", stage="pivot"), batch("b2", state="done", counts=counts)
     same_id = [seen(*batches, status="FAILED", tag=tag) for tag in ("tag", '">"&')]

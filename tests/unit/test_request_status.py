@@ -1,4 +1,4 @@
-"""What engineers and the page are told where Postgres cannot be asked, and what a terminal is told of a hostile row."""
+"""Test the command line and the status reader without Postgres: messages, numbers, and rows that could control a terminal."""
 
 import json
 import re
@@ -6,16 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from progress_exhaust import command
+from progress_exhaust import cli, cli_output
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.claims import Claims
 from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails, RequestStatusReader, _batch_ids
+from progress_exhaust.page.request_view import make_view
 from progress_exhaust.settings import Settings
 
 TABLES = {"job_request_table": "job_request", "ledger_schema": "progress_exhaust"}
 
 
-def test_a_misspelt_option_of_the_connection_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_misspelt_option_of_the_connection_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://somebody:a-secret@127.0.0.1:9/none?sslmod=require")
     for ask in (RequestStatusReader(**TABLES).tally, Claims(run_id="run", **TABLES).holding_runs):
         with pytest.raises(
@@ -25,14 +26,14 @@ def test_a_misspelt_option_of_the_connection_is_told(monkeypatch: pytest.MonkeyP
         assert "a-secret" not in str(caught.value)
 
 
-def test_an_age_is_rounded_as_the_page_does() -> None:
+def test_age_is_rounded() -> None:
     now = datetime.now(UTC)
     ages = {timedelta(hours=23, minutes=40): "23 h 40 min", timedelta(seconds=-30): "0 s"}
-    assert [command._age(now - age) for age in ages] == list(ages.values())
-    assert command._age(None) == ""
+    assert [cli_output.age(now - age) for age in ages] == list(ages.values())
+    assert cli_output.age(None) == ""
 
 
-def test_what_was_never_packaged_is_not_made() -> None:
+def test_batch_without_a_package_is_not_done() -> None:
     entries = [{"batchId": "b0", "filePath": "progress-exhaust/b0.zip"}, {"batchId": "b1", "filePath": "progress-exhaust/b1.csv"}]
     assert _batch_ids(json.dumps([*entries, {"batchId": "b2"}, {"filePath": "b3.zip"}, "b4"])) == ("b0",)
     assert _batch_ids("{") == _batch_ids(None) == ()
@@ -56,7 +57,7 @@ def test_what_was_never_packaged_is_not_made() -> None:
     ],
 )
 @pytest.mark.parametrize("asked", [["status", "R1"], ["why", "b1"]])
-def test_how_far_a_batch_is(
+def test_progress_of_a_batch(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     asked: list[str],
@@ -68,42 +69,39 @@ def test_how_far_a_batch_is(
     now = datetime.now(UTC)
     batch = BatchDetails("b1", "run", "do_1", stage, state, counts, {}, None, None, None, now, now)
     answer(monkeypatch, "R1", 1, batch)
-    assert command.main(asked) == 0
+    assert cli.main(asked) == 0
     told = capsys.readouterr().out.partition("LEARNERS")[2].splitlines()[1]
     assert re.fullmatch(rf"  b1 +{state} +{stage} +{words} +0\.0 +run", told)
 
 
-def test_who_gets_a_csv_instead_of_a_workbook_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_csv_instead_of_a_workbook_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now, counts = datetime.now(UTC), {"csv_instead_of_xlsx": 1, "cut_cells": 0}
     answer(
         monkeypatch, "R1", 1, BatchDetails("b1", "run", "do_1", "mark_complete", "done", counts, {}, 9, "b1.zip", None, now, now)
     )
-    assert command.main(["why", "b1"]) == 0
-    assert "\n    a csv, for it has more rows or columns than Excel opens\n" in capsys.readouterr().out
+    assert cli.main(["why", "b1"]) == 0
+    assert "\n    a csv, because it has more rows or columns than Excel can open\n" in capsys.readouterr().out
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int, *batches: BatchDetails) -> None:
-    """Let the command find so many requests, with this text wherever a row has one."""
+    """Let the command find this number of requests. Every text field has the given text."""
     row = RequestDetails(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, False, text)
-    monkeypatch.setattr(command, "_requests", lambda *_, **__: ([(row, [*batches])] * min(times, command.MOST), times))
-    monkeypatch.setattr(command, "_settings", Settings)
+    view = make_view(row, batches, {}, {})
+    monkeypatch.setattr(cli, "_find_requests", lambda *_, **__: ([view] * min(times, cli.MAX_LISTED), times))
+    monkeypatch.setattr(cli, "_settings", Settings)
 
 
-def test_a_row_steers_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_row_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     answer(monkeypatch, "\x1b]0;owned\x07\x1b[2J\n\u202ex", 1)
     for words in (["status"], ["status", "R1"], ["why", "b1"]):
-        assert command.main(words) == 0
+        assert cli.main(words) == 0
         said = capsys.readouterr().out
         assert "owned" in said and all(line.isprintable() for line in said.splitlines())
 
 
 @pytest.mark.parametrize("words", [["status"], ["status", "R1"], ["why", "b1"]])
-def test_a_list_that_is_cut_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
-    for times, cut in ((command.MOST, False), (command.MOST + 1, True)):
+def test_incomplete_list_is_marked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    for times, cut in ((cli.MAX_LISTED, False), (cli.MAX_LISTED + 1, True)):
         answer(monkeypatch, "R1", times)
-        assert command.main(words) == 0
-        assert ("The newest 50" in capsys.readouterr().out) == cut
+        assert cli.main(words) == 0
+        assert ("the newest 50" in capsys.readouterr().out) == cut

@@ -243,7 +243,7 @@ def test_the_hooks_get_these_names_from_the_settings_alone() -> None:
     )  # fmt: skip
     hooks = "Claims", "Ledger", "Locks", "RequestStatusReader", "RequestsHook", "LearnerTablesHook", "RequestStatusHook"
     made = [(name, call) for name, text in FILES.items() for call in Module(text).calls(*hooks)]
-    assert sorted(name for name, _ in made) == ["command.py"] * 2 + ["operators/site_operator.py"] * 2 + ["page/app.py"]
+    assert sorted(name for name, _ in made) == ["cli.py"] * 2 + ["operators/site_operator.py"] * 2 + ["page/app.py"]
     for _, call in made:
         given = {keyword.arg: ast.unparse(keyword.value).rpartition(".")[2] for keyword in call.keywords}
         assert {name: given[name] for name in ("job_request_table", "ledger_schema") if name in given} in (

@@ -44,7 +44,7 @@ def read_enrolled_chunks(
     for folder in ("enrolled", "facts"):
         staging.delete_folder(folder)
     stream = open_enrolments(batch_context, tables)
-    chunk_size, optional = batch_context.site.settings.learners_per_part, inputs.hierarchy.optional
+    chunk_size, optional = batch_context.site.settings.learners_per_chunk, inputs.hierarchy.optional
     counts, first_user_ids = Counter(enrolled=0), []
     progress = Progress(batch_context, "enrolments read")
     for enrolments in cut_into_chunks(stream.enrolments, chunk_size):

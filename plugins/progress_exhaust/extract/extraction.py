@@ -100,11 +100,11 @@ def _start_reading(
 
 def _check_user_cache(batch_context: BatchContext, counts: Counter[str]) -> None:
     """Raise SourceError, and delete the facts, if too many learners are missing from the user cache."""
-    max_missing = batch_context.site.settings.missing_users_percent
+    max_missing = batch_context.site.settings.max_missing_users_percent
     if not is_cache_flushed(enrolled=counts["enrolled"], missing=counts["missing"], max_missing_percent=max_missing):
         return
     batch_context.staging.delete_folder("facts")
     raise SourceError(
         f"{batch_context.batch}: {counts['missing']:,} of {counts['enrolled']:,} learners are missing from the user cache, more "
-        f"than missing_users_percent ({max_missing:g}) allows. Check that the cache is being filled"
+        f"than max_missing_users_percent ({max_missing:g}) allows. Check that the cache is being filled"
     )

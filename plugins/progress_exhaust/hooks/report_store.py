@@ -67,12 +67,12 @@ class ReportStoreHook(BaseHook):
         self._timeout_seconds = timeout_seconds
         login = self._login()
         self._urls = {"container": container, "staging": staging}
-        self._container = _folder("container", container, login)
+        self._container = _folder("reports_container_url", container, login)
 
     @cached_property
     def _staging(self) -> ObjectStoragePath:
         """The workers' alone: who only signs a link needs none."""
-        return _folder("staging", self._urls["staging"], self._login(), mode=0o700)
+        return _folder("staging_url", self._urls["staging"], self._login(), mode=0o700)
 
     # Staging
 

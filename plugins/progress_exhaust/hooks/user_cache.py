@@ -70,7 +70,7 @@ class UserCacheHook:
                     raise
                 raise SetupError(
                     f"{self._where}: {key} of database {self._relation_db} is no set: let what fills the cache write it anew, "
-                    "or set relation_cache_db to the right database; then clear the task"
+                    "or set optional_nodes_db to the right database; then clear the task"
                 ) from None
 
     def _pipelined(self, command: str, user_ids: Sequence[str], *arguments: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from progress_exhaust.operators import lineage
+from progress_exhaust import lineage
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.stage_operator import Counts, StageOperator
 from progress_exhaust.staging.manifests import BatchManifest, HierarchyManifest

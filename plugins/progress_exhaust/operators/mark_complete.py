@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from progress_exhaust import metrics
 from progress_exhaust.errors import ProgressExhaustError
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchState, ClaimOutcome
-from progress_exhaust.operators.links import FileLink, RequestLink
+from progress_exhaust.links import FileLink, RequestLink
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.progress import format_counts
 from progress_exhaust.stages.site import RunParams, Site

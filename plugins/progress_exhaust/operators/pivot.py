@@ -79,10 +79,10 @@ def make_report(batch_context: BatchContext) -> "Report":
 
     settings, layout = batch_context.site.settings, batch_context.site.layout(batch_context.params)
     rules = CellRules(
-        settings.chosen_attempt,
+        settings.scored_attempt,
         settings.failed_certificate_statuses,
-        settings.column_labels,
-        settings.defuse_formulas,
+        settings.dynamic_column_labels,
+        settings.escape_formulas,
         settings.report_timezone,
     )
     attempted = attempted_contents(facts_chunks(batch_context)) if layout.scores == "attempted" else frozenset()

@@ -1,1 +1,1 @@
-"""The page "Progress exhaust" in Airflow's UI: what became of the requests, for course admins and engineers."""
+"""The page "Progress exhaust" in Airflow's UI: the state of the requests, for course admins and engineers."""

@@ -1,4 +1,4 @@
-"""What Airflow itself knows of the runs: whether they are over, and where a batch's tasks are in the grid."""
+"""What Airflow's database has about the runs: their states, and the map indexes of batches."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,25 +8,25 @@ from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from progress_exhaust.page.views import Run
-
-DAG_ID = "progress_exhaust"
+from progress_exhaust.hooks.requests.models import Stage
+from progress_exhaust.names import REPORT_DAG_ID
+from progress_exhaust.page.request_view import BatchKey, Run
 
 
 def find_runs(run_ids: Iterable[str]) -> dict[str, Run]:
-    """Return those of these runs that still exist, by run id."""
-    these = DagRun.dag_id == DAG_ID, DagRun.run_id.in_(set(run_ids))
+    """Return the runs with these ids that still exist, by run id."""
+    wanted = DagRun.dag_id == REPORT_DAG_ID, DagRun.run_id.in_(set(run_ids))
     with create_session() as session:
-        rows = session.execute(select(DagRun.run_id, DagRun.state, DagRun.conf).where(*these))
+        rows = session.execute(select(DagRun.run_id, DagRun.state, DagRun.conf).where(*wanted))
         return {run_id: Run(str(state), (conf or {}).get("layout")) for run_id, state, conf in rows}
 
 
-def map_indexes(run_ids: Iterable[str]) -> dict[tuple[str, str, str, str], int]:
-    """Return the map index of each batch of these runs, by run id, tag, request id and batch id: list_batches' answer."""
+def find_map_indexes(run_ids: Iterable[str]) -> dict[BatchKey, int]:
+    """Return the map index of each batch of these runs, from the result of list_batches."""
     wanted = select(XComModel).where(
-        XComModel.dag_id == DAG_ID,
+        XComModel.dag_id == REPORT_DAG_ID,
         XComModel.run_id.in_(set(run_ids)),
-        XComModel.task_id == "list_batches",
+        XComModel.task_id == Stage.LIST_BATCHES.value,
         XComModel.key == "return_value",
     )
     with create_session() as session:

@@ -1,14 +1,13 @@
-"""The page's routes. Each stands behind Airflow's own login and wants the right to read the DAG; none changes anything.
+"""The routes of the page. Each needs Airflow's login and the right to read the DAG, and none changes anything.
 
-What the buttons do is asked of Airflow's REST API by the browser, as the user who pressed: its rights and its audit log
-are Airflow's.
+The buttons call Airflow's REST API from the browser, as the user who is logged in. So Airflow checks the user's rights and
+writes its audit log.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
@@ -20,44 +19,48 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, Field, StringConstraints
 
 from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store import ReportStoreHook
-from progress_exhaust.hooks.request_status import BatchStatus, Filter, RequestStatus, RequestStatusHook
-from progress_exhaust.page.airflow_runs import DAG_ID, find_runs, map_indexes
-from progress_exhaust.page.views import charts, in_bytes, in_time, view
-from progress_exhaust.report.request import MAX_FAILURES
+from progress_exhaust.hooks.requests.models import RequestStatus
+from progress_exhaust.hooks.requests.status import BatchDetails, Filter, RequestDetails, RequestStatusReader
+from progress_exhaust.names import REPORT_DAG_ID
+from progress_exhaust.page.airflow_runs import find_map_indexes, find_runs
+from progress_exhaust.page.charts import make_charts
+from progress_exhaust.page.rendering import FOLDER, render
+from progress_exhaust.page.request_view import make_view
 from progress_exhaust.settings import VARIABLE, Settings, parse_settings
 
-HERE = Path(__file__).parent
 STATIC_FILES = {"page.css": "text/css", "page.js": "text/javascript"}
 REQUESTS_PER_PAGE = 50
 NIGHTS = 30
-STATUSES = ("SUBMITTED", "PROCESSING", "SUCCESS", "FAILED")
 HEADERS = {
-    # All of it comes from here; Airflow shows it in a frame.
+    # The page loads everything from its own address, and Airflow shows it in a frame.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+MESSAGES = {
+    401: "You are not logged in, or your session has expired. Log in to Airflow.",
+    403: f"You do not have permission to see this page. It needs the right to read the DAG {REPORT_DAG_ID}.",
+    404: "There is no such page or request.",
+}
+
+Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]  # Postgres does not store NUL
+SearchText = Annotated[Text, StringConstraints(strip_whitespace=True)]
 
 
-Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]  # Postgres takes no NUL
-Word = Annotated[Text, StringConstraints(strip_whitespace=True)]
+class Search(BaseModel):
+    """The query of the list: the fields of its form, and the page."""
 
-
-class Choice(BaseModel):
-    """What the list is asked for; the fields of its form."""
-
-    request: Word = ""
-    batch: Word = ""
-    collection: Word = ""
-    channel: Word = ""
-    status: Word = ""
+    request: SearchText = ""
+    batch: SearchText = ""
+    collection: SearchText = ""
+    channel: SearchText = ""
+    status: SearchText = ""
     page: int = Field(1, ge=1, le=10_000)
     fragment: bool = False
 
@@ -66,7 +69,7 @@ class Choice(BaseModel):
         return Filter(**self.model_dump(include={field.name for field in fields(Filter)}))
 
     def query(self, **changes: Any) -> str:
-        """Return the query of the same list, or of another page or status of it."""
+        """Return the query of the same list, or with changes that of another page or status."""
         values = self.model_dump(exclude={"fragment"}) | changes
         return urlencode({name: value for name, value in values.items() if value and (name, value) != ("page", 1)})
 
@@ -76,147 +79,132 @@ app = FastAPI(
     docs_url=None,
     redoc_url=None,
     openapi_url=None,
-    dependencies=[Depends(requires_access_dag("GET", param_dag_id=DAG_ID))],
+    dependencies=[Depends(requires_access_dag("GET", param_dag_id=REPORT_DAG_ID))],
 )
-
-templates = Environment(
-    loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
-templates.filters |= {
-    "time": in_time,
-    "bytes": in_bytes,
-    "number": "{:,.0f}".format,
-    "segment": lambda text: quote(text, safe=""),
-    "moment": "{:%Y-%m-%d %H:%M} UTC".format,
-}
-templates.globals |= {"dag_id": DAG_ID, "max_failures": MAX_FAILURES}
 
 
 @app.middleware("http")
-async def with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     response = await call_next(request)
     response.headers.update(HEADERS)
     return response
 
 
 @app.exception_handler(HTTPException)
-@app.exception_handler(404)  # the router's own, of an address that is none, too
-async def refused(request: Request, error: HTTPException) -> Response:
-    """Say it to a person in words, and to a program as Airflow does; the status is the same."""
-    if not _is_person(request):
+@app.exception_handler(404)  # the router raises its own error for an unknown address
+async def show_http_error(request: Request, error: HTTPException) -> Response:
+    """Return a page to a browser, and Airflow's own answer to a program; the status is the same."""
+    if not _is_browser(request):
         return await http_exception_handler(request, error)
-    words = {
-        401: "You are not logged in, or no longer.",
-        403: "You may not see this: it takes the right to read the DAG progress_exhaust.",
-        404: "There is no such page or request.",
-    }
-    return _page(request, "message.html", error.status_code, message=words.get(error.status_code, str(error.detail)))
+    return _message_page(request, error.status_code, MESSAGES.get(error.status_code, str(error.detail)))
 
 
 @app.exception_handler(RequestValidationError)
-async def not_understood(request: Request, error: RequestValidationError) -> Response:
-    if not _is_person(request):
+async def show_invalid_query(request: Request, error: RequestValidationError) -> Response:
+    if not _is_browser(request):
         return await request_validation_exception_handler(request, error)
-    mistakes = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
-    return _page(request, "message.html", 422, message=f"The address of this page is wrong in {mistakes}")
+    mistakes = "; ".join(f"{mistake['loc'][-1]}: {mistake['msg']}" for mistake in error.errors())
+    return _message_page(request, 422, f"The address of this page is not valid. {mistakes}")
 
 
 @app.exception_handler(ProgressExhaustError)
-async def out_of_order(request: Request, error: ProgressExhaustError) -> Response:
-    return _page(request, "message.html", 503, message=str(error))
+async def show_own_error(request: Request, error: ProgressExhaustError) -> Response:
+    return _message_page(request, 503, str(error))
 
 
 @app.get("/static/{name}")
 def static(name: str) -> FileResponse:
     if name not in STATIC_FILES:
         raise HTTPException(404, "Not Found")
-    return FileResponse(HERE / "static" / name, media_type=STATIC_FILES[name])
+    return FileResponse(FOLDER / "static" / name, media_type=STATIC_FILES[name])
 
 
 @app.get("/")
-def list_page(request: Request, user: GetUserDep, chosen: Annotated[Choice, Query()]) -> HTMLResponse:
-    """The requests, the newest first, and the last nights where nothing is searched.
+def list_page(request: Request, user: GetUserDep, search: Annotated[Search, Query()]) -> HTMLResponse:
+    """Show the requests, the newest first. Without a search, show the charts of the last nights, too.
 
-    With `fragment`, without the nights: they take the longest to count, and the page does not follow them.
+    The page refreshes itself with `fragment`. Then there are no charts: they take the longest to compute.
     """
-    site = _settings()
-    hook = _hook(site)
-    found, total = hook.requests(chosen.filter, most=REQUESTS_PER_PAGE, skip=REQUESTS_PER_PAGE * (chosen.page - 1))
-    batches = hook.batches(found)
-    runs = find_runs(run for one in found for run in _run_ids(one, batches[one.key]))
-    return _page(
+    settings = _settings()
+    reader = _reader(settings)
+    found, total = reader.requests(search.filter, most=REQUESTS_PER_PAGE, skip=REQUESTS_PER_PAGE * (search.page - 1))
+    batches = reader.batches(found)
+    runs = find_runs(run_id for details in found for run_id in _run_ids(details, batches[details.key]))
+    with_charts = not (search.fragment or search.query())
+    return render(
         request,
         "list.html",
-        views=[view(one, batches[one.key], runs, {}) for one in found],
+        views=[make_view(details, batches[details.key], runs, {}) for details in found],
         total=total,
         pages=max(1, -(-total // REQUESTS_PER_PAGE)),
-        chosen=chosen,
-        statuses=STATUSES,
-        tallies={tally.status: tally for tally in hook.tally()},
-        charts=[] if chosen.fragment or chosen.query() else charts(hook.nights(NIGHTS, site.report_timezone)),
-        zone=site.report_timezone,
-        may_trigger=_may(user, "POST", DagAccessEntity.RUN),
+        search=search,
+        statuses=[status.value for status in RequestStatus],
+        tallies={tally.status: tally for tally in reader.tally()},
+        charts=make_charts(reader.nights(NIGHTS, settings.report_timezone)) if with_charts else [],
+        zone=settings.report_timezone,
+        may_trigger=_is_allowed(user, "POST", DagAccessEntity.RUN),
     )
 
 
 @app.get("/request")
 def request_page(request: Request, user: GetUserDep, tag: Text = "", request_id: Text = "", run_id: Text = "") -> HTMLResponse:
-    """One request and its batches, or those of one standalone run."""
-    hook = _hook(_settings())
-    one = hook.request(tag, request_id, run_id)
-    if one is None:
+    """Show one request and its batches, or the batches of one standalone run."""
+    reader = _reader(_settings())
+    details = reader.request(tag, request_id, run_id)
+    if details is None:
         raise HTTPException(404, "There is no such request")
-    batches = hook.batches([one])[one.key]
-    run_ids = _run_ids(one, batches)
-    return _page(
+    batches = reader.batches([details])[details.key]
+    run_ids = _run_ids(details, batches)
+    return render(
         request,
         "request.html",
-        view=view(one, batches, find_runs(run_ids), map_indexes(run_ids)),
-        may_trigger=_may(user, "POST", DagAccessEntity.RUN),
-        may_clear=_may(user, "PUT", DagAccessEntity.TASK_INSTANCE),
+        view=make_view(details, batches, find_runs(run_ids), find_map_indexes(run_ids)),
+        may_trigger=_is_allowed(user, "POST", DagAccessEntity.RUN),
+        may_clear=_is_allowed(user, "PUT", DagAccessEntity.TASK_INSTANCE),
     )
 
 
-@app.get("/file", dependencies=[Depends(requires_access_dag("PUT", param_dag_id=DAG_ID))])
+@app.get("/file", dependencies=[Depends(requires_access_dag("PUT", param_dag_id=REPORT_DAG_ID))])
 def file(key: Text) -> RedirectResponse:
-    """Lead to a published package, by a link that the store signs for minutes: for those who may edit the DAG alone."""
-    site = _settings()
-    return RedirectResponse(ReportStoreHook(container=site.container, staging=site.staging).sign(key))
+    """Redirect to a published package. The store signs the link for a few minutes. Only users who may edit the DAG get it."""
+    settings = _settings()
+    store = ReportStoreHook(container=settings.reports_container_url, staging=settings.staging_url)
+    return RedirectResponse(store.sign(key))
 
 
-def _is_person(request: Request) -> bool:
+def _is_browser(request: Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
-def _run_ids(request: RequestStatus, batches: Sequence[BatchStatus]) -> set[str]:
-    """Return the runs that had to do with a request."""
-    return {run for run in (request.run_id, request.claim_run_id, *(batch.run_id for batch in batches)) if run}
+def _message_page(request: Request, status: int, message: str) -> HTMLResponse:
+    return render(request, "message.html", status, message=message)
+
+
+def _run_ids(request: RequestDetails, batches: Sequence[BatchDetails]) -> set[str]:
+    """Return the runs that have processed a request."""
+    run_ids: Iterable[str | None] = (request.run_id, request.claim_run_id, *(batch.run_id for batch in batches))
+    return {run_id for run_id in run_ids if run_id}
 
 
 def _settings() -> Settings:
     return parse_settings(Variable.get(VARIABLE, default=None))
 
 
-def _hook(site: Settings) -> RequestStatusHook:
-    """Return the hook; raises SetupError where the API server does not have the connection."""
-    hook = RequestStatusHook(job_request_table=site.job_request_table, ledger_schema=site.ledger_schema)
+def _reader(settings: Settings) -> RequestStatusReader:
+    """Return the reader; raise SetupError if the API server does not have its connection."""
+    reader = RequestStatusReader(job_request_table=settings.job_request_table, ledger_schema=settings.ledger_schema)
+    name = reader.default_conn_name
     try:
-        _ = hook.connection
+        _ = reader.connection
     except AirflowNotFoundException:
         raise SetupError(
-            f"The API server has no connection {hook.default_conn_name}: add it under Admin, Connections, or set "
-            f"AIRFLOW_CONN_{hook.default_conn_name.upper()} in the API server's environment, too"
+            f"The API server does not have the connection {name}. Add it under Admin, Connections, or set "
+            f"AIRFLOW_CONN_{name.upper()} in the environment of the API server, too"
         ) from None
-    return hook
+    return reader
 
 
-def _may(user: Any, method: Any, what: DagAccessEntity) -> bool:
-    """Tell whether the user may do this to the DAG: the very question that Airflow's REST API asks."""
-    details = DagDetails(id=DAG_ID, team_name=DagModel.get_team_name(DAG_ID))
-    return get_auth_manager().is_authorized_dag(method=method, access_entity=what, details=details, user=user)
-
-
-def _page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    airflow = request.scope["app_root_path"]
-    values |= {"root": request.scope["root_path"], "airflow": airflow, "dag": f"{airflow}/dags/{DAG_ID}"}
-    return HTMLResponse(templates.get_template(template).render(values), status)
+def _is_allowed(user: Any, method: Any, entity: DagAccessEntity) -> bool:
+    """Tell whether the user may do this to the DAG: Airflow's REST API asks the same question."""
+    details = DagDetails(id=REPORT_DAG_ID, team_name=DagModel.get_team_name(REPORT_DAG_ID))
+    return get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user)

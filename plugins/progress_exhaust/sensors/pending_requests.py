@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PendingRequestsSensor(BaseSensorOperator):
-    """Succeed once a request is pending; skip if there is none within the setting `wait_seconds`."""
+    """Succeed once a request is pending; skip if there is none within the setting `wait_for_requests_seconds`."""
 
     def execute(self, context: "Context") -> Any:
         # Around the whole sensor, not in poke: a sensor that may skip would turn a wrong setting into a skipped, green run.
@@ -23,7 +23,7 @@ class PendingRequestsSensor(BaseSensorOperator):
             self.site = read_site(context)
             self.run_params = RunParams.of(context)
             self.site.layout(self.run_params)
-            self.timeout = self.site.settings.wait_seconds
+            self.timeout = self.site.settings.wait_for_requests_seconds
             self.site.ledger().prepare()
             return super().execute(context)
 

@@ -64,7 +64,7 @@ def run_in_processes(
     except BrokenProcessPool:
         raise SourceError(
             f"One of {processes} processes of this task was killed, perhaps because of a lack of memory. Lower the settings "
-            "processes_per_task or learners_per_part, or give the worker more memory"
+            "processes_per_task or learners_per_chunk, or give the worker more memory"
         ) from None
     finally:
         # After an error or a timeout, do not wait for running work: Python 3.14 has kill_workers() for this.

@@ -46,7 +46,7 @@ def check_container(batch_context: BatchContext, store: "ReportStoreHook", prote
     settings, batch = batch_context.site.settings, batch_context.batch
     if not store.is_public():
         return
-    public = f"The reports container {settings.container} is public: everyone can download from it"
+    public = f"The reports container {settings.reports_container_url} is public: everyone can download from it"
     if not settings.allow_public_container:
         raise SetupError(
             f"{public}. Make it private: the API signs the links. The setting allow_public_container publishes there anyway, "
@@ -71,7 +71,7 @@ def _requester_key(batch_context: BatchContext) -> str | None:
         return None
     stored = batch_context.claims.encryption_key(batch_context.batch)
     mask_secret(stored)
-    text = requester_key(stored, batch_context.site.settings.platform_key, read_salt())
+    text = requester_key(stored, batch_context.site.settings.platform_encryption_key, read_salt())
     mask_secret(text)
     return text
 
@@ -88,4 +88,4 @@ def _public_key(batch_context: BatchContext) -> "RSAPublicKey | None":
 
 def _has_org(batch_context: BatchContext) -> bool:
     """Tell whether the org is asked for its policy; a run without a request has no org."""
-    return bool(batch_context.batch.request_id) and batch_context.site.settings.org_preferences == "api"
+    return bool(batch_context.batch.request_id) and batch_context.site.settings.org_policy_source == "api"

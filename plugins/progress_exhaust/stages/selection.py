@@ -24,7 +24,7 @@ def select_requests(context: "Context", site: Site, params: RunParams, ended_run
     return Selection(
         most=settings.batches_per_run,
         day=day,
-        abandoned_before=datetime.now(UTC) - timedelta(hours=settings.abandoned_after_hours),
+        abandoned_before=datetime.now(UTC) - timedelta(hours=settings.abandoned_processing_hours),
         request_ids=params.request_ids,
         batch_number=settings.batch_number,
         channels=settings.channels,

@@ -93,9 +93,9 @@ class Site:
             enrolments=(settings.enrolments_connection, settings.enrolments_table),
             courses=(settings.courses_connection, settings.courses_keyspace),
             hierarchies=(settings.hierarchy_connection, settings.hierarchy_table),
-            consistency=settings.consistency,
-            keys_per_read=settings.keys_per_read,
-            reads_in_flight=settings.reads_in_flight,
+            consistency=settings.cassandra_consistency,
+            keys_per_read=settings.partitions_per_query,
+            reads_in_flight=settings.concurrent_queries,
             timeout_seconds=settings.read_timeout_seconds,
         )
 
@@ -104,7 +104,7 @@ class Site:
 
         return UserCacheHook(
             user_db=self.settings.user_cache_db,
-            relation_db=self.settings.relation_cache_db,
+            relation_db=self.settings.optional_nodes_db,
             timeout_seconds=self.settings.read_timeout_seconds,
         )
 
@@ -140,8 +140,8 @@ class Site:
         from progress_exhaust.hooks.report_store import ReportStoreHook
 
         return ReportStoreHook(
-            container=self.settings.container,
-            staging=self.settings.staging,
+            container=self.settings.reports_container_url,
+            staging=self.settings.staging_url,
             timeout_seconds=self.settings.read_timeout_seconds,
         )
 

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from progress_exhaust import metrics
 from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExhaustError, RequestError
 from progress_exhaust.hooks.requests.models import BatchState, Stage
-from progress_exhaust.operators.links import RequestLink
+from progress_exhaust.links import RequestLink
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.progress import format_counts

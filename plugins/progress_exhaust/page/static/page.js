@@ -1,8 +1,8 @@
-// What the page does beside showing itself: Airflow's theme, links out of its frame, news of what is being made, buttons.
+// The behaviour of the page: Airflow's theme, links out of the frame, updates while a request is processed, buttons.
 "use strict";
 
 const POLL_MS = 2000;
-const WATCH_MS = 60000; // after a button: the run has to start before anything is seen to run
+const WATCH_MS = 60000; // after a button: it takes a while until the run has started
 const framed = window.parent !== window;
 const { airflow, dag } = document.currentScript.dataset;
 let watchUntil = 0;
@@ -13,8 +13,8 @@ function followTheme() {
   document.documentElement.dataset.theme = chosen === "dark" || chosen === "light" ? chosen : dark ? "dark" : "light";
 }
 
-// Airflow's frame lets no link out by itself: one of Airflow's own document leads there.
-function leave(event) {
+// Airflow's frame does not let a link leave the frame. A link in Airflow's own document can.
+function openOutsideFrame(event) {
   const link = event.target.closest("a[data-airflow]");
   if (!link || !framed) return;
   event.preventDefault();
@@ -26,11 +26,11 @@ function leave(event) {
   outer.remove();
 }
 
-// Changes only what differs, so that what the reader has scrolled or marked stays. What has more or fewer parts now is replaced.
+// Change only what differs, so that scrolling and selection stay. Replace an element if its number of children has changed.
 function update(old, fresh) {
   if (old.isEqualNode(fresh)) return;
-  const apart = old.nodeType !== Node.ELEMENT_NODE || old.nodeName !== fresh.nodeName;
-  if (apart || old.dataset.key !== fresh.dataset.key || old.childNodes.length !== fresh.childNodes.length) {
+  const different = old.nodeType !== Node.ELEMENT_NODE || old.nodeName !== fresh.nodeName;
+  if (different || old.dataset.key !== fresh.dataset.key || old.childNodes.length !== fresh.childNodes.length) {
     old.replaceWith(fresh);
     return;
   }
@@ -42,15 +42,15 @@ function update(old, fresh) {
 
 async function refresh() {
   const address = new URL(location.href);
-  address.searchParams.set("fragment", "true"); // the list is then made without its nights
+  address.searchParams.set("fragment", "true"); // the list then has no charts
   const answer = await fetch(address, { headers: { Accept: "text/html" } });
-  if (answer.status === 401 || answer.status === 403) location.reload(); // it says what to do
+  if (answer.status === 401 || answer.status === 403) location.reload(); // the new page says what to do
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const focused = document.activeElement;
   const opened = [...document.querySelectorAll("details[open] > summary")];
   for (const old of document.querySelectorAll("[data-live]")) update(old, fresh.getElementById(old.id));
-  // In what was replaced, details are closed, and the focus is lost.
+  // A replaced element has lost the focus, and its details are closed.
   for (const { id } of opened) document.getElementById(id)?.parentElement.setAttribute("open", "");
   if (!focused.isConnected) document.getElementById(focused.id)?.focus({ preventScroll: true });
 }
@@ -59,20 +59,20 @@ async function poll() {
   try {
     if (!document.hidden && (Date.now() < watchUntil || document.querySelector("[data-running]"))) await refresh();
   } catch (error) {
-    console.warn("no news", error); // the server may be back at the next time
+    console.warn("update failed", error); // the server may answer the next time
   }
   setTimeout(poll, POLL_MS);
 }
 
-function say(words, href) {
-  const news = document.getElementById("news");
-  news.textContent = words;
+function showMessage(text, href) {
+  const message = document.getElementById("message");
+  message.textContent = text;
   if (!href) return;
   const link = document.createElement("a");
   link.href = href;
   link.dataset.airflow = "";
   link.textContent = "Show the run";
-  news.append(". ", link);
+  message.append(". ", link);
 }
 
 function ask(question) {
@@ -85,15 +85,15 @@ function ask(question) {
   });
 }
 
-async function press(event) {
+async function pressButton(event) {
   const button = event.target.closest("button[data-post]");
   if (!button) return;
   if (await ask(button.dataset.question)) await send(button);
-  // The focus is nowhere where the button was disabled, or is another one by now.
+  // The focus is lost if the button was disabled or replaced.
   if (document.activeElement === document.body) document.getElementById(button.id)?.focus({ preventScroll: true });
 }
 
-// Airflow's REST API is asked as the user who is logged in: what one may not do, it refuses.
+// Airflow's REST API checks the rights of the user who is logged in.
 async function send(button) {
   button.disabled = true;
   try {
@@ -102,16 +102,16 @@ async function send(button) {
       headers: { "Content-Type": "application/json" },
       body: button.dataset.body,
     });
-    const found = await answer.json();
+    const result = await answer.json();
     if (!answer.ok) {
-      say(`Airflow refused it: ${answer.status} ${typeof found.detail === "string" ? found.detail : JSON.stringify(found.detail)}`);
+      showMessage(`Airflow rejected the call: ${answer.status} ${typeof result.detail === "string" ? result.detail : JSON.stringify(result.detail)}`);
       return;
     }
-    const run = found.dag_run_id ?? found.task_instances?.[0]?.dag_run_id;
-    say(button.dataset.done, run && `${dag}/runs/${encodeURIComponent(run)}`);
+    const run = result.dag_run_id ?? result.task_instances?.[0]?.dag_run_id;
+    showMessage(button.dataset.done, run && `${dag}/runs/${encodeURIComponent(run)}`);
     watchUntil = Date.now() + WATCH_MS;
   } catch (error) {
-    say(`Airflow does not answer: ${error.message}`);
+    showMessage(`Airflow does not answer: ${error.message}`);
   } finally {
     button.disabled = false;
   }
@@ -120,6 +120,6 @@ async function send(button) {
 followTheme();
 window.addEventListener("storage", followTheme);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", followTheme);
-document.addEventListener("click", leave);
-document.addEventListener("click", press);
+document.addEventListener("click", openOutsideFrame);
+document.addEventListener("click", pressButton);
 setTimeout(poll, POLL_MS);

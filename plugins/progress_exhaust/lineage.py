@@ -1,6 +1,6 @@
-"""Lineage for OpenLineage, if its provider is installed: the tables and files that a batch was made from, and its file.
+"""Lineage for OpenLineage, if its provider is installed: the sources of a batch, and the published file.
 
-Names follow OpenLineage's naming rules. They contain no column, value, login or learner.
+The names follow OpenLineage's naming rules. They contain no column, value, login or learner.
 """
 
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from progress_exhaust.stages.site import Site
 
 Names = tuple[tuple[str, str], ...]  # namespace and name of each data set
-PORTS = {"cassandra": 9042, "redis": 6379, "http": 80, "https": 443}  # if a connection names none
+DEFAULT_PORTS = {"cassandra": 9042, "redis": 6379, "http": 80, "https": 443}
 
 
 def extract_facets(task_instance: "RuntimeTaskInstanceProtocol") -> Any:
-    """Return what an extract reads."""
+    """Return what an extract task read."""
     from progress_exhaust.stages.site import read_site
 
     return facets(sources(read_site(task_instance.get_template_context())), ())
 
 
 def package_facets(batch: Mapping[str, str], task_instance: "RuntimeTaskInstanceProtocol") -> Any:
-    """Return the file that a package task published; none in a dry run."""
+    """Return the file that a package task published; nothing for a dry run."""
     from progress_exhaust.report.request import Batch
     from progress_exhaust.stages.site import RunParams, read_site, report_day
 
@@ -35,34 +35,34 @@ def package_facets(batch: Mapping[str, str], task_instance: "RuntimeTaskInstance
     if RunParams.of(context).dry_run:
         return facets((), ())
     key = Batch.from_dict(batch).object_key(report_day(context, site.settings))
-    return facets((), package(site.settings.container, key))
+    return facets((), package(site.settings.reports_container_url, key))
 
 
 def sources(site: "Site") -> Names:
-    """Return the data sets that an extract reads."""
+    """Return the data sets that extract reads."""
     settings = site.settings
-    courses = _address(settings.courses_connection, "cassandra")
-    users = _address("progress_exhaust_users", "redis")
+    courses = _namespace(settings.courses_connection, "cassandra")
+    users = _namespace("progress_exhaust_users", "redis")
     return (
-        (_address(settings.enrolments_connection, "cassandra"), settings.enrolments_table),
+        (_namespace(settings.enrolments_connection, "cassandra"), settings.enrolments_table),
         *((courses, f"{settings.courses_keyspace}.{name}") for name in ("user_activity_agg", "assessment_aggregator")),
-        (_address(settings.hierarchy_connection, "cassandra"), settings.hierarchy_table),
+        (_namespace(settings.hierarchy_connection, "cassandra"), settings.hierarchy_table),
         (users, str(settings.user_cache_db)),
-        (users, str(settings.relation_cache_db)),
-        (_address("progress_exhaust_content", "http"), settings.content_search_path),
+        (users, str(settings.optional_nodes_db)),
+        (_namespace("progress_exhaust_content", "http"), settings.content_search_path),
     )
 
 
-def package(container: str, key: str) -> Names:
-    """Return a published file: a bucket, or the local disk, and the path in it."""
-    url = urlsplit(f"{container.rstrip('/')}/{key}")
+def package(reports_container_url: str, key: str) -> Names:
+    """Return the published file: its bucket, or the local disk, and its path there."""
+    url = urlsplit(f"{reports_container_url.rstrip('/')}/{key}")
     if url.scheme == "file":
         return (("file", url.path),)
     return ((f"{url.scheme}://{url.netloc}", url.path.lstrip("/")),)
 
 
 def facets(inputs: Names, outputs: Names) -> Any:
-    """Return data sets in the form of OpenLineage's provider."""
+    """Return the data sets in the form that OpenLineage's provider expects from an operator."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -72,13 +72,13 @@ def facets(inputs: Names, outputs: Names) -> Any:
     )
 
 
-def _address(connection_id: str, scheme: str) -> str:
-    """Return the address of a connection without its login; of several hosts, the first one."""
+def _namespace(connection_id: str, scheme: str) -> str:
+    """Return the address of a connection without its login. If there are several hosts, return the first one."""
     connection = BaseHook.get_connection(connection_id)
     host, port = (connection.host or "").split(",")[0], connection.port
     if scheme == "http" and "https" in (connection.conn_type, connection.schema):
         scheme = "https"
-    if "://" in host:  # an HTTP connection's may be a whole URL
+    if "://" in host:  # the host of an HTTP connection may be a complete URL
         url = urlsplit(host)
         scheme, host, port = url.scheme, url.hostname or "", port or url.port
-    return f"{scheme}://{host}:{port or PORTS[scheme]}"
+    return f"{scheme}://{host}:{port or DEFAULT_PORTS[scheme]}"

@@ -1,4 +1,7 @@
-"""Links of the tasks in Airflow's grid. Airflow keeps them in XCom: they are addresses of our own page, without secrets."""
+"""Links from the tasks in Airflow's grid to the page of this package.
+
+Airflow stores a link in XCom. It is an address of our own page, and holds no secret.
+"""
 
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -15,26 +18,26 @@ PAGE = "/progress-exhaust"
 
 
 class RequestLink(BaseOperatorLink):
-    """Link a stage to its request on the page, or to its run if there is no request."""
+    """Link from a stage to its request on the page, or to its run if there is no request."""
 
     name = "Request"
 
     def get_link(self, operator: "BaseOperator", *, ti_key: "TaskInstanceKey") -> str:
         batch: Any = operator.batch  # type: ignore[attr-defined]
         if batch["request_id"]:
-            return _address("/request", tag=batch["tag"], request_id=batch["request_id"])
-        return _address("/request", run_id=ti_key.run_id)
+            return _page_url("/request", tag=batch["tag"], request_id=batch["request_id"])
+        return _page_url("/request", run_id=ti_key.run_id)
 
 
 class FileLink(BaseOperatorLink):
-    """Link mark_complete to the published file. The page checks the user, then redirects to a link that the store signs."""
+    """Link to the published file. The page checks the user's rights, then signs a link of the store for a few minutes."""
 
     name = "File"
 
-    def get_link(self, operator: "BaseOperator", *, ti_key: "TaskInstanceKey") -> str:
+    def get_link(self, operator: "BaseOperator", *, ti_key: "TaskInstanceKey") -> str:  # noqa: ARG002  # Airflow passes it
         summary: Any = XCom.get_value(ti_key=ti_key, key="return_value")
-        return _address("/file", key=summary["key"]) if summary else ""
+        return _page_url("/file", key=summary["key"]) if summary else ""
 
 
-def _address(path: str, **query: str) -> str:
+def _page_url(path: str, **query: str) -> str:
     return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}{PAGE}{path}?{urlencode(query)}"

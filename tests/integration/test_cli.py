@@ -1,4 +1,4 @@
-"""The command for engineers, as they call it: on the real ledger, after real runs."""
+"""Test the command line on the real ledger, after real runs."""
 
 import os
 import re
@@ -98,7 +98,7 @@ def test_a_request_to_try_things_with_is_made_by_the_next_run(queue: Install, as
         (["status", "NONE"], 1, "There is no request NONE"),
         (["submit", "--batches", "a/b", "--channel", "c"], 2, "A batch id of the request is not valid"),
         (["submit", "--batches", *"abcdefghijklmnopqrstu", "--channel", "c"], 2, "may name 20 batches"),
-        (["submit", "--course", "../x", "--channel", "c"], 2, "The course is not valid"),
+        (["submit", "--course", "../x", "--channel", "c"], 2, "The course id is not valid"),
         (["submit", "--channel", "c"], 2, "--batches --course is required"),
         (["what"], 2, "invalid choice"),
     ],

@@ -1,0 +1,171 @@
+"""The command line for engineers: the state of requests and batches, and a test request.
+
+    python -m progress_exhaust.cli status [REQUEST] | why BATCH | submit …
+
+It needs plugins/ on PYTHONPATH and Airflow's configuration. It reads the connection `progress_exhaust_requests` and the
+Variable as a task does. It shows no data of a learner.
+"""
+
+import argparse
+import json
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from progress_exhaust import cli_output as output
+from progress_exhaust.errors import ProgressExhaustError, RequestError
+from progress_exhaust.report.request import MAX_FAILURES, is_path_part, parse_request_data
+from progress_exhaust.settings import VARIABLE, Settings, parse_settings
+
+if TYPE_CHECKING:
+    from progress_exhaust.page.request_view import RequestView
+
+MAX_LISTED = 50
+NOT_FOUND, INVALID_INPUT, NOT_WORKING = 1, 2, 3  # exit statuses
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status."""
+    parsed = _parser().parse_args(arguments)
+    # Outside a task, Airflow reads connections from its database only in a process of this kind.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return int(parsed.command(parsed, _settings()))
+    except RequestError as error:
+        return _error(str(error), INVALID_INPUT)
+    except ProgressExhaustError as error:
+        return _error(str(error), NOT_WORKING)
+    except AirflowNotFoundException as error:
+        return _error(f"{error}. Add the connection in Airflow, or set its AIRFLOW_CONN_… here", NOT_WORKING)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="progress_exhaust", description="Requests for progress reports, for engineers")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    status = commands.add_parser("status", help="list the newest requests, or show one request and its batches")
+    status.add_argument("request", nargs="?", metavar="REQUEST", help="request_id, or its first characters")
+    status.set_defaults(command=show_status)
+    why = commands.add_parser("why", help="show a batch in each request for it: its state, and why")
+    why.add_argument("batch", metavar="BATCH", help="batch id")
+    why.set_defaults(command=show_why)
+    submit = commands.add_parser("submit", help="submit a test request, which the next run makes")
+    wanted = submit.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--batches", nargs="+", metavar="BATCH", help="batch ids")
+    wanted.add_argument("--course", help="collection id: all its batches")
+    submit.add_argument(
+        "--channel", required=True, help="id of the requesting org. For a batch of another org, it gets its own learners only"
+    )
+    submit.add_argument("--by", default="operator", help="user id of the requester")
+    submit.set_defaults(command=submit_request)
+    return parser
+
+
+def show_status(parsed: argparse.Namespace, settings: Settings) -> int:
+    """List the newest requests, or show the requests whose id starts with the given text."""
+    views, total = _find_requests(settings, request=parsed.request or "")
+    if parsed.request and not views:
+        return _error(f"There is no request {parsed.request}", NOT_FOUND)
+    rows = [
+        (
+            view.request.request_id or view.request.run_id,
+            view.request.status or "none",
+            output.age(view.request.submitted_at),
+            f"{view.done} of {view.total}",
+            f"{view.request.failures} of {MAX_FAILURES}",
+            view.request.claim_run_id or view.request.run_id or "none",
+            view.request.channel or "",
+        )
+        for view in views
+    ]
+    output.print_table(("REQUEST", "STATUS", "AGE", "BATCHES", "FAILURES", "LAST RUN", "CHANNEL"), rows)
+    if parsed.request:
+        for view in views:
+            output.print_request(view, view.batches)
+    _print_limit(total)
+    return 0
+
+
+def show_why(parsed: argparse.Namespace, settings: Settings) -> int:
+    """Show one batch in each request for it."""
+    views, total = _find_requests(settings, batch=parsed.batch)
+    if not views:
+        return _error(f"No request names batch {parsed.batch}, and no run has listed it", NOT_FOUND)
+    for view in views:
+        submitted = f", submitted {output.age(view.request.submitted_at)} ago" if view.request.submitted_at else ""
+        output.print_line(f"{view.request.request_id or view.request.run_id}  {view.request.status or 'none'}{submitted}")
+        output.print_request(view, [batch for batch in view.batches if batch.batch.batch_id == parsed.batch])
+    _print_limit(total)
+    return 0
+
+
+def submit_request(parsed: argparse.Namespace, settings: Settings) -> int:
+    """Submit a request for batches, or for all batches of a course."""
+    from progress_exhaust.hooks.requests.claims import Claims
+    from progress_exhaust.hooks.requests.models import RequestStatus
+
+    data: dict[str, object]
+    if parsed.course is None:
+        data = {"batchFilter": parsed.batches}
+    elif is_path_part(parsed.course):
+        filters = {"identifier": [parsed.course], "status": ["Live"]}
+        data = {"searchFilter": {"request": {"filters": filters, "fields": ["identifier", "name", "channel"], "limit": 1}}}
+    else:
+        raise RequestError("The course id is not valid: it may contain letters, digits, '-', '_' and '.' only")
+    text = json.dumps(data)
+    if len(parse_request_data(text).batch_ids) > settings.batches_per_request:
+        raise RequestError(f"A request may name {settings.batches_per_request} batches (setting batches_per_request)")
+    if settings.channels and parsed.channel not in settings.channels:
+        channels = ", ".join(settings.channels)
+        raise RequestError(f"No run takes requests of channel {parsed.channel}: the setting channels allows only {channels}")
+    claims: Claims = Claims(job_request_table=settings.job_request_table, ledger_schema=settings.ledger_schema)
+    request_id = uuid.uuid4().hex.upper()
+    claims.submit(
+        tag=f"operator:{parsed.channel}",
+        request_id=request_id,
+        data=text,
+        by=parsed.by,
+        channel=parsed.channel,
+        batch_number=settings.batch_number,
+    )
+    output.print_line(f"{request_id}  {RequestStatus.SUBMITTED}: the next run takes it. `status {request_id}` shows its state")
+    return 0
+
+
+def _settings() -> Settings:
+    from airflow.sdk import Variable
+
+    return parse_settings(Variable.get(VARIABLE, default=None))
+
+
+def _find_requests(settings: Settings, **search: str) -> "tuple[list[RequestView], int]":
+    """Return the newest requests of a search with their batches, and the number of all that match.
+
+    The states of runs are missing: this command does not ask Airflow.
+    """
+    from progress_exhaust.hooks.requests.status import Filter, RequestStatusReader
+    from progress_exhaust.page.request_view import make_view
+
+    reader: RequestStatusReader = RequestStatusReader(
+        job_request_table=settings.job_request_table, ledger_schema=settings.ledger_schema
+    )
+    found, total = reader.requests(Filter(**search), most=MAX_LISTED, skip=0)
+    batches = reader.batches(found)
+    return [make_view(details, batches[details.key], {}, {}) for details in found], total
+
+
+def _print_limit(total: int) -> None:
+    if total > MAX_LISTED:
+        output.print_line(f"These are the newest {MAX_LISTED} of {total}. `status REQUEST` finds any other")
+
+
+def _error(message: str, status: int) -> int:
+    output.print_line(message, sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

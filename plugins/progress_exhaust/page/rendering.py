@@ -1,0 +1,38 @@
+"""Render the templates of the page."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from progress_exhaust.names import REPORT_DAG_ID
+from progress_exhaust.page.formatting import format_duration, format_size
+from progress_exhaust.report.request import MAX_FAILURES
+
+FOLDER = Path(__file__).parent
+
+templates = Environment(
+    loader=FileSystemLoader(FOLDER / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+templates.filters |= {
+    "duration": format_duration,
+    "size": format_size,
+    "number": "{:,.0f}".format,
+    "segment": lambda text: quote(text, safe=""),
+    "timestamp": "{:%Y-%m-%d %H:%M} UTC".format,
+}
+templates.globals |= {"dag_id": REPORT_DAG_ID, "max_failures": MAX_FAILURES}
+
+
+def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Return a page; add the addresses that every template needs."""
+    airflow = request.scope["app_root_path"]
+    values |= {"root": request.scope["root_path"], "airflow": airflow, "dag": f"{airflow}/dags/{REPORT_DAG_ID}"}
+    return HTMLResponse(templates.get_template(template).render(values), status)

@@ -1,0 +1,163 @@
+"""What the page shows of one request: its row, its batches, and the state of its run in Airflow."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from progress_exhaust.hooks.requests.models import BatchState, RequestStatus
+from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails
+from progress_exhaust.page.batch_view import ENDED_RUN_STATES, UNFINISHED, BatchView
+
+FINISHED = (RequestStatus.SUCCESS, RequestStatus.FAILED)
+
+BatchKey = tuple[str, str, str, str]  # run id, tag, request id, batch id
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the DAG in Airflow."""
+
+    state: str
+    layout: str | None = None  # the Param
+
+
+@dataclass(frozen=True)
+class RequestView:
+    """One request and its batches.
+
+    :param run: the run that claimed the request last; None if it was deleted from Airflow
+    """
+
+    request: RequestDetails
+    batches: Sequence[BatchView]
+    run: Run | None
+
+    @property
+    def run_state(self) -> str | None:
+        return self.run and self.run.state
+
+    @property
+    def run_id(self) -> str | None:
+        return self.request.run_id or self.request.claim_run_id
+
+    @property
+    def finished(self) -> bool:
+        return self.request.status in FINISHED
+
+    @property
+    def running(self) -> bool:
+        """Tell whether a run of this DAG holds the request and has not ended."""
+        held = self.request.status == RequestStatus.PROCESSING and (self.request.held or self.request.run_id)
+        return bool(held) and self.run_state is not None and self.run_state not in ENDED_RUN_STATES
+
+    @property
+    def note(self) -> str | None:
+        """Return why a PROCESSING request makes no progress."""
+        if self.request.status != RequestStatus.PROCESSING or self.running:
+            return None
+        if self.request.run_id:
+            return "the run that held it has ended"
+        if self.request.held:
+            return "the run that held it has ended; the next run claims it"
+        return "no run of this DAG holds it; another program may be processing it"
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Return how long the request has waited; for a finished one, how long it took."""
+        if self.request.submitted_at is None:
+            return None
+        end = self.request.completed_at if self.finished else None
+        return ((end or datetime.now(UTC)) - self.request.submitted_at).total_seconds()
+
+    @cached_property
+    def _published(self) -> set[str]:
+        """Return the batches with a file, whichever program made it; an old file does not count while a new one is made."""
+        states = {view.batch.batch_id: view.batch.state for view in self.batches}
+        unpublished = UNFINISHED if self.request.status == RequestStatus.PROCESSING else ()
+        done = {batch_id for batch_id, state in states.items() if state == BatchState.DONE}
+        return done | {batch_id for batch_id in self.request.processed if states.get(batch_id) not in unpublished}
+
+    @property
+    def done(self) -> int:
+        """Return how many batches are done."""
+        return len(self._published)
+
+    @property
+    def total(self) -> int:
+        """Return the number of known batches; 0 if no run has listed them."""
+        return len(self._published | {view.batch.batch_id for view in self.batches})
+
+    @property
+    def not_in_ledger(self) -> list[str]:
+        """Return the finished batches that the ledger does not have."""
+        recorded = {view.batch.batch_id for view in self.batches}
+        return [batch_id for batch_id in self.request.processed if batch_id not in recorded]
+
+    @property
+    def percent(self) -> int:
+        return int(100 * sum(view.share for view in self.batches) / len(self.batches)) if self.batches else 0
+
+    @cached_property
+    def learners(self) -> tuple[int, int]:
+        """Return how many learners extract has read, and how many are enrolled, in all batches."""
+        learners = [view.learners for view in self.batches]
+        return sum(done for done, _ in learners), sum(enrolled for _, enrolled in learners)
+
+    @property
+    def seconds_left(self) -> int | None:
+        """Return the longest estimate of a batch, because batches run at the same time."""
+        return max((left for view in self.batches if (left := view.seconds_left) is not None), default=None)
+
+    @property
+    def reported(self) -> int | None:
+        """Return the number of rows in all reports; None if the ledger has no finished batch."""
+        rows = [view.batch.counts.get("reported", 0) for view in self.batches if view.state == BatchState.DONE]
+        return sum(rows) if rows else None
+
+    @cached_property
+    def excluded(self) -> dict[str, int]:
+        """Return the number of excluded learners per reason, in all batches."""
+        total: Counter[str] = Counter()
+        for view in self.batches:
+            total.update(view.excluded)
+        return dict(total)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(view.batch.size_bytes or 0 for view in self.batches)
+
+    @property
+    def seconds(self) -> float:
+        return sum(view.seconds for view in self.batches)
+
+    @property
+    def make_again_params(self) -> dict[str, Any] | None:
+        """Return the Params of a run that makes the request again; None while the request waits or is processed."""
+        if not self.finished:
+            return None
+        if self.request.run_id:
+            layout = {"layout": self.run.layout} if self.run and self.run.layout else {}
+            return {"batch_ids": [view.batch.batch_id for view in self.batches]} | layout
+        return {"request_ids": [self.request.request_id], "force": True}
+
+
+def make_view(
+    request: RequestDetails,
+    batches: Sequence[BatchDetails],
+    runs: Mapping[str, Run],
+    map_indexes: Mapping[BatchKey, int],
+) -> RequestView:
+    """Join a request, its batches, their runs and their map indexes (see airflow_runs)."""
+    states = {run_id: run.state for run_id, run in runs.items()}
+    views = [
+        BatchView(
+            batch,
+            states.get(batch.run_id),
+            map_indexes.get((batch.run_id, request.tag, request.request_id, batch.batch_id)),
+        )
+        for batch in batches
+    ]
+    return RequestView(request, views, runs.get(request.run_id or request.claim_run_id or ""))

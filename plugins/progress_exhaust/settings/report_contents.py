@@ -1,0 +1,97 @@
+"""Settings that decide what a report contains."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+
+from progress_exhaust.errors import SetupError
+from progress_exhaust.report.layout import BUILT_IN, Layout, is_time_zone
+from progress_exhaust.settings.field_types import MAIN, LayoutName
+
+
+class ReportContents(BaseModel):
+    """Layout, file format, and the rules for the cells."""
+
+    layouts: dict[LayoutName, Layout] = Field({}, description="Additional layouts of the site, by name. See docs/layouts.md.")
+    layout: str = Field(
+        "standard",
+        description="Columns of the report: `standard`, `sunbird-lern-7` or a name from `layouts`.",
+        json_schema_extra=MAIN,
+    )
+    output_format: Literal["csv", "xlsx"] = Field(
+        "csv",
+        description="File in the package: `csv`, or `xlsx` for an Excel workbook. For more than 1,048,575 learners or 16,384 "
+        "columns, the csv comes instead of the workbook.",
+    )
+    dynamic_column_labels: Literal["id", "name"] = Field(
+        "id", description="Labels of the dynamic columns: `<id> - Score`, or `<name> (<id>) - Score`."
+    )
+    report_timezone: str = Field("Asia/Kolkata", description="Time zone of the date in the file name of a report.")
+    scored_attempt: Literal["best", "latest"] = Field(
+        "best", description="The assessment attempt whose score is reported, if a learner has several."
+    )
+    assessment_content_types: tuple[str, ...] = Field(
+        ("SelfAssess",), description="Values of contentType that make a content an assessment."
+    )
+    assessment_object_types: tuple[str, ...] = Field(
+        ("QuestionSet",),
+        description="Values of objectType that make a content an assessment. `assessment_categories` must match, too.",
+    )
+    assessment_categories: tuple[str, ...] = Field(
+        ("Practice Question Set",),
+        description="Values of primaryCategory that make a content an assessment. `assessment_object_types` must match, too.",
+    )
+    failed_certificate_statuses: tuple[int, ...] = Field(
+        (2,), description="Values of certstatus that mean: the certificate could not be issued."
+    )
+    csv_bom: bool = Field(False, description="Start the csv with a byte order mark. Excel needs it to detect UTF-8.")
+    escape_formulas: bool = Field(
+        True, description="Put an apostrophe in front of a value that a spreadsheet would run as a formula."
+    )
+    summary_file: bool = Field(
+        False,
+        description="Add summary.txt to the package: date of the data, numbers of enrolled, reported and excluded learners, "
+        "meaning of the columns. There is no summary.txt at TEXT_KEY and PUBLIC_KEY, because it would not be encrypted.",
+    )
+    max_missing_users_percent: float = Field(
+        20,
+        ge=0,
+        le=100,
+        description="Largest share of a batch's learners that may be missing from the user cache. If more are missing, extract "
+        "fails and is retried. Applies to batches of more than 100 learners.",
+    )
+
+    def layout_named(self, name: str) -> Layout:
+        """Return the layout with this name; raise SetupError that lists the existing layouts if there is none."""
+        try:
+            return _find_layout(name, BUILT_IN | self.layouts)
+        except ValueError as error:
+            raise SetupError(str(error)) from None
+
+    @field_validator("layouts")
+    @classmethod
+    def _check_layout_names(cls, layouts: dict[str, Layout]) -> dict[str, Layout]:
+        for name in layouts:
+            if name in BUILT_IN:
+                raise ValueError(f"{name} is a built-in layout. To extend it, choose another name and set like: {name}")
+        return layouts
+
+    @field_validator("layout")
+    @classmethod
+    def _check_layout(cls, name: str, values: ValidationInfo) -> str:
+        if "layouts" in values.data:  # missing if the layouts have mistakes of their own
+            _find_layout(name, BUILT_IN | values.data["layouts"])
+        return name
+
+    @field_validator("report_timezone")
+    @classmethod
+    def _check_timezone(cls, name: str) -> str:
+        if not is_time_zone(name):
+            raise ValueError("is not an IANA time zone, such as Asia/Kolkata")
+        return name
+
+
+def _find_layout(name: str, layouts: dict[str, Layout]) -> Layout:
+    if name not in layouts:
+        raise ValueError(f"there is no layout {name!r}; there are {', '.join(layouts)}. The setting layouts can add more")
+    return layouts[name]
