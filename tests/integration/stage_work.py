@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk import ObjectStoragePath
-
-from progress_exhaust.operators.fetch_hierarchy import FetchHierarchyOperator
 from progress_exhaust.operators.site_operator import RunParams, Site
 from progress_exhaust.operators.stage import FACTS_FILE, Work
+
+from progress_exhaust.operators.fetch_hierarchy import FetchHierarchyOperator
 from progress_exhaust.report.request import BatchFacts
 from progress_exhaust.settings import parse_settings
 from tests.integration.install import REPORT_DAY, Install

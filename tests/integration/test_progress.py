@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from progress_exhaust.operators.stage import EXTRACT_FILE, LEARNERS, Progress, Work
 
 from dev.world import batch_world
 from progress_exhaust.hooks.requests.models import PROGRESS_KEYS
 from progress_exhaust.operators import stage
 from progress_exhaust.operators.extract import OF_ENROLMENTS, ExtractOperator
-from progress_exhaust.operators.stage import EXTRACT_FILE, LEARNERS, Progress, Work
 from tests.integration.install import Install
 from tests.integration.stage_work import stage_work
 

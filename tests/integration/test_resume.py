@@ -7,10 +7,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from progress_exhaust.operators.stage import EXTRACT_FILE, Work
 
 from dev.world import World, batch_world
 from progress_exhaust.operators.extract import PAGES_FILE, ExtractOperator
-from progress_exhaust.operators.stage import EXTRACT_FILE, Work
 from tests.integration.install import Install
 from tests.integration.stage_work import stage_work
 from tests.servers.site import wait_until

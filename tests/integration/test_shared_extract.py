@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from progress_exhaust.operators.stage import EXTRACT_FILE, Work
 
 from dev.world import World, batch_world, request_row
 from progress_exhaust.errors import SourceError
 from progress_exhaust.operators.extract import ExtractOperator
-from progress_exhaust.operators.stage import EXTRACT_FILE, Work
 from tests.integration.install import Install
 from tests.integration.stage_work import begun, stage_work
 

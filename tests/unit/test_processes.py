@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import BaseHook
+from progress_exhaust.operators.processes import in_processes
 
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.operators.processes import in_processes
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from progress_exhaust.operators.site_operator import Site
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.models import SQL_VALUES
-from progress_exhaust.operators.site_operator import Site
 from progress_exhaust.settings import Settings, parse_settings
 
 PACKAGE = Path(__file__).resolve().parents[2] / "plugins" / "progress_exhaust"

@@ -4,9 +4,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from progress_exhaust import lineage
 from progress_exhaust.errors import OverLimitError
 from progress_exhaust.hooks.requests.models import BatchState, Stage
-from progress_exhaust import lineage
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.protection import check_container, choose_protection
 from progress_exhaust.stages.scratch import scratch_folder

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from progress_exhaust.report.csv_file import Written
     from progress_exhaust.report.report import Report
 
+
 class PivotOperator(StageOperator):
     """Turn the facts chunks into the rows of the csv or workbook, in several processes; write the file, then `pivot.json`."""
 
@@ -44,7 +45,9 @@ class PivotOperator(StageOperator):
         make_folder(staging.path / folder)
         with (staging.path / folder / file_name).open("wb") as target:
             written = (
-                write_workbook(batch_context, target, report) if ending == OutputFormat.XLSX else write_lines(batch_context, target, report)
+                write_workbook(batch_context, target, report)
+                if ending == OutputFormat.XLSX
+                else write_lines(batch_context, target, report)
             )
         if written.cut_cells:
             notes.append(CUT.format(written.cut_cells))

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
     from progress_exhaust.hooks.content_api import ContentApiHook
     from progress_exhaust.hooks.org_api import OrgApiHook
-    from progress_exhaust.security.public_key_download import KeySource
     from progress_exhaust.hooks.report_store import ReportStoreHook
     from progress_exhaust.hooks.requests.claims import Claims
     from progress_exhaust.hooks.requests.ledger import Ledger
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.requests.models import Stage
     from progress_exhaust.hooks.user_cache import UserCacheHook
     from progress_exhaust.report.request import Batch
+    from progress_exhaust.security.public_key_download import KeySource
 
 
 @dataclass(frozen=True)
