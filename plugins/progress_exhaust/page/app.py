@@ -26,7 +26,8 @@ from pydantic import BaseModel, Field, StringConstraints
 from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.request_status import BatchStatus, Filter, RequestStatus, RequestStatusHook
-from progress_exhaust.page.airflow_runs import DAG_ID, find_runs, map_indexes
+from progress_exhaust.names import REPORT_DAG_ID as DAG_ID
+from progress_exhaust.page.airflow_runs import find_runs, map_indexes
 from progress_exhaust.page.views import charts, in_bytes, in_time, view
 from progress_exhaust.report.request import MAX_FAILURES
 from progress_exhaust.settings import VARIABLE, Settings, parse_settings
@@ -181,7 +182,7 @@ def request_page(request: Request, user: GetUserDep, tag: Text = "", request_id:
 def file(key: Text) -> RedirectResponse:
     """Lead to a published package, by a link that the store signs for minutes: for those who may edit the DAG alone."""
     site = _settings()
-    return RedirectResponse(ReportStoreHook(container=site.container, staging=site.staging).sign(key))
+    return RedirectResponse(ReportStoreHook(container_url=site.container, staging_url=site.staging).sign(key))
 
 
 def _is_person(request: Request) -> bool:

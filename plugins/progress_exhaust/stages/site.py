@@ -140,8 +140,8 @@ class Site:
         from progress_exhaust.hooks.report_store import ReportStoreHook
 
         return ReportStoreHook(
-            container=self.settings.container,
-            staging=self.settings.staging,
+            container_url=self.settings.container,
+            staging_url=self.settings.staging,
             timeout_seconds=self.settings.read_timeout_seconds,
         )
 
