@@ -4,13 +4,161 @@ Each function has one test that fails if the API changes. Drivers are imported i
 stays light.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+    from pathlib import Path
+
     from cassandra.cluster import Cluster
     from cassandra.query import BoundStatement, PreparedStatement
+
+# Airflow, in a task
+
+
+def disconnect_from_supervisor() -> None:
+    """Close the connection of a forked process to the supervisor of its task: only the task itself may use it.
+
+    Secrets stay masked in the log of the process.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    if hasattr(task_runner, "SUPERVISOR_COMMS"):
+        del task_runner.SUPERVISOR_COMMS
+
+
+def is_run_not_found(error: Exception) -> bool:
+    """Tell whether Airflow's answer to a question about a run is that it does not exist."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    if getattr(getattr(error, "response", None), "status_code", None) == 404:
+        return True
+    return isinstance(error, AirflowRuntimeError) and ("not_found" in str(error) or "404" in str(error))
+
+
+def task_states(task_instance: Any, dag_id: str, run_id: str) -> dict[str, str]:
+    """Return the state of each task of a run that has started; a mapped task has one entry per map index."""
+    states = task_instance.get_task_states(dag_id=dag_id, run_ids=[run_id])
+    return {task_id: state for tasks in states.values() for task_id, state in tasks.items()}
+
+
+def increment_metric(name: str, count: int = 1) -> None:
+    """Add to a counter of Airflow's metrics."""
+    from airflow.sdk.observability import stats
+
+    stats.incr(name, count)
+
+
+def set_metric(name: str, value: float) -> None:
+    """Set a gauge of Airflow's metrics."""
+    from airflow.sdk.observability import stats
+
+    stats.gauge(name, value)
+
+
+def time_metric(name: str, seconds: float) -> None:
+    """Record a duration in Airflow's metrics."""
+    from airflow.sdk.observability import stats
+
+    stats.timing(name, timedelta(seconds=seconds))
+
+
+# Airflow, in the API server: its models have no public API there
+
+
+class DagRunRow(NamedTuple):
+    """A run in Airflow's metadata database."""
+
+    run_id: str
+    state: str
+    conf: dict[str, Any]
+
+
+def find_dag_runs(dag_id: str, run_ids: Iterable[str]) -> list[DagRunRow]:
+    """Return those of these runs that still exist."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    query = select(DagRun.run_id, DagRun.state, DagRun.conf).where(DagRun.dag_id == dag_id, DagRun.run_id.in_(set(run_ids)))
+    with create_session() as session:
+        return [DagRunRow(run_id, str(state), conf or {}) for run_id, state, conf in session.execute(query)]
+
+
+def find_task_results(dag_id: str, run_ids: Iterable[str], task_id: str) -> dict[str, Any]:
+    """Return what a task has returned in these runs, by run id."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    query = select(XComModel).where(
+        XComModel.dag_id == dag_id,
+        XComModel.run_id.in_(set(run_ids)),
+        XComModel.task_id == task_id,
+        XComModel.key == "return_value",
+    )
+    with create_session() as session:
+        return {xcom.run_id: XComModel.deserialize_value(xcom) for xcom in session.scalars(query)}
+
+
+# Processes
+
+
+def kill_processes(pool: "ProcessPoolExecutor") -> None:
+    """Kill the processes of a pool without waiting for running work. Python 3.14 has `kill_workers` for this."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+
+
+# Redis
+
+
+def set_redis_arguments(client: Any, **arguments: Any) -> None:
+    """Change arguments of a client's connections, before the first one is made: Airflow's hook does not set them all."""
+    client.connection_pool.connection_kwargs.update(arguments)
+
+
+# Stores: fsspec and the clients below it
+
+
+def disable_listing_cache(fs: Any) -> None:
+    """Let a file system answer from the store each time, not from an older listing of this process."""
+    fs.dircache.use_listings_cache = False
+    fs.invalidate_cache()
+
+
+def put_file(fs: Any, source: "Path", path: str, timeout_seconds: float, **arguments: Any) -> None:
+    """Put a local file into a store; raises TimeoutError.
+
+    The client of S3 has no timeout for a store that accepts no more bytes, and fsspec's public method has none either.
+    """
+    from fsspec.asyn import sync
+    from fsspec.exceptions import FSTimeoutError
+
+    if not fs.async_impl:  # not one of the stores that docs/stores.md names
+        fs.put_file(str(source), path, **arguments)
+        return
+    try:
+        sync(fs.loop, fs._put_file, str(source), path, timeout=timeout_seconds, **arguments)
+    except FSTimeoutError:
+        raise TimeoutError from None
+
+
+def send_bodies_at_once(fs: Any) -> None:
+    """Let the client of S3 send a body without waiting for the store's "100 Continue": that wait has no timeout."""
+    from botocore.handlers import add_expect_header
+
+    fs.session.unregister("before-call.s3", add_expect_header)
+
+
+def azure_blob_url(fs: Any, path: str) -> str:
+    """Return the URL of an object in Azure; adlfs has no method for it."""
+    container, _, name = path.partition("/")
+    return str(fs.service_client.get_blob_client(container, name).url)
+
 
 # Cassandra driver
 

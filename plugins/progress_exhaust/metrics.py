@@ -5,10 +5,8 @@ does not grow.
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
 
-from airflow.sdk.observability import stats
-
+from progress_exhaust import compat
 from progress_exhaust.hooks.requests.models import ClaimOutcome
 
 PREFIX = "progress_exhaust"
@@ -24,27 +22,27 @@ def requests_ended(outcomes: Mapping[ClaimOutcome, int]) -> None:
     """Count the requests that a run has finished, per outcome."""
     for outcome, number in outcomes.items():
         if number:
-            stats.incr(f"{PREFIX}.requests.{OUTCOME_NAMES[outcome]}", number)
+            compat.increment_metric(f"{PREFIX}.requests.{OUTCOME_NAMES[outcome]}", number)
 
 
 def oldest_pending(age_seconds: float) -> None:
     """Set the age of the oldest request that the next run may take. It is 0 if no request waits."""
-    stats.gauge(f"{PREFIX}.oldest_pending_seconds", round(age_seconds))
+    compat.set_metric(f"{PREFIX}.oldest_pending_seconds", round(age_seconds))
 
 
 def batch_ended(state: str) -> None:
     """Count a batch that is done, deferred or rejected, or a failed attempt of a batch."""
-    stats.incr(f"{PREFIX}.batches.{state}")
+    compat.increment_metric(f"{PREFIX}.batches.{state}")
 
 
 def stage_took(stage: str, seconds: float) -> None:
     """Record how long a stage of a batch took."""
-    stats.timing(f"{PREFIX}.stage_duration.{stage}", timedelta(seconds=seconds))
+    compat.time_metric(f"{PREFIX}.stage_duration.{stage}", seconds)
 
 
 def learners(counts: Mapping[str, int]) -> None:
     """Count the learners of a finished batch: the reported ones, and the excluded ones per reason."""
-    stats.incr(f"{PREFIX}.learners", counts.get("reported", 0))
+    compat.increment_metric(f"{PREFIX}.learners", counts.get("reported", 0))
     for name, number in counts.items():
         if name.startswith(EXCLUDED):
-            stats.incr(f"{PREFIX}.{name}", number)
+            compat.increment_metric(f"{PREFIX}.{name}", number)

@@ -85,26 +85,26 @@ def counting_on(handler: Handler) -> None:
 BOMB = gzip.compress(bytes(256 * MB))
 LIES: dict[str, tuple[Lie, str]] = {
     "429": (say(429, HTML), "with 429 Too Many Requests"),
-    "429 for an hour": (say(429, Retry_After="3600"), "with 429: not before 3,600 s from now"),
+    "429 for an hour": (say(429, Retry_After="3600"), "with 429: ask again in 3,600 s"),
     "500": (say(500, b'{"params": {"errmsg": "the search is down"}}'), "with 500 the search is down"),
     "502 with HTML": (say(502, HTML), "with 502 Bad Gateway"),
     "404 with HTML": (say(404, HTML), "with 404 Not Found"),
     "400 with HTML": (say(400, HTML), "with 400 Bad Request"),
-    "200 with HTML": (say(200, HTML), "something else than the API's JSON"),
-    "empty": (say(200), "something else than the API's JSON"),
-    "deep": (say(200, b'{"result":' * 100_000), "something else than the API's JSON"),
+    "200 with HTML": (say(200, HTML), "something other than the API's JSON"),
+    "empty": (say(200), "something other than the API's JSON"),
+    "deep": (say(200, b'{"result":' * 100_000), "something other than the API's JSON"),
     "endless": (endless, "with more than 67,108,864 bytes"),
-    "byte by byte": (byte_by_byte, "is not answered whole in"),
-    "header by header": (header_by_header, "is not answered whole in"),
+    "byte by byte": (byte_by_byte, "is not complete after"),
+    "header by header": (header_by_header, "is not complete after"),
     "gzip bomb": (say(200, BOMB, Content_Encoding="gzip"), "with more than 67,108,864 bytes"),
     "no gzip": (say(200, HTML, Content_Encoding="gzip"), "does not answer: .*gzip|does not answer: .*decod|incorrect header"),
-    "the same page for ever": (result(count=10_000, content=rows(0)), "counts 10,000, and after 100 brings nothing new"),
-    "count without contents": (result(count=10_000), "counts 10,000, and after 0 brings nothing new"),
-    "count as text": (result(count="250", content=rows(0)), "without a number as the count"),
-    "result as a list": (say(body=b'{"responseCode": "OK", "result": []}'), "something else than the API's JSON"),
+    "the same page for ever": (result(count=10_000, content=rows(0)), "has a count of 10,000, but ends after 100"),
+    "count without contents": (result(count=10_000), "has a count of 10,000, but ends after 0"),
+    "count as text": (result(count="250", content=rows(0)), "a count that is not a number"),
+    "result as a list": (say(body=b'{"responseCode": "OK", "result": []}'), "something other than the API's JSON"),
     "redirect": (
         say(302, Location="http://169.254.169.254/latest/meta-data/"),
-        "sends .* on to another address .302., which is not",
+        "redirects .* to another URL .302.. Redirects are not followed",
     ),
 }
 
@@ -173,7 +173,7 @@ def test_a_lie_is_told_with_connection_and_cause(api: Api, lie: str) -> None:
 
 @pytest.mark.parametrize("lie", ["endless", "gzip bomb"])
 def test_an_answer_without_end_takes_no_more_memory_than_the_longest(api: Api, monkeypatch: pytest.MonkeyPatch, lie: str) -> None:
-    monkeypatch.setattr(sunbird_api, "MOST_BYTES", MB)
+    monkeypatch.setattr(sunbird_api, "MAX_BYTES", MB)
     api.lies = [LIES[lie][0]]
     tracemalloc.start()
     try:
@@ -186,7 +186,7 @@ def test_an_answer_without_end_takes_no_more_memory_than_the_longest(api: Api, m
 
 
 def test_a_search_without_end_is_left_in_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content_api, "MOST_SEARCH_BYTES", 3 * MB)
+    monkeypatch.setattr(content_api, "MAX_SEARCH_BYTES", 3 * MB)
     api.lies = [counting_on]
     with pytest.raises(RequestError, match="too many collections"):  # of that request alone: the others' searches may be small
         search()
@@ -203,7 +203,7 @@ def test_a_lie_about_a_tree_does_not_pass_for_no_tree(api: Api, lie: str) -> Non
 @pytest.mark.parametrize("content", [None, 5, "tree", [], [{}]])
 def test_a_tree_of_the_wrong_type_does_not_pass_for_no_tree(api: Api, content: Any) -> None:
     api.lies = [result(content=content)]
-    with pytest.raises(SourceError, match="something else than a tree"):
+    with pytest.raises(SourceError, match="something other than a tree"):
         tree()
 
 
@@ -236,7 +236,7 @@ def test_an_api_that_stays_busy_is_left_to_the_retry(api: Api, monkeypatch: pyte
     api.lies = [say(429, Retry_After="7")]
     with pytest.raises(SourceError, match="with 429 Too Many Requests"):
         search()
-    assert slept == [7] * sunbird_api.MOST_WAITS
+    assert slept == [7] * sunbird_api.MAX_WAITS
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -249,7 +249,7 @@ def test_no_redirect_is_followed(api: Api, status: int) -> None:
         "//[::1]/",
     ):
         api.lies = [say(status, Location=target)]
-        with pytest.raises(SourceError, match=rf"\({status}\), which is not followed"):
+        with pytest.raises(SourceError, match=rf"\({status}\)\. Redirects are not followed"):
             search()
     assert set(api.asked) == {"/api/v1/search"}
 

@@ -221,7 +221,7 @@ def test_optional_nodes_of_another_type_fail_their_batch_in_words(
     try:
         result = run(queue)
         assert result.failed() == ["batch.fetch_hierarchy"]
-        assert result.says("connection progress_exhaust_users", f"{key} of database {RELATIONS_DB} is no set")
+        assert result.says("connection progress_exhaust_users", f"{key} in database {RELATIONS_DB} is not a set")
         assert queue.published() == {}
     finally:
         queue.relations.delete(key)

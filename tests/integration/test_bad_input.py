@@ -168,7 +168,7 @@ def test_too_broad_a_search_fails_its_request_alone(queue: Install, world: World
     assert result.state == "success", result.failed()
     refused = queue.row(searches["broad"])
     assert (refused["status"], refused["iteration"]) == ("FAILED", 1)
-    assert refused["err_message"] == "The search finds too many collections (101): ask for fewer"
+    assert refused["err_message"] == "The search finds too many collections (101). Ask for fewer"
     assert is_made(queue, world, named)
     assert queue.row(searches["narrow"])["status"] == "SUCCESS"
 

@@ -128,7 +128,7 @@ def test_a_service_that_refuses_is_the_sites_to_mend(service: Service, status: i
 
 
 def test_a_site_without_the_connection_is_told_what_to_do() -> None:
-    with pytest.raises(SetupError, match=r"no connection progress_exhaust_org.*set org_preferences to none"):
+    with pytest.raises(SetupError, match=r"connection progress_exhaust_org is missing.*set org_preferences to none"):
         policy()
 
 
@@ -163,7 +163,7 @@ def test_an_org_that_the_search_has_no_page_for_is_not_found(service: Service) -
                                   {"exhaustEncryptionKey": ["", "https://second"]}, {"exhaustEncryptionKey": {}}])  # fmt: skip
 def test_a_key_that_is_no_address_is_the_orgs_to_mend(service: Service, keys: Any) -> None:
     service.says({"response": {"content": [{"id": ORG, "keys": keys}]}})
-    with pytest.raises(RequestError, match="public key cannot be found"):
+    with pytest.raises(RequestError, match="URL of the org's public key is not valid"):
         url()
 
 

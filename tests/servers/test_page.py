@@ -125,7 +125,7 @@ def test_a_viewer_sees_and_cannot_press(site: Site, viewer: Http, admin: Http, m
 
 def test_a_folder_gives_no_link_to_a_file(site: Site, admin: Http, made: tuple[str, str]) -> None:
     key = site.key(made[0], site.batches[1])
-    assert "is a folder, which gives no links" in admin.get(PAGE + "/file", key=key).text
+    assert "is a local folder and has no links" in admin.get(PAGE + "/file", key=key).text
     assert "has no package" in admin.get(PAGE + "/file", key="../airflow-passwords.json").text
 
 

@@ -50,6 +50,10 @@ class Buckets:
     def settings(self) -> dict[str, str]:
         return {"reports_container_url": self.container, "staging_url": self.staging}
 
+    @property
+    def urls(self) -> dict[str, str]:
+        return {"container_url": self.container, "staging_url": self.staging}
+
     def hook(self, connection: str | None = None, **more: Any) -> Any:
         """Return the hook as a task has it, that knows nothing of what other tasks saw."""
         from airflow.sdk.io import store as airflow_stores
@@ -58,13 +62,11 @@ class Buckets:
 
         os.environ[CONNECTION] = connection or self.store.connection()
         airflow_stores._STORE_CACHE.clear()
-        return ReportStoreHook(**self.settings, **more)
+        return ReportStoreHook(**self.urls, **more)
 
     def elsewhere(self, code: str, connection: str | None = None) -> subprocess.Popen[bytes]:
         """Run code that knows a `hook`, as a task on another worker."""
-        script = (
-            f"import os; from progress_exhaust.hooks.report_store import *; hook = ReportStoreHook(**{self.settings!r}); {code}"
-        )
+        script = f"import os; from progress_exhaust.hooks.report_store import *; hook = ReportStoreHook(**{self.urls!r}); {code}"
         environment = os.environ | {CONNECTION: connection or self.store.connection(), "PYTHONPATH": f"{PROJECT}/plugins"}
         return subprocess.Popen([sys.executable, "-c", script], env=environment)
 

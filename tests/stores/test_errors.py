@@ -14,7 +14,7 @@ from airflow.sdk import ObjectStoragePath
 
 from dev import stores
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.hooks.report_store import ReportStoreHook
+from progress_exhaust.hooks.report_store import delete_folder, publishing, write_atomically
 from tests.faulty_way import HOLD, REPLY, SPOIL, STOP, way_to
 from tests.stores.conftest import Buckets
 
@@ -73,9 +73,7 @@ def test_a_worker_that_is_killed_while_it_puts_has_published_nothing(buckets: Bu
 def test_a_put_ends_though_the_store_takes_no_more_bytes(
     s3_buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from progress_exhaust.hooks import report_store
-
-    monkeypatch.setattr(report_store, "SLOWEST_BYTES_PER_SECOND", 10_000_000)
+    monkeypatch.setattr(publishing, "SLOWEST_BYTES_PER_SECOND", 10_000_000)
     big = package(tmp_path, b"x" * 30_000_000)  # more than waits in the buffers of a connection
     with way_to(s3_buckets.store.port) as way:
         hook = s3_buckets.hook(s3_buckets.store.connection(way.port, config_kwargs=IMPATIENT), timeout_seconds=1)
@@ -115,8 +113,8 @@ def test_what_a_store_has_instead_of_a_package_is_found_out_and_the_retry_replac
 ) -> None:
     whole = package(tmp_path, b"x" * 100)
     with monkeypatch.context() as patched:
-        patched.setattr(ReportStoreHook, "_put", lambda _hook, target, *_: target.fs.pipe_file(target.path, arrived))
-        with pytest.raises(SourceError, match=rf"^The reports container {buckets.container}: .*another checksum there than here"):
+        patched.setattr(publishing, "_put", lambda _package, target, *_: target.fs.pipe_file(target.path, arrived))
+        with pytest.raises(SourceError, match=rf"^The reports container {buckets.container}: .*The checksum of"):
             buckets.hook().publish(whole, KEY)
     assert buckets.published() == {KEY: arrived}
     assert buckets.hook().publish(whole, KEY) == 100
@@ -129,13 +127,13 @@ def test_a_package_in_parts_of_which_one_was_spoilt_is_found_out(
     """Of a package in parts, S3 tells no MD5."""
     data = b"x" * (11 * 2**20)
 
-    def put(_hook: ReportStoreHook, target: ObjectStoragePath, *_: object) -> None:
+    def put(_package: Path, target: ObjectStoragePath, *_: object) -> None:
         target.fs.pipe_file(target.path, b"y" + data[1:], chunksize=5 * 2**20)
         assert target.fs.info(target.path)["ETag"].endswith('-3"')
 
     with monkeypatch.context() as patched:
-        patched.setattr(ReportStoreHook, "_put", put)
-        with pytest.raises(SourceError, match="another checksum there than here"):
+        patched.setattr(publishing, "_put", put)
+        with pytest.raises(SourceError, match=r"The checksum of the stored .* differs"):
             s3_buckets.hook().publish(package(tmp_path, data), KEY)
     assert s3_buckets.hook().publish(package(tmp_path, data), KEY) == len(data)
 
@@ -193,30 +191,28 @@ def test_a_login_without_rights_on_s3_publishes_nothing_until_it_has_them(
     buckets, writer, reader = readers_s3
     for login, said in ((reader, "AccessDenied"), (buckets.store.connection(), "InvalidAccessKeyId")):
         hook = buckets.hook(login)
-        for work in (lambda hook=hook: hook.publish(package(tmp_path, b"zip"), KEY), hook.answers_strangers):
+        for work in (lambda hook=hook: hook.publish(package(tmp_path, b"zip"), KEY), hook.is_public):
             with pytest.raises(SetupError, match=rf"s3://reports-rights: .*{said}.* Let the login of connection") as caught:
                 work()
             assert "Secret" not in str(caught.value)
     hook = buckets.hook(writer)
     assert list(hook.packages()) == []
-    assert not hook.answers_strangers()
+    assert not hook.is_public()
     assert hook.publish(package(tmp_path, b"zip"), KEY) == 3
     # Nothing more is granted than it needs, and all of that: staging, retention, and nothing beside them.
-    from progress_exhaust.hooks.report_store import remove_folder, write_whole
-
     staged = hook.run_folder("run") / "x.json"
-    write_whole(staged, b"{}")
+    write_atomically(staged, b"{}")
     assert staged.read_bytes() == b"{}"
     assert [file.name for file in hook.staged_files()] == ["run/x.json"]
-    hook.keep_staging_private("run")
+    hook.check_staging_is_private("run")
     # moto asks for the right to remove several at once of the bucket, and AWS of each object: nothing is left in silence.
-    with pytest.raises(SetupError, match=r"Staging .*1 files are left .* Let the login of connection"):
-        remove_folder(hook.run_folder("run"))
+    with pytest.raises(SetupError, match=r"Staging .*1 files could not be deleted.* Let the login of connection"):
+        delete_folder(hook.run_folder("run"))
     staged.fs.rm_file(staged.path)
-    remove_folder(hook.run_folder("run"))
+    delete_folder(hook.run_folder("run"))
     assert list(hook.staged_files()) == []
     [stored] = hook.packages()
-    hook.remove_package(stored.name)
+    hook.delete_package(stored.name)
     assert list(hook.packages()) == []
     with pytest.raises(PermissionError):
         hook._container.fs.pipe_file(f"reports-rights/elsewhere/{KEY}", b"zip")

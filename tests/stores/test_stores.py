@@ -10,7 +10,7 @@ import requests
 from airflow.sdk import ObjectStoragePath
 
 from progress_exhaust.errors import SetupError
-from progress_exhaust.hooks.report_store import SIGNED_SECONDS, make_folder, remove_folder, write_whole
+from progress_exhaust.hooks.report_store import SIGNED_LINK_SECONDS, delete_folder, make_folder, write_atomically
 from progress_exhaust.report.request import Batch
 from tests.stores.conftest import Buckets
 
@@ -48,16 +48,16 @@ def test_a_package_whose_md5_the_store_tells_is_not_read_back(
 
 def test_a_stage_sees_what_another_worker_wrote_a_moment_ago(buckets: Buckets) -> None:
     here = buckets.hook().batch_folder(RUN, BATCH)
-    write_whole(here / "batch.json", b"{}")
+    write_atomically(here / "batch.json", b"{}")
     assert [path.name for path in here.glob("*")] == ["batch.json"]
     assert not (here / "extract.json").exists()
     other = f"folder = hook.run_folder({RUN!r}) / 'R1' / 'B1'; "
-    other += "write_whole(folder / 'extract.json', b'[1]'); write_whole(folder / 'batch.json', b'[2]')"
+    other += "write_atomically(folder / 'extract.json', b'[1]'); write_atomically(folder / 'batch.json', b'[2]')"
     assert buckets.elsewhere(other).wait() == 0
     assert (here / "extract.json").exists()
     assert sorted(path.name for path in here.glob("*")) == ["batch.json", "extract.json"]
     assert ((here / "extract.json").read_text(), (here / "batch.json").read_text()) == ("[1]", "[2]")
-    assert buckets.elsewhere(f"remove_folder(hook.run_folder({RUN!r}))").wait() == 0
+    assert buckets.elsewhere(f"delete_folder(hook.run_folder({RUN!r}))").wait() == 0
     assert not (here / "extract.json").exists()
     assert list(here.glob("*")) == []
 
@@ -76,7 +76,7 @@ def test_what_a_stage_writes_as_it_goes_is_there_once_it_is_closed(buckets: Buck
 
 def test_a_stage_that_begins_anew_takes_its_word_back(buckets: Buckets) -> None:
     folder = buckets.hook().batch_folder(RUN, BATCH)
-    write_whole(folder / "pivot.json", b"{}")
+    write_atomically(folder / "pivot.json", b"{}")
     for _ in range(2):
         (folder / "pivot.json").unlink(missing_ok=True)
         with pytest.raises(FileNotFoundError):
@@ -87,15 +87,15 @@ def test_retention_sees_packages_and_staging_with_their_age_and_removes_them(buc
     hook = buckets.hook()
     hook.publish(package(tmp_path, b"zip"), KEY)
     hook._container.fs.pipe_file((hook._container / "progress-exhaust" / "notes.txt").path, b"")
-    write_whole(hook.batch_folder(RUN, BATCH) / "batch.json", b"{}")
+    write_atomically(hook.batch_folder(RUN, BATCH) / "batch.json", b"{}")
     [found] = hook.packages()
     [staged] = hook.staged_files()
     assert (found.name, found.size_bytes) == (KEY, 3)
     assert (staged.name, staged.size_bytes) == (f"{RUN}/R1/B1/batch.json", 2)
     assert abs((found.changed_at - staged.changed_at).total_seconds()) < 60
     for _ in range(2):
-        hook.remove_package(KEY)
-        remove_folder(hook.run_folder(RUN))
+        hook.delete_package(KEY)
+        delete_folder(hook.run_folder(RUN))
     assert list(buckets.published()) == ["progress-exhaust/notes.txt"]
     assert buckets.staged() == []
 
@@ -106,7 +106,7 @@ def test_a_container_that_is_not_there_is_told_and_not_made(buckets: Buckets, tm
     for work in (
         lambda: hook.publish(package(tmp_path, b"zip"), KEY),
         lambda: _staged(hook),
-        hook.answers_strangers,
+        hook.is_public,
     ):
         with pytest.raises(SetupError, match=r"nowhere.*Make the bucket, container or folder that is missing"):
             work()
@@ -116,8 +116,8 @@ def test_a_container_that_is_not_there_is_told_and_not_made(buckets: Buckets, tm
 def _staged(hook: object) -> None:
     folder = hook.batch_folder(RUN, BATCH)
     make_folder(folder)
-    with hook.telling_staging():
-        write_whole(folder / "batch.json", b"{}")
+    with hook.translate_store_errors():
+        write_atomically(folder / "batch.json", b"{}")
 
 
 # Strangers
@@ -126,10 +126,10 @@ def _staged(hook: object) -> None:
 def test_a_private_container_answers_no_stranger(buckets: Buckets) -> None:
     hook = buckets.hook()
     if buckets.store.scheme == "gs":  # its emulator asks nobody who he is
-        assert hook.answers_strangers()
+        assert hook.is_public()
     else:
-        assert not hook.answers_strangers()
-        hook.keep_staging_private(RUN)
+        assert not hook.is_public()
+        hook.check_staging_is_private(RUN)
     assert (buckets.published(), buckets.staged()) == ({}, [])
 
 
@@ -137,11 +137,11 @@ def test_an_open_container_is_found_out_and_an_open_staging_refused(buckets: Buc
     hook = buckets.hook()
     if buckets.store.scheme != "gs":
         buckets.open_to_anybody("reports")
-        assert hook.answers_strangers()
-        hook.keep_staging_private(RUN)
+        assert hook.is_public()
+        hook.check_staging_is_private(RUN)
         buckets.open_to_anybody("private")
-    with pytest.raises(SetupError, match=r"Staging .*://private-.* lets anybody download from it: make it private"):
-        hook.keep_staging_private(RUN)
+    with pytest.raises(SetupError, match=r"Staging .*://private-.* is public: everyone can download from it. Make it private"):
+        hook.check_staging_is_private(RUN)
     assert (buckets.published(), buckets.staged()) == ({}, [])
 
 
@@ -155,7 +155,7 @@ def test_a_signed_link_downloads_the_package_alone_and_without_a_login(buckets: 
     hook.publish(package(tmp_path, b"another"), KEY.replace("B1", "B3"))
     link = hook.sign(KEY)
     assert requests.get(link, timeout=30).content == b"zip"
-    assert 290 < _seconds_left(link) <= SIGNED_SECONDS
+    assert 290 < _seconds_left(link) <= SIGNED_LINK_SECONDS
     assert "secret" not in link
     assert not requests.get(link.partition("?")[0], timeout=30).ok
     if buckets.store.scheme == "abfs":  # moto looks at no signature

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.hooks.report_store import ReportStoreHook, _move_in, remove_folder, write_whole
+from progress_exhaust.hooks.report_store import ReportStoreHook, delete_folder, write_atomically
+from progress_exhaust.hooks.report_store.publishing import publish_local
 from progress_exhaust.report.request import Batch
 
 KEY = "progress-exhaust/R1/B1_progress_20220927.zip"
@@ -34,7 +35,7 @@ def _no_login(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def store_in(folder: Path) -> ReportStoreHook:
-    return ReportStoreHook(container=(folder / "reports").as_uri(), staging=(folder / "staging").as_uri())
+    return ReportStoreHook(container_url=(folder / "reports").as_uri(), staging_url=(folder / "staging").as_uri())
 
 
 def package(folder: Path, data: bytes = b"package" * 100) -> Path:
@@ -65,7 +66,7 @@ def test_two_who_publish_the_same_package_at_once_leave_one_whole_file(tmp_path:
     md5 = hashlib.md5(b"a" * ((1 << 20) + 1), usedforsecurity=False).digest()
     here = tmp_path / "reports" / "progress-exhaust" / "R1"
     with ThreadPoolExecutor() as threads:
-        one = threads.submit(_move_in, first, here / Path(KEY).name, md5)
+        one = threads.submit(publish_local, first, here / Path(KEY).name, md5)
         with first.open("wb", buffering=0) as slowly:
             slowly.write(b"a" * (1 << 20))  # the first is half way,
             while not one.done() and not any(path.stat().st_size for path in here.glob(".*")):
@@ -81,8 +82,8 @@ def test_two_who_publish_the_same_package_at_once_leave_one_whole_file(tmp_path:
 def test_what_a_kill_left_half_done_goes_with_the_next_try_of_its_run(tmp_path: Path) -> None:
     code = (
         "import os, shutil; shutil.copyfileobj = lambda *_: os._exit(9);"
-        "import sys; from pathlib import Path; from progress_exhaust.hooks.report_store import _move_in;"
-        "_move_in(Path(sys.argv[1]), Path(sys.argv[2]), b'', 'run')"
+        "import sys; from pathlib import Path; from progress_exhaust.hooks.report_store.publishing import publish_local;"
+        "publish_local(Path(sys.argv[1]), Path(sys.argv[2]), b'', 'run')"
     )
     store, zipped = store_in(tmp_path), package(tmp_path)
     environment = os.environ | {"PYTHONPATH": "plugins"}
@@ -102,7 +103,9 @@ def test_a_copy_with_other_bytes_takes_nobodys_place_and_the_retry_succeeds(
     store.publish(package(tmp_path, b"of this morning"), KEY)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "copyfileobj", lambda _source, copy, _size: copy.write(arrived))
-        with pytest.raises(SourceError, match=r"^The reports container file://.*another checksum there than here$"):
+        with pytest.raises(
+            SourceError, match=r"^The reports container file://.*The checksum of the stored .* differs from that of the package$"
+        ):
             store.publish(package(tmp_path), KEY)
     assert files(tmp_path / "reports") == {KEY: b"of this morning"}
     assert store.publish(package(tmp_path), KEY) == 700
@@ -111,8 +114,8 @@ def test_a_copy_with_other_bytes_takes_nobodys_place_and_the_retry_succeeds(
 
 def test_a_local_folder_answers_no_stranger_and_no_question_is_left_in_it(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    assert not store.answers_strangers()
-    store.keep_staging_private("run")
+    assert not store.is_public()
+    store.check_staging_is_private("run")
     assert files(tmp_path) == {}
 
 
@@ -127,8 +130,8 @@ def test_a_runs_folder_is_nobody_elses_in_a_staging_that_is_open(tmp_path: Path)
     staging.chmod(0o777)
     store = store_in(tmp_path)
     for _ in range(2):  # a retry too
-        store.keep_staging_private(RUN)
-    write_whole(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
+        store.check_staging_is_private(RUN)
+    write_atomically(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
     assert (staging / RUN).stat().st_mode & 0o077 == 0
     assert staging.stat().st_mode & 0o777 == 0o777
 
@@ -209,18 +212,18 @@ def test_a_store_without_its_provider_says_what_to_install(tmp_path: Path) -> No
     with pytest.raises(
         SetupError, match=r"Setting reports_container_url, s3://reports: .*apache-airflow-providers-amazon\[s3fs\]"
     ):
-        ReportStoreHook(container="s3://reports", staging=(tmp_path / "staging").as_uri())
+        ReportStoreHook(container_url="s3://reports", staging_url=(tmp_path / "staging").as_uri())
 
 
 def test_a_container_that_cannot_be_made_names_its_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SourceError, match=r"Setting reports_container_url, file://.*NotADirectoryError"):
-        ReportStoreHook(container=(tmp_path / "file" / "reports").as_uri(), staging=(tmp_path / "staging").as_uri())
+        ReportStoreHook(container_url=(tmp_path / "file" / "reports").as_uri(), staging_url=(tmp_path / "staging").as_uri())
 
 
 def test_another_ones_error_is_not_told_as_the_stores(tmp_path: Path) -> None:
     for error in (ValueError("x"), SetupError("y")):
-        with pytest.raises(type(error), match=f"^{error}$"), store_in(tmp_path).telling_staging():
+        with pytest.raises(type(error), match=f"^{error}$"), store_in(tmp_path).translate_store_errors():
             raise error
 
 
@@ -229,12 +232,12 @@ def test_another_ones_error_is_not_told_as_the_stores(tmp_path: Path) -> None:
 
 def test_every_file_in_staging_is_seen_with_its_run_and_size(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    write_whole(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
+    write_atomically(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
     (tmp_path / "staging" / "manual__empty" / "R2").mkdir(parents=True)
     found = {file.name: file for file in store.staged_files()}
     assert {name: file.size_bytes for name, file in found.items()} == {f"{RUN}/R1/B1/batch.json": 2, "manual__empty/R2/": 0}
     assert all(abs((datetime.now(UTC) - file.changed_at).total_seconds()) < 3600 for file in found.values())
-    remove_folder(store.run_folder(RUN))
+    delete_folder(store.run_folder(RUN))
     assert [file.name for file in store.staged_files()] == ["manual__empty/R2/"]
 
 
@@ -275,15 +278,15 @@ def test_a_removed_package_takes_its_empty_folder_along_and_no_other(tmp_path: P
     store, other = store_in(tmp_path), KEY.replace("B1", "B2")
     for key in (KEY, other):
         store.publish(package(tmp_path), key)
-    store.remove_package(KEY)
-    store.remove_package(KEY)
+    store.delete_package(KEY)
+    store.delete_package(KEY)
     assert list(files(tmp_path / "reports")) == [other]
-    store.remove_package(other)
+    store.delete_package(other)
     assert list((tmp_path / "reports" / "progress-exhaust").iterdir()) == []
 
 
 def test_a_folder_gives_no_links_and_says_so(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.publish(package(tmp_path), KEY)
-    with pytest.raises(SetupError, match="is a folder, which gives no links"):
+    with pytest.raises(SetupError, match="is a local folder and has no links"):
         store.sign(KEY)

@@ -5,18 +5,18 @@ from typing import Any
 from urllib.parse import quote
 
 from progress_exhaust.errors import RequestError, SourceError
-from progress_exhaust.hooks.sunbird_api import NOT_FOUND, SunbirdApiHook, message, response_code
+from progress_exhaust.hooks.sunbird_api import NOT_FOUND, SunbirdApiHook
 
 FIELDS = ("identifier", "name", "channel", "status")
-IDS_PER_SEARCH = 100  # the servers' usual cap on an answer
-MOST_SEARCH_BYTES = 16 * 2**20  # of all answers to one search: some 50,000 collections
+IDS_PER_SEARCH = 100  # the servers' usual limit for one answer
+MAX_SEARCH_BYTES = 16 * 2**20  # of all answers to one search: some 50,000 collections
 
 
 class ContentApiHook(SunbirdApiHook):
     """The content API.
 
     :param search_path: path of the search below the connection's URL
-    :param hierarchy_path: path of one collection's tree, with `{id}` where its id goes
+    :param hierarchy_path: path of one collection's tree, with `{id}` in place of its id
     :param timeout_seconds: how long one answer may take
     """
 
@@ -29,16 +29,16 @@ class ContentApiHook(SunbirdApiHook):
         self._hierarchy_path = hierarchy_path
 
     def collections(self, identifiers: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield what the search knows of these collections, retired ones too."""
+        """Yield what the search has about these collections, retired ones too."""
         for start in range(0, len(identifiers), IDS_PER_SEARCH):
             ids = list(identifiers[start : start + IDS_PER_SEARCH])
             try:
                 yield from self.search({"identifier": ids, "status": ["Live", "Unlisted", "Retired"]})
-            except RequestError as error:  # no request's own filters
+            except RequestError as error:  # these filters are ours, not a request's
                 raise SourceError(f"{self._where()}: {error}") from None
 
     def search(self, filters: Mapping[str, Any], most: int | None = None) -> Iterator[dict[str, Any]]:
-        """Yield what the filters find, of every kind and each once, past the server's cap on one answer.
+        """Yield what the filters find, each once, whatever its kind and the server's limit for one answer.
 
         :param most: how many at most
         """
@@ -50,40 +50,40 @@ class ContentApiHook(SunbirdApiHook):
             result, size_bytes = self._post(self._search_path, {"request": request})
             total, bytes_read = result.get("count"), bytes_read + size_bytes
             if isinstance(total, bool) or not isinstance(total, int):
-                raise SourceError(f"{self._where()} answered {self._search_path} without a number as the count")
-            found = [one for kind in result.values() if isinstance(kind, list) for one in kind]
-            rows = [one for one in found if isinstance(one, dict) and isinstance(one.get("identifier"), str)]
+                raise SourceError(f"{self._where()} answered {self._search_path} with a count that is not a number")
+            found = [row for rows_of_kind in result.values() if isinstance(rows_of_kind, list) for row in rows_of_kind]
+            rows = [row for row in found if isinstance(row, dict) and isinstance(row.get("identifier"), str)]
             if len(rows) < len(found):
-                self.log.warning("%s: the search left out %d without an identifier", self._where(), len(found) - len(rows))
-            known = len(seen)
-            for one in rows:
-                if one["identifier"] not in seen and len(seen) != most:
-                    seen.add(one["identifier"])
-                    yield one
+                self.log.warning("%s: rows without identifier in the search: %d", self._where(), len(found) - len(rows))
+            seen_before = len(seen)
+            for row in rows:
+                if row["identifier"] not in seen and len(seen) != most:
+                    seen.add(row["identifier"])
+                    yield row
             answered += len(found)
             if answered >= total:
                 return
-            # Else what is missing would pass for what is not there, or the search would have no end.
-            if len(seen) == known:
-                raise SourceError(f"{self._where()}: the search counts {total:,}, and after {known:,} brings nothing new")
-            if bytes_read > MOST_SEARCH_BYTES:
-                raise RequestError(f"The search finds too many collections ({total:,}): ask for fewer")
+            # Without this error, missing rows would count as not existing, or the search would never end.
+            if len(seen) == seen_before:
+                raise SourceError(f"{self._where()}: the search has a count of {total:,}, but ends after {seen_before:,}")
+            if bytes_read > MAX_SEARCH_BYTES:
+                raise RequestError(f"The search finds too many collections ({total:,}). Ask for fewer")
 
     def hierarchy(self, collection_id: str) -> dict[str, Any] | None:
-        """Return a collection's tree; None where the service has none."""
+        """Return a collection's tree; None if the service does not have it."""
         path = self._hierarchy_path.replace("{id}", quote(collection_id, safe=""))
         answer = self._send("GET", path)
-        if answer.status_code == 404 and response_code(answer) == NOT_FOUND:
+        if answer.status == 404 and answer.response_code == NOT_FOUND:
             return None
         content = self._result(answer, path).get("content")
         if not isinstance(content, dict):
-            raise SourceError(f"{self._where()} answered {path} with something else than a tree")
+            raise SourceError(f"{self._where()} answered {path} with something other than a tree")
         return content
 
     def _post(self, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-        """Return the result, and how many bytes the answer has."""
+        """Return the result, and the size of the answer in bytes."""
         answer = self._send("POST", path, json=body)
-        # A 400 that says nothing of its own is a gateway's; a 413 is of what was sent, whoever says it.
-        if answer.status_code == 413 or (answer.status_code in (400, 422) and response_code(answer) is not None):
-            raise RequestError(f"The content search does not accept the request's filters: {message(answer)}")
-        return self._result(answer, path), len(answer.content)
+        # A 400 without the API's own JSON is from a gateway. A 413 is about the request, whoever sends it.
+        if answer.status == 413 or (answer.status in (400, 422) and answer.response_code is not None):
+            raise RequestError(f"The content search does not accept the request's filters: {answer.message}")
+        return self._result(answer, path), len(answer.body)

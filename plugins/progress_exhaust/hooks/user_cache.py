@@ -9,13 +9,15 @@ from airflow.providers.redis.hooks.redis import RedisHook
 from redis import RedisError, ResponseError
 from redis.exceptions import MasterDownError, NoPermissionError
 
+from progress_exhaust import compat
 from progress_exhaust.errors import SetupError, SourceError
 
 USERS_PER_ROUND_TRIP = 2000
+MAX_CONNECT_SECONDS = 10
 
 
 class UserCacheHook:
-    """Both Redis databases, which share a server.
+    """The two Redis databases, which are on the same server.
 
     :param user_db: number of the database with a hash `user:<userid>` for each user
     :param relation_db: number of the database with a set `<courseid>:<courseid>:optionalnodes` for each collection
@@ -38,50 +40,50 @@ class UserCacheHook:
         self._relations.close()
 
     def users(self, user_ids: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Return these fields of the users whom the cache knows.
+        """Return these fields of the users, by user id.
 
-        A user whom it does not know is left out, as is one whose key is no hash.
+        The result has no entry for a user who is not in the cache, or whose key is not a hash.
         """
         found: dict[str, dict[str, str]] = {}
         for start in range(0, len(user_ids), USERS_PER_ROUND_TRIP):
             ids = user_ids[start : start + USERS_PER_ROUND_TRIP]
-            unsure = []
+            without_fields = []
             for user_id, values in zip(ids, self._pipelined("hmget", ids, list(fields)), strict=True):
                 if values is None:
                     continue
                 user = {field: value for field, value in zip(fields, values, strict=True) if value is not None}
                 if user:
                     found[user_id] = user
-                else:
-                    unsure.append(user_id)
-            if unsure:
-                known = self._pipelined("exists", unsure)
-                found |= {user_id: {} for user_id, exists in zip(unsure, known, strict=True) if exists}
+                else:  # either the user is not in the cache, or the user has none of these fields
+                    without_fields.append(user_id)
+            if without_fields:
+                exist = self._pipelined("exists", without_fields)
+                found |= {user_id: {} for user_id, exists in zip(without_fields, exist, strict=True) if exists}
         return found
 
     def optional_nodes(self, collection_id: str) -> frozenset[str]:
         """Return the ids of the contents that do not count towards the collection's completion."""
         key = f"{collection_id}:{collection_id}:optionalnodes"
-        with self._errors():
+        with self._translate_errors():
             try:
                 return frozenset(self._relations.smembers(key))
             except ResponseError as error:
                 if not _is_wrong_type(error):
                     raise
                 raise SetupError(
-                    f"{self._where}: {key} of database {self._relation_db} is no set: let what fills the cache write it anew, "
-                    "or set optional_nodes_db to the right database; then clear the task"
+                    f"{self._where}: the key {key} in database {self._relation_db} is not a set. Let the job that fills the "
+                    "cache write it again, or set optional_nodes_db to the right database. Then clear the task"
                 ) from None
 
     def _pipelined(self, command: str, user_ids: Sequence[str], *arguments: Any) -> list[Any]:
-        """Return the command's answer for each user; None where his key is of another type."""
-        with self._errors(), self._users.pipeline(transaction=False) as pipeline:
+        """Return the command's answer for each user; None if the user's key has another type."""
+        with self._translate_errors(), self._users.pipeline(transaction=False) as pipeline:
             for user_id in user_ids:
                 getattr(pipeline, command)(f"user:{user_id}", *arguments)
             answers: list[Any] = pipeline.execute(raise_on_error=False)
         errors = [answer for answer in answers if isinstance(answer, Exception) and not _is_wrong_type(answer)]
         if errors:
-            with self._errors():
+            with self._translate_errors():
                 raise errors[0]
         return [None if isinstance(answer, Exception) else answer for answer in answers]
 
@@ -89,30 +91,35 @@ class UserCacheHook:
         hook = RedisHook(self.connection_id)
         client = hook.get_conn()
         self._where = f"Redis at {hook.host}:{hook.port or 6379} (connection {self.connection_id})"
-        # The hook takes the database and the timeouts from the connection's extra alone; nothing is connected yet.
-        client.connection_pool.connection_kwargs.update(
+        compat.set_redis_arguments(
+            client,
             db=database,
             decode_responses=True,
             encoding_errors="replace",
             socket_timeout=self._timeout_seconds,
-            socket_connect_timeout=min(self._timeout_seconds, 10),
+            socket_connect_timeout=min(self._timeout_seconds, MAX_CONNECT_SECONDS),
         )
         return client
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
+        """Raise errors of Redis as SetupError or SourceError."""
         try:
             yield
-        except MasterDownError as error:  # of a replica that is told to serve nothing stale: a fail-over
-            raise SourceError(f"{self._where} does not answer: {str(error).rpartition('caused error: ')[2]}") from None
+        except MasterDownError as error:  # a replica refuses old data during a fail-over
+            raise SourceError(f"{self._where} does not answer: {_without_command(error)}") from None
         except ResponseError as error:
-            # A pipeline's error starts with its command, and thereby with a learner's id.
-            words = str(error).rpartition("caused error: ")[2]
+            text = _without_command(error)
             if isinstance(error, NoPermissionError):
-                words += "; docs/grants/redis.acl has every right (docs/security.md)"
-            raise SetupError(f"{self._where}: {words}") from None
+                text += "; docs/grants/redis.acl has every right (docs/security.md)"
+            raise SetupError(f"{self._where}: {text}") from None
         except RedisError as error:
             raise SourceError(f"{self._where} does not answer: {error}") from None
+
+
+def _without_command(error: Exception) -> str:
+    """Return the message without the command that a pipeline puts before it: that contains a learner's id."""
+    return str(error).rpartition("caused error: ")[2]
 
 
 def _is_wrong_type(error: Exception) -> bool:

@@ -3,11 +3,11 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from progress_exhaust import metrics
+from progress_exhaust import compat, metrics
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchRun, BatchState, ClaimOutcome
 from progress_exhaust.names import XCOM_REQUESTS_FOUND
 from progress_exhaust.stages.base_operator import BaseTaskOperator
@@ -109,5 +109,5 @@ def summarize(context: "Context", site: Site, runs: Sequence[BatchRun]) -> Summa
 
 def failed_tasks(context: "Context") -> list[str]:
     """Return the ids of the tasks of the run that failed."""
-    states: Any = context["ti"].get_task_states(dag_id=context["dag"].dag_id, run_ids=[context["run_id"]])
-    return sorted(task_id for tasks in states.values() for task_id, state in tasks.items() if state == "failed")
+    states = compat.task_states(context["ti"], context["dag"].dag_id, context["run_id"])
+    return sorted(task_id for task_id, state in states.items() if state == "failed")

@@ -168,7 +168,7 @@ def request_page(request: Request, user: GetUserDep, tag: Text = "", request_id:
 def file(key: Text) -> RedirectResponse:
     """Redirect to a published package. The store signs the link for a few minutes. Only users who may edit the DAG get it."""
     settings = _settings()
-    store = ReportStoreHook(container=settings.reports_container_url, staging=settings.staging_url)
+    store = ReportStoreHook(container_url=settings.reports_container_url, staging_url=settings.staging_url)
     return RedirectResponse(store.sign(key))
 
 

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from airflow.sdk.exceptions import AirflowRuntimeError
-
+from progress_exhaust import compat
 from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.stages.site import Site
 
@@ -29,13 +28,7 @@ def run_state(context: "Context", run_id: str) -> str | None:
     try:
         state = context["ti"].get_dagrun_state(dag_id=REPORT_DAG_ID, run_id=run_id)
     except Exception as error:
-        if _is_not_found(error):
+        if compat.is_run_not_found(error):
             return None
         raise
     return str(getattr(state, "value", state))  # text in a task, an enum in dag.test()
-
-
-def _is_not_found(error: Exception) -> bool:
-    if getattr(getattr(error, "response", None), "status_code", None) == 404:
-        return True
-    return isinstance(error, AirflowRuntimeError) and ("not_found" in str(error) or "404" in str(error))

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from progress_exhaust import compat
 from progress_exhaust.errors import SourceError
 
 Resources = TypeVar("Resources")
@@ -67,9 +68,7 @@ def run_in_processes(
             "processes_per_task or learners_per_chunk, or give the worker more memory"
         ) from None
     finally:
-        # After an error or a timeout, do not wait for running work: Python 3.14 has kill_workers() for this.
-        for process in list((pool._processes or {}).values()):
-            process.kill()
+        compat.kill_processes(pool)  # after an error or a timeout, do not wait for running work
         pool.shutdown(cancel_futures=True)
 
 
@@ -84,7 +83,7 @@ def _initialize(open_resources: Callable[[], AbstractContextManager[Any]], conne
     global _resources, _failure
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with_the_task, daemon=True).start()
-    _disconnect_from_airflow()
+    compat.disconnect_from_supervisor()
     os.environ.update({f"AIRFLOW_CONN_{connection_id.upper()}": found for connection_id, found in connections.items()})
     try:
         _resources = _open.enter_context(open_resources())
@@ -104,14 +103,6 @@ def _exit_with_the_task() -> None:
     if task is not None:
         task.join()
         os._exit(1)
-
-
-def _disconnect_from_airflow() -> None:
-    """Keep masking secrets, and close the way to the task's supervisor: only the task itself may use it."""
-    from airflow.sdk.execution_time import task_runner
-
-    if hasattr(task_runner, "SUPERVISOR_COMMS"):
-        del task_runner.SUPERVISOR_COMMS
 
 
 def _connection(connection_id: str) -> str | None:

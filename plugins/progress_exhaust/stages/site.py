@@ -140,8 +140,8 @@ class Site:
         from progress_exhaust.hooks.report_store import ReportStoreHook
 
         return ReportStoreHook(
-            container=self.settings.reports_container_url,
-            staging=self.settings.staging_url,
+            container_url=self.settings.reports_container_url,
+            staging_url=self.settings.staging_url,
             timeout_seconds=self.settings.read_timeout_seconds,
         )
 

@@ -1,0 +1,166 @@
+"""The hook of the store."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
+from functools import cached_property
+from pathlib import Path
+
+from airflow.exceptions import AirflowNotFoundException
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.bases.hook import BaseHook
+
+from progress_exhaust.errors import SetupError
+from progress_exhaust.hooks.report_store.files import StoredFile, list_files
+from progress_exhaust.hooks.report_store.folders import join_path, open_folder
+from progress_exhaust.hooks.report_store.public_access import is_public
+from progress_exhaust.hooks.report_store.publishing import md5_of, publish_local, publish_to_store
+from progress_exhaust.hooks.report_store.store_errors import CONNECTION_ID, translate_store_errors
+from progress_exhaust.report.request import JOB_ID, Batch, is_package_key
+
+STANDALONE = "standalone"  # replaces the request id in staging paths of a run without a request
+SIGNED_LINK_SECONDS = 300
+
+
+class ReportStoreHook(BaseHook):
+    """The reports container and the staging folder.
+
+    :param container_url: URL of the reports container
+    :param staging_url: URL of the staging folder
+    :param timeout_seconds: how long the store may take to answer a put, in addition to the time for the bytes
+    """
+
+    def __init__(self, *, container_url: str, staging_url: str, timeout_seconds: float = 60) -> None:
+        super().__init__()
+        self._timeout_seconds = timeout_seconds
+        self._container_url, self._staging_url = container_url, staging_url
+        self._connection_id = self._existing_connection_id()
+        self._container = open_folder("reports_container_url", container_url, self._connection_id)
+
+    @cached_property
+    def _staging(self) -> ObjectStoragePath:
+        """Open the staging folder; the page only signs links, and has no access to it."""
+        return open_folder("staging_url", self._staging_url, self._connection_id, mode=0o700)
+
+    # Staging
+
+    def batch_folder(self, run_id: str, batch: Batch) -> ObjectStoragePath:
+        """Return the folder in which the stages of a batch pass their work to each other."""
+        return join_path(self.run_folder(run_id), batch.request_id or STANDALONE, batch.batch_id)
+
+    def scan_folder(self, run_id: str, table: str, collection_id: str, batch_id: str) -> ObjectStoragePath:
+        """Return the folder with a batch's rows of a table, from the scan that all batches of the run share."""
+        return join_path(self.shared_folder(run_id) / "scans", table, collection_id, batch_id)
+
+    def shared_hierarchy(self, run_id: str, collection_id: str) -> ObjectStoragePath:
+        """Return the path of the hierarchy that all batches of the run with this collection share."""
+        return join_path(self.shared_folder(run_id) / "hierarchies", f"{collection_id}.json")
+
+    def shared_folder(self, run_id: str) -> ObjectStoragePath:
+        """Return the folder of everything that batches of a run share."""
+        return self.run_folder(run_id) / "_shared"
+
+    def run_folder(self, run_id: str) -> ObjectStoragePath:
+        """Return the staging folder of a run."""
+        if run_id in (".", "..") or "/" in run_id:
+            raise SetupError(f"Run id {run_id!r} cannot be part of a staging path. Start a run with another id")
+        return self._staging / run_id
+
+    def staged_files(self) -> Iterator[StoredFile]:
+        """Yield the files in staging; the first part of a name is the id of the run that wrote it."""
+        with self.translate_store_errors():
+            yield from list_files(self._staging)
+
+    def check_staging_is_private(self, run_id: str) -> None:
+        """Raise SetupError if anonymous users can download from staging: it contains the learners' data in clear.
+
+        The check is in the folder of the run, so whatever a fault leaves of it is deleted with the run. A local run folder is
+        made here without rights for other users, whatever the mode of staging is.
+        """
+        folder = self.run_folder(run_id)
+        with self.translate_store_errors():
+            if folder.protocol == "file":
+                Path(folder.path).mkdir(0o700, exist_ok=True)
+            public = is_public(folder)
+        if public:
+            raise SetupError(f"Staging {self._staging_url} is public: everyone can download from it. Make it private")
+
+    def translate_store_errors(self) -> AbstractContextManager[None]:
+        """Raise errors of staging in the block as SetupError or SourceError."""
+        return translate_store_errors(f"Staging {self._staging_url}")
+
+    # The reports container
+
+    def publish(self, package: Path, key: str, run_id: str = "") -> int:
+        """Put a finished package into the container, check what has arrived, and return its size in bytes.
+
+        It replaces an object with the same key.
+        """
+        target, md5 = join_path(self._container, *key.split("/")), md5_of(package)
+        with self._translate_container_errors():
+            if target.protocol == "file":
+                publish_local(package, Path(target.path), md5, run_id)
+            else:
+                publish_to_store(package, target, md5, self._timeout_seconds)
+        return package.stat().st_size
+
+    def holds(self, key: str) -> bool:
+        """Tell whether the container has a package with this key, which may come from a row of job_request."""
+        if not is_package_key(key):
+            return False
+        with self._translate_container_errors():
+            return bool((self._container / key).exists())
+
+    def sign(self, key: str) -> str:
+        """Return a URL that downloads a package without a login for SIGNED_LINK_SECONDS: a secret, for one person's browser.
+
+        Raises SetupError if the container is a local folder, or if the login cannot sign.
+        """
+        if not self.holds(key):
+            raise SetupError(
+                f"The reports container {self._container_url} has no package {key!r}. Retention may have deleted it: ask for the "
+                "report again"
+            )
+        path = self._container / key
+        if path.protocol == "file":
+            raise SetupError(
+                f"The reports container {self._container_url} is a local folder and has no links. The file is {key} in it"
+            )
+        with self._translate_container_errors():
+            try:
+                return str(path.fs.sign(path.path, expiration=SIGNED_LINK_SECONDS))
+            except (AttributeError, NotImplementedError) as error:
+                raise SetupError(
+                    f"The login of connection {CONNECTION_ID} cannot sign links ({error}). Use one with its own key"
+                ) from None
+
+    def is_public(self) -> bool:
+        """Tell whether anonymous users can download from the container."""
+        with self._translate_container_errors():
+            return is_public(self._container / JOB_ID)
+
+    def packages(self) -> Iterator[StoredFile]:
+        """Yield the published packages, and the partial copies that a killed task left; the name is the key."""
+        with self._translate_container_errors():
+            for file in list_files(self._container / JOB_ID):
+                key = f"{JOB_ID}/{file.name}"
+                if is_package_key(key):
+                    yield StoredFile(key, file.size_bytes, file.changed_at)
+
+    def delete_package(self, key: str) -> None:
+        """Delete a published package, and the folder of its request if that is empty then."""
+        target = self._container / key
+        with self._translate_container_errors(), suppress(FileNotFoundError):
+            target.fs.rm_file(target.path)
+            if target.protocol == "file":
+                with suppress(OSError):  # not empty
+                    Path(target.path).parent.rmdir()
+
+    def _translate_container_errors(self) -> AbstractContextManager[None]:
+        return translate_store_errors(f"The reports container {self._container_url}")
+
+    def _existing_connection_id(self) -> str | None:
+        try:
+            self.get_connection(CONNECTION_ID)
+        except AirflowNotFoundException:
+            return None
+        return CONNECTION_ID
