@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from progress_exhaust.page.airflow_runs import DAG_ID
 from progress_exhaust.page.app import HERE, STATUSES, Choice, app, templates
 from progress_exhaust.report.request import MAX_FAILURES
-from tests.unit.test_page_views import batch, seen
+from tests.drivers.test_page_views import batch, seen
 
 
 @pytest.fixture(scope="module")
