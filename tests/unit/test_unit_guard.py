@@ -15,12 +15,12 @@ def test_a_connection_fails_the_test() -> None:
         client.connect(("127.0.0.1", 9))
 
 
-@pytest.mark.parametrize(("folder", "fails"), [("unit", True), ("integration", False)])
-def test_a_driver_fails_a_run_of_unit_tests(tmp_path: Path, folder: str, fails: bool) -> None:
-    (tmp_path / folder).mkdir()
-    (tmp_path / folder / "conftest.py").write_text((PROJECT / "tests" / "unit" / "conftest.py").read_text())
-    (tmp_path / folder / "test_driver.py").write_text("def test_it(): import redis")
+def test_a_driver_fails_a_run_of_unit_tests(tmp_path: Path) -> None:
+    folder = tmp_path / "unit"
+    folder.mkdir()
+    (folder / "conftest.py").write_text((PROJECT / "tests" / "unit" / "conftest.py").read_text())
+    (folder / "test_driver.py").write_text("def test_it(): import redis")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(tmp_path)]
     done = subprocess.run([*command, tmp_path], cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == int(fails), done.stdout
-    assert ("imported the drivers ['redis']" in done.stdout) is fails
+    assert done.returncode == 1, done.stdout
+    assert "imported the drivers ['redis']" in done.stdout
