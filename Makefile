@@ -21,7 +21,7 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env status why submit bench bench-small stores demo demo-data run up down services test test-faults test-kills check docs lock
+.PHONY: help env status why submit bench bench-small stores demo demo-data run up down services unit test test-faults test-kills check docs lock
 # How many random kills `make test-kills` spreads over whole runs.
 N := 200
 
@@ -86,9 +86,17 @@ submit: env ## enter a test request; BATCHES="0133… 0134…" or COURSE=do_…,
 check: env ## lint, types, import rules
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
-test: check stores ## set up all that is needed, run every check and every test
-	@$(PY) -m pytest
-	@$(STORES)/bin/python -m pytest tests/stores
+unit: env ## run the tests that need no server, in seconds
+	@$(PY) -m pytest -n auto --dist worksteal tests/unit tests/dag
+
+ifdef T
+# The slow tests of a file that is named are wanted too.
+test: $(if $(filter tests/stores%,$(T)),stores,env) ## run every check and every test; T=tests/unit/test_text.py runs one file or folder
+	@$(if $(filter tests/stores%,$(T)),$(STORES)/bin/python,$(PY)) -m pytest $(if $(findstring .py,$(T)),-m "") $(T)
+else
+test: check stores unit
+	@$(PY) tests/run_all.py
+endif
 
 test-faults: check stores ## every fault test, the slow ones too: broken servers, lost answers, hostile data, soak
 	@$(STORES)/bin/python -m pytest tests/faults -m ""

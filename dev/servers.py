@@ -35,6 +35,7 @@ STOP_TIMEOUT_SECONDS = 15
 LOGIN_TIMEOUT_SECONDS = 60
 # The one that a new Cassandra has. Nothing but the loopback reaches it.
 CASSANDRA_USER = CASSANDRA_PASSWORD = "cassandra"  # noqa: S105
+REDIS_DATABASES = 64  # two for the demo, and two for each process that runs tests
 PG_USER = "sunbird"  # no schema of this name: Postgres would look there first
 JVM_PROFILES = {
     # Functional tests want a quick start, benchmarks the compiler and collector of a real node.
@@ -355,7 +356,7 @@ class Redis(Service):
     def command(self) -> list[str]:
         return [
             "redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no",
-            "--daemonize", "no", "--databases", "16",
+            "--daemonize", "no", "--databases", str(REDIS_DATABASES),
         ]  # fmt: skip
 
     def answers(self) -> bool:

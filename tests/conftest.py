@@ -1,4 +1,4 @@
-"""Airflow's home for the tests, set before anything imports Airflow; and the installs and sites that several folders use."""
+"""Airflow's home for the tests, set before anything imports Airflow."""
 
 import os
 import tempfile
@@ -10,5 +10,3 @@ os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="progress-exhaust-tests-")
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(PROJECT / "dags")
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(PROJECT / "plugins")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-
-pytest_plugins = ("tests.integration.fixtures", "tests.servers.fixtures")

@@ -1,28 +1,23 @@
 """Test the notifier of failed runs, which the DAG file reads from the environment."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 
 PROJECT = Path(__file__).resolve().parents[2]
 HTTP = "airflow.providers.http.notifications.HttpNotifier"
-SCRIPT = (
-    "import json; from airflow.dag_processing.dagbag import DagBag;"
-    f"bag = DagBag({str(PROJECT / 'dags')!r}); dag = bag.dags['progress_exhaust'];"
-    "print(json.dumps([bag.import_errors, dag.has_on_failure_callback, dag.doc_md]))"
-)
 
 
 def parsed(notifier: str) -> tuple[dict[str, str], bool, str]:
-    environment = os.environ | {"PROGRESS_EXHAUST_FAILURE_NOTIFIER": notifier, "PYTHONPATH": str(PROJECT / "plugins")}
-    answer = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
-    found: tuple[dict[str, str], bool, str] = tuple(json.loads(answer.stdout.splitlines()[-1]))
-    return found
+    """Parse the DAG files with this notifier; return the import errors, whether the DAG calls it, and the DAG's page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROGRESS_EXHAUST_FAILURE_NOTIFIER", notifier)
+        bag = DagBag(str(PROJECT / "dags"))
+    dag = bag.dags["progress_exhaust"]
+    return bag.import_errors, dag.has_on_failure_callback, dag.doc_md or ""
 
 
 def test_notifier_is_a_callback_of_the_dag() -> None:

@@ -1,7 +1,9 @@
 """Installs for the integration tests: real servers, and the real DAG in a process of its own."""
 
+import fcntl
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,30 @@ logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[None]:
-    """Start what is not running; what ran already goes on afterwards."""
-    ran = any(service.pid() for service in all_services(services.Settings.from_environment()))
-    services.start()
-    yield
-    if not ran:
-        services.stop()
+    """Start the servers that do not run.
+
+    Many test processes may share them. The last one to end stops them, if a test process started them.
+    """
+    settings = services.Settings.from_environment()
+    settings.data.mkdir(parents=True, exist_ok=True)
+    started_by_tests = settings.data / "started-by-tests"
+    with (settings.data / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        ran = any(service.pid() for service in all_services(settings))
+        services.start()
+        if not ran:
+            started_by_tests.write_text(running(settings))
+        yield
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while another test process uses the servers
+            if started_by_tests.exists() and started_by_tests.read_text() == running(settings):
+                services.stop()
+                started_by_tests.unlink()
+
+
+def running(settings: services.Settings) -> str:
+    """Return which servers run, by process id; it differs after each start."""
+    return " ".join(f"{service.name}={service.pid()}" for service in all_services(settings))
 
 
 @pytest.fixture(scope="session")

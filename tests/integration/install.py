@@ -1,5 +1,6 @@
 """One Sunbird install for a test: databases, keyspaces and a content API of its own on the servers that all tests share."""
 
+import fcntl
 import json
 import os
 import queue
@@ -25,16 +26,34 @@ import redis
 from dev import services
 from dev.content_api import ContentServer, serve
 from dev.load import Names, load, submit
+from dev.servers import REDIS_DATABASES
 from dev.world import Row, World
 
 PROJECT = Path(__file__).resolve().parents[2]
-USERS_DB, RELATIONS_DB = 14, 15  # not the ones of the demo
 # Still the 27th in UTC, and the 28th where the reports are dated.
 RUN_AFTER, REPORT_DAY = datetime(2022, 9, 27, 20, 0, tzinfo=UTC), date(2022, 9, 28)
 RUN_TIMEOUT_SECONDS = 180
 CONTENT_PATH, ORG_PATH, KEYS_PATH = "/api/content", "/api/org", "/keys"
 GRANTS = PROJECT / "docs" / "grants"
 JOB_REQUEST = (PROJECT / "dev/postgres/job_request.sql").read_text()
+
+
+def reserve_redis_databases() -> tuple[int, int]:
+    """Return two Redis databases that no other test process uses, nor the demo; they are this one's until it ends."""
+    folder = services.Settings.from_environment().data
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(14, REDIS_DATABASES, 2):
+        lock = os.open(folder / f"redis-database-{number}.lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return number, number + 1
+    raise AssertionError("Every Redis database is in use: end other test runs")
+
+
+USERS_DB, RELATIONS_DB = reserve_redis_databases()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ ANYBODY_MAY_READ = {
 }
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if not collect_ignore_glob:
+        config.pluginmanager.import_plugin("tests.integration.fixtures")
+
+
 @dataclass
 class Buckets:
     """A store with a container and a private bucket of one test's own."""

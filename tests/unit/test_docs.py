@@ -147,6 +147,6 @@ def test_what_a_requester_gets_less_or_else_is_told(page: str, words: str) -> No
 
 @pytest.mark.parametrize("page", ["promises.md", "threat-model.md"])
 def test_each_test_that_is_named_exists(page: str) -> None:
-    named = set(re.findall(r"`((?:unit|dag|integration|servers|stores|faults|golden)/[\w.-]+)`", PAGES[page]))
+    named = set(re.findall(r"`((?:unit|dag|drivers|integration|servers|stores|faults|golden)/[\w.-]+)`", PAGES[page]))
     assert len(named) > 10
     assert [name for name in sorted(named) if not (PROJECT / "tests" / name).exists()] == []

@@ -41,13 +41,13 @@ options = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(world=worlds(), options=options, page_size=st.sampled_from([1, 2, 5, 100]), standalone=st.booleans())
 def test_the_csv_is_that_of_the_naive_reading(world: World, options: Options, page_size: int, standalone: bool) -> None:
     assert_alike(world, None if standalone else world.requests[0], world.batches[0]["batchid"], options, page_size)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(world=worlds(), options=options, spark=st.booleans(), page_size=st.sampled_from([1, 2, 5, 100]), standalone=st.booleans())
 def test_so_it_is_in_the_incumbents_layout(world: World, options: Options, spark: bool, page_size: int, standalone: bool) -> None:
     layout = Layout.model_validate({"like": "sunbird-lern-7", "quoting": "spark" if spark else "rfc4180"})

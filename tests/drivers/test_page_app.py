@@ -14,7 +14,7 @@ from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.page.app import Search, app
 from progress_exhaust.page.rendering import FOLDER, templates
 from progress_exhaust.report.request import MAX_FAILURES
-from tests.unit.test_page_views import batch, seen
+from tests.drivers.test_page_views import batch, seen
 
 
 @pytest.fixture(scope="module")
