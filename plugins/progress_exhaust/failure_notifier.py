@@ -16,7 +16,7 @@ from airflow.sdk.module_loading import import_string
 from progress_exhaust.hooks.requests.models import BatchState, ClaimOutcome
 from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.settings import VARIABLE, parse_settings
-from progress_exhaust.stages.site import Site
+from progress_exhaust.stages.site_setup import Site
 
 ENVIRONMENT = "PROGRESS_EXHAUST_FAILURE_NOTIFIER"
 EXAMPLE = '{"class": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "arguments": {"to": "…"}}'

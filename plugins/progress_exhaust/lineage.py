@@ -12,7 +12,7 @@ from airflow.sdk.bases.hook import BaseHook
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
-    from progress_exhaust.stages.site import Site
+    from progress_exhaust.stages.site_setup import Site
 
 Names = tuple[tuple[str, str], ...]  # namespace and name of each data set
 DEFAULT_PORTS = {"cassandra": 9042, "redis": 6379, "http": 80, "https": 443}
@@ -20,7 +20,7 @@ DEFAULT_PORTS = {"cassandra": 9042, "redis": 6379, "http": 80, "https": 443}
 
 def extract_facets(task_instance: "RuntimeTaskInstanceProtocol") -> Any:
     """Return what an extract task read."""
-    from progress_exhaust.stages.site import read_site
+    from progress_exhaust.stages.site_setup import read_site
 
     return facets(sources(read_site(task_instance.get_template_context())), ())
 
@@ -28,7 +28,7 @@ def extract_facets(task_instance: "RuntimeTaskInstanceProtocol") -> Any:
 def package_facets(batch: Mapping[str, str], task_instance: "RuntimeTaskInstanceProtocol") -> Any:
     """Return the file that a package task published; nothing for a dry run."""
     from progress_exhaust.report.request import Batch
-    from progress_exhaust.stages.site import RunParams, read_site, report_day
+    from progress_exhaust.stages.site_setup import RunParams, read_site, report_day
 
     context = task_instance.get_template_context()
     site = read_site(context)

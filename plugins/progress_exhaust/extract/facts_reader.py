@@ -14,7 +14,7 @@ from progress_exhaust.extract.schemas import SCHEMA_OF, rows_to_table
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.report.eligibility import ORG_FIELDS, Eligibility
-from progress_exhaust.stages.site import Site
+from progress_exhaust.stages.site_setup import Site
 
 # Takes the number of a chunk, and its enrolled learners; returns the facts chunk, and its counts.
 FactsReader = Callable[[int, pa.Table], tuple[pa.Table, Counter[str]]]

@@ -9,7 +9,7 @@ from progress_exhaust.errors import SetupError
 from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.selection import select_requests
-from progress_exhaust.stages.site import RunParams, Site
+from progress_exhaust.stages.site_setup import RunParams, Site
 from progress_exhaust.staging.manifests import BatchManifest
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchState, 
 from progress_exhaust.links import FileLink, RequestLink
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.progress import format_counts
-from progress_exhaust.stages.site import RunParams, Site
+from progress_exhaust.stages.site_setup import RunParams, Site
 from progress_exhaust.stages.stage_operator import Counts, StageOperator, run_and_record
 from progress_exhaust.staging.manifests import PackageManifest
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from progress_exhaust.stages.airflow_runs import ENDED, run_state
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.progress import format_counts
-from progress_exhaust.stages.site import RunParams, Site
+from progress_exhaust.stages.site_setup import RunParams, Site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

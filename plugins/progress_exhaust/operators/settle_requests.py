@@ -12,7 +12,7 @@ from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchRun, Ba
 from progress_exhaust.names import XCOM_REQUESTS_FOUND
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.progress import format_counts
-from progress_exhaust.stages.site import RunParams, Site
+from progress_exhaust.stages.site_setup import RunParams, Site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

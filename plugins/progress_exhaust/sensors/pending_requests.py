@@ -8,7 +8,7 @@ from progress_exhaust import metrics
 from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.base_operator import fail_on_permanent_errors
 from progress_exhaust.stages.selection import select_requests
-from progress_exhaust.stages.site import RunParams, read_site
+from progress_exhaust.stages.site_setup import RunParams, read_site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -7,21 +7,21 @@ from functools import cache
 from progress_exhaust.errors import SetupError
 
 NEW_NAMES = {
-    "abandoned_processing_hours": "abandoned_processing_hours",
+    "abandoned_after_hours": "abandoned_processing_hours",
     "chosen_attempt": "scored_attempt",
     "column_labels": "dynamic_column_labels",
     "consistency": "cassandra_consistency",
     "container": "reports_container_url",
     "defuse_formulas": "escape_formulas",
     "keys_per_read": "partitions_per_query",
-    "learners_per_chunk": "learners_per_chunk",
-    "max_missing_users_percent": "max_missing_users_percent",
+    "learners_per_part": "learners_per_chunk",
+    "missing_users_percent": "max_missing_users_percent",
     "org_preferences": "org_policy_source",
     "platform_key": "platform_encryption_key",
     "reads_in_flight": "concurrent_queries",
-    "optional_nodes_db": "optional_nodes_db",
+    "relation_cache_db": "optional_nodes_db",
     "staging": "staging_url",
-    "wait_for_requests_seconds": "wait_for_requests_seconds",
+    "wait_seconds": "wait_for_requests_seconds",
 }
 
 log = logging.getLogger(__name__)

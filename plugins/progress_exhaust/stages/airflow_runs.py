@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from progress_exhaust import compat
 from progress_exhaust.names import REPORT_DAG_ID
-from progress_exhaust.stages.site import Site
+from progress_exhaust.stages.site_setup import Site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

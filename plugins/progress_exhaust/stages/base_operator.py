@@ -8,7 +8,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from progress_exhaust.errors import ClaimLostError, SetupError
-from progress_exhaust.stages.site import RunParams, Site, read_site
+from progress_exhaust.stages.site_setup import RunParams, Site, read_site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

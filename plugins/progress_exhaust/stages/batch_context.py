@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from progress_exhaust.hooks.requests.models import BatchState, Stage
-from progress_exhaust.stages.site import RunParams, Site
+from progress_exhaust.stages.site_setup import RunParams, Site
 from progress_exhaust.staging.batch_folder import BatchFolder
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from progress_exhaust.stages.site import RunParams, Site, report_day
+from progress_exhaust.stages.site_setup import RunParams, Site, report_day
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -13,7 +13,7 @@ from progress_exhaust.links import RequestLink
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.progress import format_counts
-from progress_exhaust.stages.site import RunParams, Site, report_day
+from progress_exhaust.stages.site_setup import RunParams, Site, report_day
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
