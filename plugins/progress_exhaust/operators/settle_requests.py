@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 TRIED_AGAIN = "could not be made this time and is tried again, up to three times in all"
-TOTALS = ("enrolled", "reported", "missing", "package_bytes")
+TOTALS = ("enrolled", "reported", "excluded", "missing", "package_bytes")
 Summary = dict[str, dict[str, int]]
 
 
@@ -91,7 +91,9 @@ def summarize(context: "Context", site: Site, runs: Sequence[BatchRun]) -> Summa
     outcomes = site.claims().outcomes()
     learners: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))
     for run in runs:
-        learners.update({name: number for name, number in run.counts.items() if name.startswith(("excluded", *TOTALS))})
+        learners.update({name: number for name, number in run.counts.items() if name in TOTALS})
+        excluded = {name: number for name, number in run.counts.items() if name.startswith(metrics.EXCLUDED)}
+        learners.update(excluded | {"excluded": sum(excluded.values())})
     states = Counter(run.state for run in runs)
     return {
         "requests": {

@@ -9,7 +9,11 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_REPORTS = 5
 LEARNERS = "learners"
-FIRST_COUNTS = ("enrolled", "reported", "found", "claimed")
+# The order of counts in a log line; the others follow in the order of their names.
+COUNT_ORDER = (
+    *("found", "claimed", "succeeded", "done", "failed", "deferred", "duplicate", "rejected", "running", "waiting"),
+    *("enrolled", "reported", "excluded", "missing"),
+)
 
 Item = TypeVar("Item")
 
@@ -73,5 +77,6 @@ class Progress:
 
 def format_counts(counts: Mapping[str, int]) -> str:
     """Return counts as `name=value` pairs, always in the same order, zeroes too."""
-    names = sorted(counts, key=lambda name: (name not in FIRST_COUNTS, name))
+    known = {name: place for place, name in enumerate(COUNT_ORDER)}
+    names = sorted(counts, key=lambda name: (known.get(name, len(known)), name))
     return " ".join(f"{name}={counts[name]}" for name in names)
