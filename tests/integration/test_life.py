@@ -179,7 +179,7 @@ class Life(RuleBasedStateMachine):
         self.agree_on_held(run, hook.claim(selection).requests)
 
     @rule(run=runs)
-    def reclaim(self, run: str) -> None:
+    def resume(self, run: str) -> None:
         """A run is cleared: it takes again what it left unfinished, and is told who holds the rest."""
         self.over.discard(run)
         lost = hook_of(run).reclaim_unfinished()
@@ -268,7 +268,7 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.model)
     @rule(run=runs, which=requests)
-    def requeue(self, run: str, which: int) -> None:
+    def give_back(self, run: str, which: int) -> None:
         request = self.pick(which)
         self.end(run, request, "SUBMITTED", lambda: hook_of(run).requeue(*request.key))
 
@@ -515,27 +515,27 @@ def test_a_requests_life() -> None:
 
 HELD = "AND c.released_at IS NULL"
 SUBMIT, CLAIM_1, CLAIM_2 = ("submit", "one", 0, ""), ("claim", "run-1", None, False, 9), ("claim", "run-2", None, False, 9)
-LIST, FAIL_1, RECLAIM_1, DIE_1 = (
+LIST, FAIL_1, RESUME_1, DIE_1 = (
     ("list_batches", "run-1", 0, False, False),
     ("fail", "run-1", 0),
-    ("reclaim", "run-1"),
+    ("resume", "run-1"),
     ("die", "run-1"),
 )
-REQUEUE_1, REQUEUE_2, STAGE = ("requeue", "run-1", 0), ("requeue", "run-2", 0), ("stage", 0, False, False)
+REQUEUE_1, REQUEUE_2, STAGE = ("give_back", "run-1", 0), ("give_back", "run-2", 0), ("stage", 0, False, False)
 SUCCEED_1, NIGHT_2 = ("succeed", "run-1", 0), ("night", "run-2", False, set(), True)
 FORCE_2, FAIL_2 = ("claim", "run-2", {0}, True, 9), ("fail", "run-2", 0)
 GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "an end needs a live claim": ("FAIL", HELD, "", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2, FAIL_1]),
     "an end needs a claim of one's own": ("REQUEUE", "c.run_id = %(run_id)s AND", "", [SUBMIT, CLAIM_1, REQUEUE_2]),
     "taking needs that nobody holds it": (
-        "TAKE", "AND released_at IS NULL", "AND false", [SUBMIT, CLAIM_1, REQUEUE_1, CLAIM_2, RECLAIM_1]
+        "TAKE", "AND released_at IS NULL", "AND false", [SUBMIT, CLAIM_1, REQUEUE_1, CLAIM_2, RESUME_1]
     ),
     "a failure counts once a run": (
-        "FAIL", "CASE WHEN c.failure_counted THEN 0 ELSE 1 END", "1", [SUBMIT, CLAIM_1, FAIL_1, RECLAIM_1, FAIL_1]
+        "FAIL", "CASE WHEN c.failure_counted THEN 0 ELSE 1 END", "1", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, FAIL_1]
     ),
     "a death counts": ("COUNT_LOST_ATTEMPTS", "coalesce(iteration, 0) + 1", "iteration", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
     "a death counts once": (
-        "COUNT_LOST_ATTEMPTS", "AND NOT c.failure_counted", "", [SUBMIT, CLAIM_1, FAIL_1, RECLAIM_1, DIE_1, CLAIM_2]
+        "COUNT_LOST_ATTEMPTS", "AND NOT c.failure_counted", "", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, DIE_1, CLAIM_2]
     ),
     "a claim clears the last outcome": ("START", ", err_message = NULL", "", [SUBMIT, CLAIM_1, FAIL_1, CLAIM_2]),
     "twins share the end": ("FAIL", "OR c.duplicate_of = %(request_id)s", "", [SUBMIT, SUBMIT, CLAIM_1, LIST, FAIL_1]),
@@ -543,10 +543,10 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "a dead run's claim ends": ("RELEASE_LOST", "run_id = ANY(%(ended_runs)s)", "false", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
     "a success needs a live claim": ("SUCCEED", HELD, "", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2, SUCCEED_1]),
     "what another run made since stays": (
-        "UNFINISHED_CLAIMS", "AND j.status = '{status.SUCCESS}'", "AND false", [SUBMIT, CLAIM_1, FAIL_1, NIGHT_2, RECLAIM_1]
+        "UNFINISHED_CLAIMS", "AND j.status = '{status.SUCCESS}'", "AND false", [SUBMIT, CLAIM_1, FAIL_1, NIGHT_2, RESUME_1]
     ),
     "what a run brought to success stays": (
-        "UNFINISHED_CLAIMS", "AND outcome <> '{outcome.SUCCESS}'", "", [SUBMIT, CLAIM_1, LIST, STAGE, FORCE_2, FAIL_2, RECLAIM_1]
+        "UNFINISHED_CLAIMS", "AND outcome <> '{outcome.SUCCESS}'", "", [SUBMIT, CLAIM_1, LIST, STAGE, FORCE_2, FAIL_2, RESUME_1]
     ),
 }  # fmt: skip
 
