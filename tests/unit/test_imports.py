@@ -31,7 +31,17 @@ RULES: dict[str, set[str]] = {
         f"{OURS}.hooks.cassandra",
         f"{OURS}.sql",
     },
-    "extract": {"airflow", *FRAMES, f"{OURS}.errors", f"{OURS}.extract", f"{OURS}.hooks", f"{OURS}.report", f"{OURS}.settings"},
+    "extract": {
+        "airflow",
+        *FRAMES,
+        "pydantic",
+        f"{OURS}.errors",
+        f"{OURS}.extract",
+        f"{OURS}.hooks",
+        f"{OURS}.report",
+        f"{OURS}.stages",
+        f"{OURS}.staging",
+    },
     "compat.py": {"airflow", "botocore", "fsspec", *DRIVERS},
     "sql": set(),
     "operators": {
