@@ -4,12 +4,12 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from progress_exhaust.extract.paths import AnyPath
 from progress_exhaust.extract.schemas import COUNTS
 
 
@@ -25,13 +25,13 @@ def from_parquet(file: bytes) -> pa.Table:
     return pq.read_table(pa.BufferReader(file))
 
 
-def read_counts(path: Path) -> Counter[str]:
+def read_counts(path: AnyPath) -> Counter[str]:
     """Return the counts of a chunk's file; read only its metadata."""
     with path.open("rb") as source:
         return Counter(json.loads(pq.read_schema(source).metadata[COUNTS]))
 
 
-def attempted_contents(facts_chunks: Iterable[Path]) -> frozenset[str]:
+def attempted_contents(facts_chunks: Iterable[AnyPath]) -> frozenset[str]:
     """Return the ids of all contents that a learner of these chunks attempted; read only this column."""
     found: set[str] = set()
     for path in facts_chunks:

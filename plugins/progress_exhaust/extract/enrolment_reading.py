@@ -45,7 +45,7 @@ def read_enrolled_chunks(
         staging.delete_folder(folder)
     stream = open_enrolments(batch_context, tables)
     chunk_size, optional = batch_context.site.settings.learners_per_chunk, inputs.hierarchy.optional
-    counts, first_user_ids = Counter(enrolled=0), []
+    counts, first_user_ids = Counter(enrolled=0), list[str]()
     progress = Progress(batch_context, "enrolments read")
     for enrolments in cut_into_chunks(stream.enrolments, chunk_size):
         table, chunk_counts = make_enrolled_chunk(enrolments, optional)

@@ -3,10 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import pyarrow as pa
 
+from progress_exhaust.extract.paths import AnyPath
 from progress_exhaust.extract.schemas import SCHEMA_OF, rows_to_table
 from progress_exhaust.extract.sorted_runs import write_runs
 from progress_exhaust.hooks.cassandra.models import BatchKey, Row, Table, TokenRange
@@ -19,7 +19,7 @@ Share = tuple[float, float]  # the part of a stage that some work is: its start 
 
 
 def scan_table(
-    batch_context: BatchContext, tables: LearnerTablesHook, table: Table, folders: Mapping[BatchKey, Path], share: Share
+    batch_context: BatchContext, tables: LearnerTablesHook, table: Table, folders: Mapping[BatchKey, AnyPath], share: Share
 ) -> Counter[BatchKey]:
     """Write the rows of these batches into their folders; return how many each batch has."""
     site = batch_context.site

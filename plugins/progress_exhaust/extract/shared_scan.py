@@ -7,21 +7,18 @@ has its rows. A new scan never changes or deletes the rows of an older one: anot
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from airflow.sdk import ObjectStoragePath
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from progress_exhaust.extract.inputs import is_recent
+from progress_exhaust.extract.paths import AnyPath
 from progress_exhaust.extract.scan import Share, scan_table
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.report_store import make_folder, write_atomically
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES
 from progress_exhaust.stages.batch_context import BatchContext
-
-if TYPE_CHECKING:
-    from airflow.sdk import ObjectStoragePath
 
 DECISION_FILE = "decision.json"
 
@@ -54,7 +51,7 @@ class SharedScan:
 
     as_of: datetime
     is_scanned: bool  # False: the table is read by partitions
-    folder: Path  # of the batch's rows, as sorted runs
+    folder: AnyPath  # of the batch's rows, as sorted runs
 
 
 def scan_once_per_run(
@@ -137,5 +134,5 @@ def _find(batch_context: BatchContext, table: Table, key: BatchKey) -> BatchScan
     return found if batch_context.is_from_today(found.as_of) else None
 
 
-def _folder(batch_context: BatchContext, table: Table, key: BatchKey) -> "ObjectStoragePath":
+def _folder(batch_context: BatchContext, table: Table, key: BatchKey) -> ObjectStoragePath:
     return batch_context.site.store().scan_folder(batch_context.site.run_id, table, *key)

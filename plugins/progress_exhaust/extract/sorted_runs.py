@@ -8,10 +8,10 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
-from pathlib import Path
 
 import pyarrow as pa
 
+from progress_exhaust.extract.paths import AnyPath
 from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment
 
 BYTES_IN_MEMORY = 32 * 2**20
@@ -20,7 +20,7 @@ COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def write_runs(
-    scan: Iterable[tuple[BatchKey, pa.Table]], folders: Mapping[BatchKey, Path], *, bytes_in_memory: int = BYTES_IN_MEMORY
+    scan: Iterable[tuple[BatchKey, pa.Table]], folders: Mapping[BatchKey, AnyPath], *, bytes_in_memory: int = BYTES_IN_MEMORY
 ) -> Counter[BatchKey]:
     """Write the rows of each batch into its folder, as runs `00000.arrows`, …; return how many rows each batch has."""
     held: dict[BatchKey, list[pa.Table]] = defaultdict(list)
@@ -48,23 +48,23 @@ def write_runs(
     return rows
 
 
-def read_runs(folder: Path) -> Iterator[pa.Table]:
+def read_runs(folder: AnyPath) -> Iterator[pa.Table]:
     """Yield the runs of a folder, each sorted by user id."""
     for path in _paths(folder):
         with path.open("rb") as source, pa.ipc.open_stream(source) as stream:
             yield stream.read_all()
 
 
-def merge_enrolments(folder: Path) -> Iterator[Enrolment]:
+def merge_enrolments(folder: AnyPath) -> Iterator[Enrolment]:
     """Yield the enrolments of a folder's runs in the order of their user ids."""
     return heapq.merge(*(_enrolments(path) for path in _paths(folder)), key=attrgetter("user_id"))
 
 
-def _enrolments(path: Path) -> Iterator[Enrolment]:
+def _enrolments(path: AnyPath) -> Iterator[Enrolment]:
     with path.open("rb") as source, pa.ipc.open_stream(source) as stream:
         for rows in stream:
             yield from map(Enrolment._make, zip(*rows.to_pydict().values(), strict=True))
 
 
-def _paths(folder: Path) -> list[Path]:
+def _paths(folder: AnyPath) -> list[AnyPath]:
     return sorted(folder.glob("*.arrows"), key=str)

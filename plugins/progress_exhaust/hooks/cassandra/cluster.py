@@ -41,7 +41,7 @@ class NextCoordinatorPolicy(RetryPolicy):  # type: ignore[misc]  # the driver ha
         return (self.RETRY_NEXT_HOST if retry_num < COORDINATORS_TRIED - 1 else self.RETHROW), None
 
 
-class ClusterConnection(CassandraHook):  # type: ignore[misc]  # mypy does not find the types of Airflow's providers
+class ClusterConnection(CassandraHook):
     """A session with the cluster of one Airflow connection.
 
     :param connection_id: the Airflow connection
