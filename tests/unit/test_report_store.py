@@ -206,15 +206,13 @@ def as_somebody(folder: Path) -> Iterator[None]:
 
 @pytest.mark.skipif(find_spec("s3fs") is not None, reason="S3's provider is installed here")
 def test_a_store_without_its_provider_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(
-        SetupError, match=r"Setting reports_container_url, s3://reports: .*apache-airflow-providers-amazon\[s3fs\]"
-    ):
+    with pytest.raises(SetupError, match=r"Setting container, s3://reports: .*apache-airflow-providers-amazon\[s3fs\]"):
         ReportStoreHook(container="s3://reports", staging=(tmp_path / "staging").as_uri())
 
 
 def test_a_container_that_cannot_be_made_names_its_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SourceError, match=r"Setting reports_container_url, file://.*NotADirectoryError"):
+    with pytest.raises(SourceError, match=r"Setting container, file://.*NotADirectoryError"):
         ReportStoreHook(container=(tmp_path / "file" / "reports").as_uri(), staging=(tmp_path / "staging").as_uri())
 
 
