@@ -71,16 +71,16 @@ up: services ## start Airflow's scheduler, dag processor and API server on 127.0
 down: ## stop Airflow and the services
 	@if [ -x $(PY) ]; then $(PY) dev/airflow_servers.py stop; $(PY) dev/services.py stop; fi
 
-# Against the environment's connections; where there are none, the services of `make demo`.
+# Uses the connections of the environment. If there are none, it uses the services of `make demo`.
 COMMAND = $(if $(AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS),,eval "$$($(PY) dev/services.py env)"; )PYTHONPATH=plugins $(PY) -m progress_exhaust.cli
 
-status: env ## the newest requests, or one and its batches; REQUEST=778A36…
+status: env ## list the newest requests, or show one and its batches; REQUEST=778A36…
 	@$(COMMAND) status $(REQUEST)
 
-why: env ## what became of a batch, in each request for it; BATCH=0133…
+why: env ## show a batch in each request for it: its state, and why; BATCH=0133…
 	@$(COMMAND) why $(BATCH)
 
-submit: env ## enter a test request; BATCHES="0133… 0134…" or COURSE=do_…, CHANNEL=0126…, BY=user
+submit: env ## submit a test request; BATCHES="0133… 0134…" or COURSE=do_…, CHANNEL=0126…, BY=user
 	@$(COMMAND) submit $(if $(BATCHES),--batches $(BATCHES)) $(if $(COURSE),--course $(COURSE)) $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(BY),--by $(BY))
 
 check: env ## lint, types, import rules

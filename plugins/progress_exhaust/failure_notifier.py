@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.sdk import BaseNotifier, Variable
 from airflow.sdk.configuration import conf
-from airflow.sdk.module_loading import import_string
+from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]  # Airflow does not list it in __all__
 
 from progress_exhaust.hooks.requests.models import BatchState, ClaimOutcome
 from progress_exhaust.names import REPORT_DAG_ID

@@ -37,7 +37,7 @@ class RequestView:
 
     @property
     def run_state(self) -> str | None:
-        return self.run and self.run.state
+        return self.run.state if self.run else None
 
     @property
     def run_id(self) -> str | None:
