@@ -10,14 +10,14 @@ from dev import docs
 PROJECT = docs.PROJECT
 DAG_FILE = (PROJECT / "dags" / "progress_exhaust.py").read_text()
 DAG_FILES = DAG_FILE + (PROJECT / "dags" / "progress_exhaust_retention.py").read_text()
-PAGES = {page.name: page.read_text() for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))}
+ROOT_PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = {page.name: page.read_text() for page in (*map(PROJECT.joinpath, ROOT_PAGES), *sorted((PROJECT / "docs").glob("*.md")))}
 # Of each block of commands: the line before it, and what is in it.
 BLOCKS = re.compile(r"^([^\n]*)\n *```(?:sh|bash|sql|cql|python)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 COMMAND_LINE = re.compile(r"([A-Z_]+=.*\s)?(airflow|docker|make|pip-audit|python|7zz?|unzip)\s", re.DOTALL)
 MARK = re.compile(r"<!-- (?:run by ([^:]+?)|not run: .+?) -->")
 WITH_COMMANDS = {**PAGES, "dev/README.md": (PROJECT / "dev" / "README.md").read_text()}
-EVERYTHING = "\n".join(PAGES.values())
 TASK_IDS = re.findall(r'(?:task_id=|^    )"([a-z_]+)"(?:\)|,|: [A-Z]\w+Operator)', DAG_FILE, re.MULTILINE)
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
 
@@ -56,25 +56,12 @@ def test_no_task_was_overlooked() -> None:
     assert len(TASK_IDS) == 9
 
 
-# The Spark job's keys that an adopter has (data model, section 7).
-INCUMBENTS_KEYS = [
-    "sunbird.courses.keyspace", "sunbird.user.report.keyspace", "report_user_enrolments", "sunbird.content.hierarchy.keyspace",
-    "redis.user.database.index", "sunbird.course.redis.relationCache.id", "sunbird.course.optionalnodes",
-    "assessment.metrics.supported.contenttype", "assessment.metrics.supported.objecttype",
-    "assessment.metrics.supported.primaryCategories", "assessment.metrics.bestscore.report",
-    "data_exhaust.batch.limit.per.request", "exhaust.batches.limit.per.channel", "exhaust.file.size.limit.per.channel",
-    "cassandraReadConsistency",
-]  # fmt: skip
+# Each of the Spark job's settings, and the setting here that replaces it.
 MIGRATED = re.findall(r"^\| (.+?) \| (?:`(\w+)`|none) \|", PAGES["migration.md"].partition("## Step by step")[0], re.MULTILINE)
 
 
-@pytest.mark.parametrize("key", INCUMBENTS_KEYS)
-def test_each_setting_of_the_spark_job_has_its_place_here(key: str) -> None:
-    assert [setting for theirs, setting in MIGRATED if f"`{key}`" in theirs]
-
-
 def test_each_setting_that_one_migrates_to_exists() -> None:
-    assert len(MIGRATED) > len(INCUMBENTS_KEYS)
+    assert len(MIGRATED) > 10
     for _, setting in MIGRATED:
         assert not setting or setting == "PROGRESS_EXHAUST_SCHEDULE" or f"| `{setting}` |" in docs.settings_tables()
 
@@ -134,15 +121,9 @@ def test_a_mark_names_a_test_that_runs_the_command(path: str, script: str, left:
 
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_each_link_to_a_file_leads_somewhere(page: str) -> None:
-    folder = PROJECT if page == "README.md" else PROJECT / "docs"
+    folder = PROJECT if page in ROOT_PAGES else PROJECT / "docs"
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGES[page]):
         assert Path(folder, target).exists(), target
-
-
-@pytest.mark.parametrize("page", ["configuration.md", "layouts.md", "security.md"])
-@pytest.mark.parametrize("words", ["no summary.txt at TEXT_KEY and PUBLIC_KEY", "the csv comes instead of the workbook"])
-def test_what_a_requester_gets_less_or_else_is_told(page: str, words: str) -> None:
-    assert words in " ".join(PAGES[page].replace("`", "").split())
 
 
 @pytest.mark.parametrize("page", ["promises.md", "threat-model.md"])
