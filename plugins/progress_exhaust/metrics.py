@@ -8,13 +8,15 @@ from datetime import timedelta
 
 from airflow.sdk.observability import stats
 
+from progress_exhaust.hooks.requests.models import ClaimOutcome
+
 PREFIX = "progress_exhaust"
-OUTCOMES = {"SUCCESS": "succeeded", "FAILED": "failed", "SUBMITTED": "deferred"}  # of a request, by its status then
-LEFT_OUT = "left_out."
+OUTCOMES = {ClaimOutcome.SUCCESS: "succeeded", ClaimOutcome.FAILED: "failed", ClaimOutcome.SUBMITTED: "deferred"}
+EXCLUDED = "excluded."
 
 
-def requests_ended(outcomes: Mapping[str, int]) -> None:
-    """Count requests by the status that a run has given them."""
+def requests_ended(outcomes: Mapping[ClaimOutcome, int]) -> None:
+    """Count requests by the outcome that a run has given them."""
     for outcome, number in outcomes.items():
         if number:
             stats.incr(f"{PREFIX}.requests.{OUTCOMES[outcome]}", number)
@@ -26,7 +28,7 @@ def oldest_pending(age_seconds: float) -> None:
 
 
 def batch_ended(state: str) -> None:
-    """Count a batch that is done, deferred or refused, or an attempt at one that failed."""
+    """Count a batch that is done, deferred or rejected, or an attempt at one that failed."""
     stats.incr(f"{PREFIX}.batches.{state}")
 
 
@@ -35,8 +37,8 @@ def stage_took(stage: str, seconds: float) -> None:
 
 
 def learners(counts: Mapping[str, int]) -> None:
-    """Count the learners of a batch that is done: reported, and left out by reason."""
+    """Count the learners of a batch that is done: reported, and excluded by reason."""
     stats.incr(f"{PREFIX}.learners", counts.get("reported", 0))
     for name, number in counts.items():
-        if name.startswith(LEFT_OUT):
+        if name.startswith(EXCLUDED):
             stats.incr(f"{PREFIX}.{name}", number)

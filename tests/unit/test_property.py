@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dev.world import Row, World, batch_world, sample_world
-from progress_exhaust.report.csv_file import page_csv, write_csv
+from progress_exhaust.report.csv_file import chunk_csv, write_csv
 from progress_exhaust.report.hierarchy import AssessmentKinds, Hierarchy, parse_tree, reduce_tree
 from progress_exhaust.report.layout import BUILT_IN, Layout
 from progress_exhaust.report.learners import (
@@ -63,7 +63,7 @@ def test_so_it_is_in_the_incumbents_layout(world: World, options: Options, spark
     made, counts = make(world, request, batch_id, options, page_size, layout)
     expected = expected_lern7_csv(world, request, batch_id, options=replace(options, spark=spark))
     assert made.decode() == expected.decode()
-    assert counts["left_out.missing"] == counts["missing"] and counts["reported"] == expected.count(b"\n") - 1
+    assert counts["excluded.missing"] == counts["missing"] and counts["reported"] == expected.count(b"\n") - 1
 
 
 @pytest.mark.parametrize("options", [Options(), Options(bom=True, defuse=False, attempt="latest", named_labels=True)])
@@ -89,7 +89,7 @@ def assert_alike(world: World, request: Row | None, batch_id: str, options: Opti
     made, counts = make(world, request, batch_id, options, page_size)
     assert made.decode() == expected_csv(world, request, batch_id, DAY, options=options).decode()
     expected = expected_counts(world, request, batch_id, options=options)
-    left_out = {f"left_out.{reason}": number for reason, number in (expected.left_out | expected.not_enrolled).items()}
+    left_out = {f"excluded.{reason}": number for reason, number in (expected.left_out | expected.not_enrolled).items()}
     assert counts == Counter(
         enrolled=expected.enrolled, reported=expected.reported, missing=expected.missing,
         assessments=expected.assessments, nested=expected.nested, **left_out,
@@ -131,7 +131,7 @@ def make(
     """Run the product's core over a world's rows, as the hooks would hand them over; return the csv and the counts."""
     report, parts, counts = make_parts(world, request, batch_id, options, page_size, layout)
     target = io.BytesIO()
-    written = write_csv(target, report, (page_csv(from_parquet(part), report) for part in parts), bom=options.bom)
+    written = write_csv(target, report, (chunk_csv(from_parquet(part), report) for part in parts), bom=options.bom)
     assert written.rows == counts["reported"]
     return target.getvalue(), counts
 

@@ -103,6 +103,6 @@ def _event(batch: "BatchRun", again: bool) -> dict[str, Any]:
         "bytes": batch.size_bytes,
         "rows": batch.counts.get("reported", 0),
         "enrolled": batch.counts.get("enrolled", 0),
-        "left_out": sum(number for name, number in batch.counts.items() if name.startswith(metrics.LEFT_OUT)),
+        "excluded": sum(number for name, number in batch.counts.items() if name.startswith(metrics.EXCLUDED)),
         "again": again,  # the batch was marked before, and may have been told of
     }

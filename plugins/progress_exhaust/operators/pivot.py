@@ -129,7 +129,7 @@ class PivotOperator(StageOperator):
 
 def lines_of_part(report: "Report", part: bytes) -> bytes:
     """Return the csv's lines of a part's learners."""
-    from progress_exhaust.report.csv_file import page_csv
+    from progress_exhaust.report.csv_file import chunk_csv
     from progress_exhaust.report.learners import from_parquet
 
-    return page_csv(from_parquet(part), report)
+    return chunk_csv(from_parquet(part), report)

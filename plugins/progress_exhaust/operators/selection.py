@@ -33,7 +33,7 @@ def selection(context: "Context", site: Site, params: RunParams, dead_runs: Sequ
         batch_number=settings.batch_number,
         channels=settings.channels,
         submitted_before=next_day if context["dag_run"].run_type == BACKFILL else None,
-        dead_runs=dead_runs,
+        ended_runs=dead_runs,
         force=params.force,
     )
 

@@ -79,7 +79,7 @@ class SettleRequestsOperator(SiteOperator):
         outcomes = requests.outcomes()
         totals: Counter[str] = Counter()
         for run in runs:
-            totals.update({name: number for name, number in run.counts.items() if name.startswith(("left_out", *TOTALS))})
+            totals.update({name: number for name, number in run.counts.items() if name.startswith(("excluded", *TOTALS))})
         summary = {
             "requests": {
                 "found": context["ti"].xcom_pull(task_ids="claim_requests", key=FOUND) or 0,
@@ -103,4 +103,4 @@ class SettleRequestsOperator(SiteOperator):
 
 
 def _in_words(run: "BatchRun") -> str:
-    return f"Batch {run.batch_id}: {run.error}" if run.state == "refused" else f"Batch {run.batch_id} {TRIED_AGAIN}"
+    return f"Batch {run.batch_id}: {run.error}" if run.state == "rejected" else f"Batch {run.batch_id} {TRIED_AGAIN}"

@@ -35,7 +35,7 @@ EXTRACT_FILE = "extract.json"
 PIVOT_FILE = "pivot.json"
 PACKAGE_FILE = "package.json"
 
-OVER = ("done", "deferred", "refused")  # states of a batch, in the ledger, that nothing follows
+OVER = ("done", "deferred", "rejected")  # states of a batch, in the ledger, that nothing follows
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -266,7 +266,7 @@ class StageOperator(SiteOperator):
                 counts = self.make(work)
         except RequestError as error:
             self.log.warning("%s can never be made: %s", batch, error)
-            self._ended(work, "refused", error=str(error))
+            self._ended(work, "rejected", error=str(error))
             raise AirflowSkipException(str(error)) from None
         except OverLimitError as error:
             self.log.info("%s waits for the next run: %s", batch, error)

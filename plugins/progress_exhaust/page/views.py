@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
-from progress_exhaust.report.excluded import LEFT_OUT
+from progress_exhaust.report.excluded import EXCLUDED
 
 STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
 # A batch's state in the ledger, in words; broken off: its run is over, and did not write down why.
@@ -18,7 +18,7 @@ STATES = {
     "running": "running",
     "done": "done",
     "deferred": "waits for the next run",
-    "refused": "cannot be made",
+    "rejected": "cannot be made",
     "failed": "failed",
     "broken_off": "broken off",
 }
@@ -83,7 +83,7 @@ class BatchView:
     @property
     def left_out(self) -> dict[str, int]:
         """How many learners are left out, by the reason's words."""
-        return {words: number for reason, words in LEFT_OUT.items() if (number := self.batch.counts.get(f"left_out.{reason}"))}
+        return {words: number for reason, words in EXCLUDED.items() if (number := self.batch.counts.get(f"excluded.{reason}"))}
 
     @property
     def notes(self) -> list[str]:
