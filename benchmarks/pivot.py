@@ -17,7 +17,7 @@ import pyarrow as pa
 sys.path[:1] = [str(Path(__file__).resolve().parents[1] / "plugins")]
 
 from progress_exhaust.report.columns import columns
-from progress_exhaust.report.csv_file import page_csv, write_csv
+from progress_exhaust.report.csv_file import chunk_csv, write_csv
 from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN
 from progress_exhaust.report.options import ChosenAttempt, ColumnLabels
@@ -128,7 +128,7 @@ def main() -> None:
     )
     target = io.BytesIO()
     wall, cpu = time.perf_counter(), time.process_time()
-    written = write_csv(target, report, (page_csv(one, report) for one in parts), bom=False)
+    written = write_csv(target, report, (chunk_csv(one, report) for one in parts), bom=False)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     print(f"{written.rows:,} rows, {len(columns(report))} columns, {written.size_bytes:,} bytes, sha256 {written.sha256[:16]}")
     print(f"{cpu:.2f} CPU-seconds ({wall:.2f} s): {written.rows / cpu:,.0f} rows/s, {written.size_bytes / cpu / 1e6:.1f} MB/s")

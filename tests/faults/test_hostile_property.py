@@ -21,7 +21,7 @@ from progress_exhaust.errors import RequestError, SetupError
 from progress_exhaust.extract.chunk_files import from_parquet
 from progress_exhaust.hooks.cassandra.raw_values import completed_entry, count_completed
 from progress_exhaust.report.columns import columns
-from progress_exhaust.report.csv_file import page_csv, write_csv
+from progress_exhaust.report.csv_file import chunk_csv, write_csv
 from progress_exhaust.report.hierarchy import AssessmentKinds, Hierarchy, parse_tree, reduce_tree
 from progress_exhaust.report.layout import BUILT_IN
 from progress_exhaust.report.plan import Catalogue, Limits, duplicates, plan
@@ -148,7 +148,7 @@ def test_any_world_makes_a_sound_file(world: World, named: bool, layout: str, pa
     )
     tables, shown = [from_parquet(part) for part in parts], columns(report)
     target = io.BytesIO()
-    write_csv(target, report, (page_csv(table, report) for table in tables), bom=False)
+    write_csv(target, report, (chunk_csv(table, report) for table in tables), bom=False)
     header, *rows = csv.reader(io.StringIO(target.getvalue().decode(), newline=""), strict=True)
     assert len(rows) == counts["reported"] and {len(row) for row in [header, *rows]} == {len(shown)}
     for row in [header, *rows]:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from progress_exhaust.report.csv_file import header, page_csv, write_csv
+from progress_exhaust.report.csv_file import chunk_csv, header, write_csv
 from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN, Layout
 from progress_exhaust.report.report import CellRules, Report
@@ -37,7 +37,7 @@ def report(
 
 
 def page(*states: str, of: Report = report()) -> bytes:  # noqa: B008
-    return page_csv(part_of(*({"state": state} for state in states)), of)
+    return chunk_csv(part_of(*({"state": state} for state in states)), of)
 
 
 def written(*pages: bytes, bom: bool = False) -> bytes:
@@ -150,9 +150,9 @@ def test_each_page_is_written_before_the_next_is_made() -> None:
 
 
 def test_another_process_can_make_a_page() -> None:
-    """What page_csv is given, and what it gives, can be pickled."""
+    """What chunk_csv is given, and what it gives, can be pickled."""
     given = pickle.loads(pickle.dumps((part_of({"state": "Goa"}), report())))  # noqa: S301
-    assert page_csv(*given) == page("Goa")
+    assert chunk_csv(*given) == page("Goa")
 
 
 def test_the_same_rows_are_the_same_bytes() -> None:

@@ -50,8 +50,8 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
 @pytest.mark.parametrize(
     ("column", "said"),
     [
-        ({"field": "stat"}, "column 'Mine': there is no field 'stat'; there are collection_id, "),
-        ({"field": "stat"}, "total_score, and user.<name> for each field of the user cache but contact fields"),
+        ({"field": "stat"}, "column 'Mine': there is no field 'stat'. There are collection_id, "),
+        ({"field": "stat"}, "total_score, and user.<name> for each field of the user cache except contact fields"),
         ({"field": "user.email"}, "column 'Mine': 'email' is a contact field"),
         ({"field": "user.maskedPhone"}, "column 'Mine': 'maskedPhone' is a contact field"),
         ({"field": "user.recoveryEmail"}, "is a contact field"),
@@ -95,43 +95,49 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
             )
         ),
         ({"field": "progress", "label": "\ud800"}, "unable to parse raw data as a unicode string"),
-        ({"field": "progress", "prefix": "\ud800"}, r"column 'Mine': prefix '\ud800' is no text: it has half a character"),
+        ({"field": "progress", "prefix": "\ud800"}, r"column 'Mine': prefix '\ud800' is not valid text: it has half a character"),
         (
             {"field": "enrolment_date", "format": "dd\udfff"},
-            r"column 'Mine': format 'dd\udfff' is no text: it has half a character",
+            r"column 'Mine': format 'dd\udfff' is not valid text: it has half a character",
         ),
-        ({"field": "user.a b"}, "column 'Mine': 'a b' is a contact field, or no name of a field"),
-        ({"field": "user."}, "or no name of a field"),
+        ({"field": "user.a b"}, "column 'Mine': 'a b' is a contact field, which is never read, or is not a name"),
+        ({"field": "user."}, "or is not a name"),
         (
             {"field": "completion_date", "format": "DD/mm/yyyy"},
-            "column 'Mine': format 'DD/mm/yyyy' does not fit completion_date: DD is not known; a date is made of yyyy, MM, ",
+            "column 'Mine': format 'DD/mm/yyyy' does not fit completion_date: DD is unknown. A date format has yyyy, MM, ",
         ),
         (
             {"field": "completion_date", "format": "dd/mm/yyyy"},
-            "column 'Mine': format 'dd/mm/yyyy' does not fit completion_date: mm is the minute, and it has no HH "
-            "(MM is the month); a date is made of yyyy, MM, ",
+            "column 'Mine': format 'dd/mm/yyyy' does not fit completion_date: mm is the minute and needs HH "
+            "(MM is the month). A date format has yyyy, MM, ",
         ),
-        ({"field": "enrolment_date", "format": "dd/MM/yyyy dd"}, "does not fit enrolment_date: dd is there twice; "),
-        ({"field": "enrolment_date", "format": "--"}, "does not fit enrolment_date: it has none of the letters; "),
-        ({"field": "enrolment_date", "format": ""}, "does not fit enrolment_date: it has none of the letters; "),
+        ({"field": "enrolment_date", "format": "dd/MM/yyyy dd"}, "does not fit enrolment_date: dd occurs twice. "),
+        ({"field": "enrolment_date", "format": "--"}, "does not fit enrolment_date: it has none of these letters. "),
+        ({"field": "enrolment_date", "format": ""}, "does not fit enrolment_date: it has none of these letters. "),
         ({"field": "enrolment_date", "format": "dd\x00"}, "'dd\\x00' does not fit enrolment_date: it has a control character"),
         ({"field": "enrolment_date", "format": "dd\x9fMM"}, "it has a control character"),
-        ({"field": "completion_date", "format": "dd/MM/yy"}, "a date is made of yyyy, MM, dd, HH, mm, ss, SSS and signs"),
-        ({"field": "total_score", "format": "dd"}, "format 'dd' does not fit total_score; it may have points or percent"),
-        ({"field": "user.state", "format": "last"}, "it may have first: of a list in JSON, the first entry"),
-        ({"field": "progress", "format": "percent"}, "format 'percent' does not fit progress; it has none"),
+        ({"field": "completion_date", "format": "dd/MM/yy"}, "A date format has yyyy, MM, dd, HH, mm, ss, SSS and signs"),
+        ({"field": "total_score", "format": "dd"}, "format 'dd' does not fit total_score. The format may be points or percent"),
+        ({"field": "user.state", "format": "last"}, "The format may be first: the first entry of a JSON list"),
+        ({"field": "progress", "format": "percent"}, "format 'percent' does not fit progress. This field has no format"),
         ({"field": "progress", "lable": "x"}, "unknown setting layouts.mine.columns.1.lable; did you mean label?"),
         ({"field": "progress", "label": ""}, "layouts.mine.columns.1.label: String should have at least 1 character"),
         ({"field": "progress", "label": "State"}, "layouts.mine: two columns have the label 'State'"),
         *(
-            ({"field": "progress", "label": label}, f"column {label!r}: its label has blanks around it, or a control character")
+            (
+                {"field": "progress", "label": label},
+                f"column {label!r}: the label starts or ends with a blank, or ",
+            )
             for label in ("State\x00", "State ", "\u3000State", "\x01", " ", "a\tb", "a\x9fb")
         ),
         *(
-            ({"field": "progress", "label": label}, f"column {label!r}: ' - Progress' and ' - Score' end the labels of nested ")
+            (
+                {"field": "progress", "label": label},
+                f"column {label!r}: only labels of nested collections and ",
+            )
             for label in ("do_quiz - Score", "Unit (do_1) - Progress")
         ),
-        ({}, "layouts.mine.columns.1: column 'Mine': there is no field ''; there are collection_id, "),
+        ({}, "layouts.mine.columns.1: column 'Mine': there is no field ''. There are collection_id, "),
     ],
 )
 def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said: str) -> None:
@@ -143,8 +149,8 @@ def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said
 def test_the_only_column_with_a_mistake_is_told_of_once() -> None:
     message = mistake(mine={"columns": [{"label": "Mine", "field": "user.email"}]})
     assert message == (
-        "Variable progress_exhaust: layouts.mine.columns.0: column 'Mine': 'email' is a contact field, or no name of a field: it "
-        "is never read"
+        "Variable progress_exhaust: layouts.mine.columns.0: column 'Mine': 'email' is a contact field, which is never read, or is "
+        "not a name"
     )
 
 
@@ -169,13 +175,13 @@ def test_a_date_may_be_written_in_many_ways(pattern: str) -> None:
         ({"columns": [COLUMN], "line_end": "CR"}, "layouts.mine.line_end: Input should be 'CRLF' or 'LF'"),
         (
             {"columns": [COLUMN], "time_zone": "India"},
-            "time_zone 'India' is no IANA time zone, such as Asia/Kolkata, and not report",
+            "time_zone 'India' is not an IANA time zone, such as Asia/Kolkata, and not report",
         ),
         *(
-            ({"columns": [COLUMN], "time_zone": name}, f"time_zone {name!r} is no IANA time zone")
+            ({"columns": [COLUMN], "time_zone": name}, f"time_zone {name!r} is not an IANA time zone")
             for name in ("../etc", "", "Factory", "localtime", "posix/Asia/Kolkata", "right/Asia/Kolkata", "asia/kolkata")
         ),
-        ({"like": "standart"}, "there is no built-in layout 'standart'; there are standard, sunbird-lern-7"),
+        ({"like": "standart"}, "there is no built-in layout 'standart'. There are standard, sunbird-lern-7"),
         ({"like": ["standard"]}, "there is no built-in layout ['standard']"),
     ],
 )

@@ -10,7 +10,7 @@ from dev import docs
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.columns import columns
-from progress_exhaust.report.csv_file import header, page_csv
+from progress_exhaust.report.csv_file import chunk_csv, header
 from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN, FIELDS, Layout
 from progress_exhaust.report.report import CellRules, Report
@@ -51,9 +51,9 @@ def test_a_prefix_stands_before_each_cell_that_is_not_blank() -> None:
     nameless = replace(
         learners({}).report, facts=BatchFacts("", "", owned=True), layout=layout_of(field="batch_name", prefix="N:")
     )
-    assert columns(nameless)[0].cells(Learners(learners({}).part, nameless)) == ""
+    assert columns(nameless)[0].cells(Learners(learners({}).chunk, nameless)) == ""
     assert cells("It", {}, layout=layout_of(field="progress", prefix="=")) == ["=0"]
-    assert b"'=0" in page_csv(learners({}).part, learners(layout=layout_of(field="progress", prefix="=")).report)
+    assert b"'=0" in chunk_csv(learners({}).chunk, learners(layout=layout_of(field="progress", prefix="=")).report)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +180,12 @@ def test_the_incumbents_labels_are_ids_whatever_the_setting_says() -> None:
 
 def test_parts_that_lack_a_field_are_extracted_anew() -> None:
     found = learners({"state": "Goa"})
-    found.part = found.part.drop_columns("user.state")
+    found.chunk = found.chunk.drop_columns("user.state")
     with pytest.raises(
-        SetupError, match=r"batch 0133: the extract did not read user\.state, which the layout shows: clear extract"
+        SetupError,
+        match=r"batch 0133: extract did not read the field user\.state, which the layout shows\. Clear the extract task",
     ):
-        page_csv(found.part, found.report)
+        chunk_csv(found.chunk, found.report)
 
 
 def test_the_example_of_the_docs_makes_what_they_say() -> None:
@@ -203,7 +204,7 @@ def test_the_example_of_the_docs_makes_what_they_say() -> None:
         },
         {"user_id": "4b49cc68-107e-4eec-a99c-ff4155d098c5", "firstname": "Mathew", "lastname": "Pallan"},
     )  # fmt: skip
-    assert (header(report) + page_csv(part, report)).decode() == example
+    assert (header(report) + chunk_csv(part, report)).decode() == example
     assert parse_settings(like).layout == "lern-7-spark"
 
 

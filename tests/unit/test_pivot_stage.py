@@ -139,7 +139,7 @@ def test_how_far_it_is_is_told_every_few_seconds(
     assert [" of 2 parts written, " in message for message in caplog.messages] == [True, True]
 
 
-@pytest.mark.parametrize(("name", "most"), [("MOST_ROWS", 3), ("MOST_COLUMNS", 15)])
+@pytest.mark.parametrize(("name", "most"), [("MAX_ROWS", 3), ("MAX_COLUMNS", 15)])
 def test_what_no_sheet_has_room_for_is_a_csv_and_the_counts_and_the_summary_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ) -> None:
@@ -155,7 +155,7 @@ def test_text_that_a_sheet_cuts_is_told_in_the_log_and_the_summary_and_counted(
     long = {"like": "standard", "columns": [{"label": label * 32_768, "field": "user.state"} for label in "ab"]}
     left = pivoted(tmp_path, output_format="xlsx", summary_file=True, layouts={"mine": long}, layout="mine")
     assert left["cut_cells"] == 2
-    words = "Excel holds 32,767 characters in a cell: longer texts are cut in 2 cells. The csv has them whole."
+    words = "An Excel cell holds 32,767 characters: in 2 cells a longer text was cut. A csv has the whole texts."
     assert f"\r\n{words}\r\n" in (tmp_path / SUMMARY).read_bytes().decode()
     assert [message.endswith(words) for message in caplog.messages] == [True]
 

@@ -19,7 +19,7 @@ from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
 from progress_exhaust.extract.schemas import ATTEMPTS, NESTED_PROGRESS, rows_to_table
 from progress_exhaust.hooks.cassandra.decoding import completed_count
 from progress_exhaust.hooks.cassandra.models import Enrolment
-from progress_exhaust.report.csv_file import page_csv, write_csv
+from progress_exhaust.report.csv_file import chunk_csv, write_csv
 from progress_exhaust.report.eligibility import Eligibility, Exclusion
 from progress_exhaust.report.hierarchy import AssessmentKinds, Hierarchy, parse_tree, reduce_tree
 from progress_exhaust.report.layout import BUILT_IN, Layout
@@ -123,7 +123,7 @@ def make(
     """Run the product's core over a world's rows, as the hooks would hand them over; return the csv and the counts."""
     report, parts, counts = make_parts(world, request, batch_id, options, page_size, layout)
     target = io.BytesIO()
-    written = write_csv(target, report, (page_csv(from_parquet(part), report) for part in parts), bom=options.bom)
+    written = write_csv(target, report, (chunk_csv(from_parquet(part), report) for part in parts), bom=options.bom)
     assert written.rows == counts["reported"]
     return target.getvalue(), counts
 

@@ -1,4 +1,4 @@
-"""The summary beside a report: what it counts, what its columns mean, and that no learner is in it."""
+"""The summary of a report: its counts, the meaning of the columns, and that it has no data of a learner."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -28,18 +28,18 @@ def test_all_of_a_summary() -> None:
         "Progress of Course (do_1)",
         "Batch Batch1 (0133)",
         "File 0133_progress_20220928.csv",
-        "As of 2022-09-28 01:30 (Asia/Kolkata): later changes are not in it",
+        "As of 2022-09-28 01:30 (Asia/Kolkata): later changes are not included",
         "",
         "Enrolled learners: 1,210",
         "Learners in the file: 1,200",
-        "Left out: 10",
-        "  3 of another organisation than the one that asked",
-        "  2 whose account is deleted",
-        "  5 whose profile is not known",
-        "In the file with a blank profile, for none is known: 2",
+        "Excluded learners: 10",
+        "  3 of another organisation than the requester's",
+        "  2 with a deleted account",
+        "  5 without a known profile",
+        "Learners in the file without a known profile (blank cells): 2",
         "Not counted as enrolled: 5",
-        "  4 whose enrolment is not active",
-        "  1 whose enrolment has no date",
+        "  4 with an inactive enrolment",
+        "  1 with an enrolment that has no date",
         "",
         "Columns",
         "  Collection Id: id of the collection",
@@ -52,23 +52,23 @@ def test_all_of_a_summary() -> None:
         "  District: district of the learner's profile",
         "  Enrolment Date: when the learner enrolled (time zone UTC)",
         "  Completion Date: when the learner completed the collection; blank until then (time zone UTC)",
-        "  Progress: contents completed, in percent of the collection's",
-        "  Certificate Status: Issued; Failed, where issuing it failed; or blank",
-        "  Total Score: sum of the scores in the collection's assessments; blank where none was attempted",
-        "  do_nested - Progress: contents completed of the nested collection Nested, in percent; blank where it was not begun",
-        "  do_quiz - Score: points of the best attempt at Quiz; blank where it was not attempted",
-        "  do_practice - Score: points of the best attempt at do_practice; blank where it was not attempted",
+        "  Progress: completed contents of the collection, in percent",
+        "  Certificate Status: Issued, Failed (the certificate could not be issued) or blank",
+        "  Total Score: sum of the scores in the collection's assessments; blank if the learner attempted none",
+        "  do_nested - Progress: completed contents of the nested collection Nested, in percent; blank if not started",
+        "  do_quiz - Score: points of the best attempt at Quiz; blank if not attempted",
+        "  do_practice - Score: points of the best attempt at do_practice; blank if not attempted",
     ]
 
 
-def test_left_out_is_what_the_file_lacks_of_the_enrolled() -> None:
-    enrolled, reported, left_out = (int(line.rpartition(": ")[2].replace(",", "")) for line in lines(COUNTS)[5:8])
-    assert left_out == enrolled - reported
+def test_the_excluded_learners_are_the_enrolled_without_the_reported() -> None:
+    enrolled, reported, excluded = (int(line.rpartition(": ")[2].replace(",", "")) for line in lines(COUNTS)[5:8])
+    assert excluded == enrolled - reported
 
 
-def test_a_batch_of_nobody_has_one_too() -> None:
+def test_a_batch_without_learners_has_a_summary_too() -> None:
     assert lines({"enrolled": 0, "reported": 0, "missing": 0})[5:10] == [
-        "Enrolled learners: 0", "Learners in the file: 0", "Left out: 0", "Not counted as enrolled: 0", "",
+        "Enrolled learners: 0", "Learners in the file: 0", "Excluded learners: 0", "Not counted as enrolled: 0", "",
     ]  # fmt: skip
 
 
@@ -80,8 +80,8 @@ def test_other_layouts_say_what_theirs_mean() -> None:
     found = lines(COUNTS, layout=BUILT_IN["sunbird-lern-7"], attempted=[QUIZ], chosen="latest")
     assert "  Declared Board: framework_board of the learner's profile" in found
     assert "  Enrolment Date: when the learner enrolled (time zone Asia/Kolkata)" in found
-    assert any(line.startswith("  Total Score: ") and line.endswith(", in percent of what could be reached") for line in found)
-    assert found[-1] == "  do_quiz - Score: percent of the latest attempt at Quiz; blank where it was not attempted"
+    assert any(line.startswith("  Total Score: ") and line.endswith(", in percent of the maximum score") for line in found)
+    assert found[-1] == "  do_quiz - Score: percent of the latest attempt at Quiz; blank if not attempted"
 
 
 @pytest.mark.parametrize("field", FIELDS)

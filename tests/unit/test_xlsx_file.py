@@ -13,7 +13,7 @@ import pytest
 
 from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.layout import BUILT_IN, Layout
-from progress_exhaust.report.xlsx_file import MOST_COLUMNS, MOST_ROWS, fits, write_xlsx
+from progress_exhaust.report.xlsx_file import MAX_COLUMNS, MAX_ROWS, fits, write_xlsx
 from tests.unit.test_pivot import QUIZ, learners, tried
 
 DAY = date(2022, 9, 28)
@@ -23,7 +23,7 @@ NAMES = {"": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
 def written(*pages: Learners, cut_cells: int | None = None) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         workbook = Path(folder, "report.xlsx")
-        rows, cut = write_xlsx(workbook, pages[0].report, (one.part for one in pages), DAY)
+        rows, cut = write_xlsx(workbook, pages[0].report, (one.chunk for one in pages), DAY)
         assert rows == sum(len(one) for one in pages) and cut_cells in (None, cut)
         assert list(Path(folder).iterdir()) == [workbook]
         return workbook.read_bytes()
@@ -165,6 +165,6 @@ def test_all_that_it_is_made_of_lies_beside_it(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_a_sheet_holds() -> None:
-    assert fits(MOST_ROWS - 1, MOST_COLUMNS)
-    assert not fits(MOST_ROWS, 1)
-    assert not fits(1, MOST_COLUMNS + 1)
+    assert fits(MAX_ROWS - 1, MAX_COLUMNS)
+    assert not fits(MAX_ROWS, 1)
+    assert not fits(1, MAX_COLUMNS + 1)

@@ -150,6 +150,6 @@ def write_summary(batch_context: BatchContext, report: "Report", file_name: str,
 def csv_lines(report: "Report", chunk: bytes) -> bytes:
     """Return the csv lines of a facts chunk (Parquet)."""
     from progress_exhaust.extract.chunk_files import from_parquet
-    from progress_exhaust.report.csv_file import page_csv
+    from progress_exhaust.report.csv_file import chunk_csv
 
-    return page_csv(from_parquet(chunk), report)
+    return chunk_csv(from_parquet(chunk), report)

@@ -1,4 +1,4 @@
-"""The csv: RFC 4180, UTF-8, one row a learner (specification, "File")."""
+"""Write a report as csv: RFC 4180, UTF-8, one row per learner (specification, "File")."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -18,35 +18,35 @@ from progress_exhaust.report.report import Report
 BOM = b"\xef\xbb\xbf"
 LINE_ENDS = {"CRLF": "\r\n", "LF": "\n"}
 
-_ODD = rf'{text.SUSPECT}|[,"]'  # what a cell may have to be changed for
+_ODD = rf'{text.SUSPECT}|[,"]'  # characters that may have to be changed, or need quotes
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a report's file came to."""
+    """The size and digest of a report's file."""
 
     rows: int
     size_bytes: int
     sha256: str
-    cut_cells: int = 0  # of a workbook: their texts are longer than a cell may have
+    cut_cells: int = 0  # of a workbook: cells whose text was too long
 
 
-def write_csv(target: BinaryIO, report: Report, pages: Iterable[bytes], *, bom: bool) -> Written:
-    """Write the header, then the pages, each as `page_csv` made it, in their order."""
+def write_csv(target: BinaryIO, report: Report, chunks: Iterable[bytes], *, bom: bool) -> Written:
+    """Write the header, then the lines of each chunk, which `chunk_csv` made."""
     rows, line_end = 0, LINE_ENDS[report.layout.line_end].encode()
 
     def counted() -> Iterator[bytes]:
         nonlocal rows
-        for page in pages:
-            rows += page.count(line_end)  # no cell holds one
-            yield page
+        for lines in chunks:
+            rows += lines.count(line_end)  # no cell has a line end
+            yield lines
 
     size_bytes, sha256 = put(target, chain([BOM if bom else b"", header(report)], counted()))
     return Written(rows, size_bytes, sha256)
 
 
 def put(target: BinaryIO, pieces: Iterable[bytes]) -> tuple[int, str]:
-    """Write the pieces in their order; return the bytes that they came to, and the SHA-256 of it all."""
+    """Write the pieces. Return their size in bytes and the SHA-256 of them all."""
     size_bytes, digest = 0, hashlib.sha256()
     for piece in pieces:
         target.write(piece)
@@ -60,21 +60,21 @@ def header(report: Report) -> bytes:
     return (",".join(labels) + LINE_ENDS[report.layout.line_end]).encode()
 
 
-def page_csv(part: pa.Table, report: Report) -> bytes:
-    """Return the lines of one part's learners; all that it takes is in its arguments, so that any process can do it."""
-    shown, learners, line_end = columns(report), Learners(part, report), LINE_ENDS[report.layout.line_end]
-    # A line of one blank alone would be no line.
+def chunk_csv(chunk: pa.Table, report: Report) -> bytes:
+    """Return the csv lines of a chunk of learners. Any process can call this, because it needs nothing but its arguments."""
+    shown, learners, line_end = columns(report), Learners(chunk, report), LINE_ENDS[report.layout.line_end]
+    # A line with a single blank cell would look like no line.
     blank = '""' if report.layout.quoting == "spark" or len(shown) == 1 else ""
     lines = pc.binary_join_element_wise(*(_cells(column, learners, blank) for column in shown), ",")
-    page = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), line_end)[0].as_buffer().to_pybytes()
-    return page + line_end.encode() if len(lines) else b""
+    joined = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), line_end)[0].as_buffer().to_pybytes()
+    return joined + line_end.encode() if len(lines) else b""
 
 
 def quoted(cell: str, layout: Layout) -> str:
-    """Quote a cell where it is needed, in the layout's way; it holds no line end."""
+    """Quote a cell in the layout's way, if it needs quotes. The cell must not have a line end."""
     if "," not in cell and '"' not in cell:
         return cell
-    if layout.quoting == "spark":  # its readers undo both, inside quotes alone
+    if layout.quoting == "spark":  # Spark's readers undo both escapes, but only inside quotes
         return '"' + cell.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return '"' + cell.replace('"', '""') + '"'
 

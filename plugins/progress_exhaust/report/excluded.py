@@ -1,12 +1,12 @@
-"""Why a learner is left out of a report: the reasons that extract counts as `excluded.<reason>`, in words."""
+"""Why learners are excluded from a report: the reasons that extract counts as `excluded.<reason>`, as texts."""
 
 NOT_ENROLLED = {  # these are not counted in `enrolled` either
-    "inactive": "whose enrolment is not active",
-    "no_date": "whose enrolment has no date",
+    "inactive": "with an inactive enrolment",
+    "no_date": "with an enrolment that has no date",
 }
-LEFT_OUT = {
-    "other_org": "of another organisation than the one that asked",
-    "deleted": "whose account is deleted",
-    "missing": "whose profile is not known",
+EXCLUDED = {
+    "other_org": "of another organisation than the requester's",
+    "deleted": "with a deleted account",
+    "missing": "without a known profile",
     **NOT_ENROLLED,
 }

@@ -1,6 +1,6 @@
-"""Cells as text: how text, numbers and dates are written (specification, "File" and "Columns").
+"""Write texts, numbers and dates as cells (specification, "File" and "Columns").
 
-What is done to a column is done by Arrow to all of it; what only Python can do exactly, to each different odd value once.
+Arrow changes whole columns at once. What only Python can do exactly is done once for each different unusual value.
 """
 
 import re
@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from progress_exhaust.report.layout import DATE_LETTERS
 
-# Text that `clean` or `defuse` may change, as RE2 reads it: a quick filter, so that most cells are not looked at twice.
+# Text that `clean` or `defuse` may change, as a pattern for RE2. This is a quick filter: most cells need no change.
 SUSPECT = r"[\x{00}-\x{1f}\x{7f}-\x{9f}]|^[^\p{L}\p{N}]"
 
-EXACT = Context(prec=400)  # decimal digits: they hold any score to its last one
+EXACT = Context(prec=400)  # decimal digits: enough for every digit of any score
 
 _CONTROLS = {**dict.fromkeys((*range(32), *range(127, 160))), 0x09: " ", 0x0A: " ", 0x0D: " "}
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -27,12 +27,12 @@ _PLAIN_NUMBER = re.compile(r"[\s\ufeff\u200b]*[+-]?[0-9]+(\.[0-9]+)?")
 _TEXT_DATE = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d)(?::(\d\d)(?::(\d{3})|[.,](\d{1,9}))?)?)?(Z|[+-]\d\d:?[0-5]\d)?", re.ASCII
 )
-# The text date that almost all are, as RE2 reads it, where it is certain to be a date.
+# The form of almost all text dates, as a pattern for RE2. It matches only valid dates.
 _USUAL_DATE = (
     r"^[1-9][0-9]{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30))"
     r" (?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]:[0-9]{3}\+0000$"
 )
-_ISO = "yyyy-MM-dd HH:mm:ss.SSS"  # what Arrow makes of milliseconds
+_ISO = "yyyy-MM-dd HH:mm:ss.SSS"  # how Arrow writes milliseconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_INSTANT, _LAST_INSTANT = (
     (datetime.fromisoformat(f"{day}T{time}+00:00") - _EPOCH) // timedelta(milliseconds=1)
@@ -42,7 +42,7 @@ _FOUR_DECIMALS = Decimal("0.0001")
 
 
 def changed(cells: pa.Array, odd: str, change: Callable[[str], str]) -> pa.Array:
-    """Apply a function to the cells that a regular expression finds: it must leave all others as they are."""
+    """Apply a function to the cells that match the pattern `odd`. The function must not change other cells."""
     found = pc.match_substring_regex(cells, odd)
     if not pc.any(found).as_py():
         return cells
@@ -52,24 +52,24 @@ def changed(cells: pa.Array, odd: str, change: Callable[[str], str]) -> pa.Array
 
 
 def clean(text: str) -> str:
-    """Drop control characters, make line ends and tabs a space, lone surrogates U+FFFD."""
+    """Drop control characters. Replace line ends and tabs by a space, lone surrogates by U+FFFD."""
     return _SURROGATES.sub("\ufffd", text).translate(_CONTROLS)
 
 
 def defuse(text: str) -> str:
-    """Put an apostrophe before text that a spreadsheet would run as a formula."""
+    """Add an apostrophe before text that a spreadsheet would run as a formula."""
     if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text):
         return "'" + text
     return text
 
 
 def safe(text: str, defuse_formulas: bool) -> str:
-    """Clean a text, then defuse it unless the setting is off."""
+    """Clean a text. Defuse it too, unless the setting is off."""
     return defuse(clean(text)) if defuse_formulas else clean(text)
 
 
 def number(value: float | Decimal | None) -> str:
-    """Write a number with at most 4 decimals, half up, no trailing zeros; blank for none, NaN and infinities."""
+    """Write a number with at most 4 decimals, half up, without trailing zeros. Blank for None, NaN and infinities."""
     if value is None:
         return ""
     exact = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
@@ -80,7 +80,7 @@ def number(value: float | Decimal | None) -> str:
 
 
 def dates(milliseconds: pa.Array, pattern: str, time_zone: str) -> pa.Array:
-    """Write instants, in milliseconds since 1970, by a layout's pattern; blank before the year 1 and after 9999."""
+    """Write instants, in milliseconds since 1970, by a date pattern. Blank before the year 1 and after 9999."""
     local = _in_range(milliseconds)
     if time_zone != "UTC":
         zoned = local.cast(pa.timestamp("ms", time_zone))
@@ -98,7 +98,7 @@ def _in_range(milliseconds: pa.Array) -> pa.Array:
 
 @cache
 def _pieces(pattern: str) -> list[tuple[int, int] | str]:
-    """Cut a date pattern into the longest pieces (start, end) of Arrow's own form of a date, and the signs between them."""
+    """Split a date pattern into slices (start, end) of Arrow's own form of a date, as long as possible, and signs."""
     found: list[tuple[int, int] | str] = []
     place = 0
     while place < len(pattern):
@@ -115,12 +115,12 @@ def _pieces(pattern: str) -> list[tuple[int, int] | str]:
 
 
 def is_whole_date(pattern: str) -> bool:
-    """Tell whether a pattern says year, month and day."""
+    """Return whether a pattern has year, month and day."""
     return all(letters in pattern for letters in ("yyyy", "MM", "dd"))
 
 
 def moment(text: str, pattern: str) -> datetime | None:
-    """Read what `dates` wrote by this pattern; None for other text, and for a pattern that says no whole date."""
+    """Read a date that `dates` wrote by this pattern. None for other text, and if the pattern is not a whole date."""
     if not is_whole_date(pattern):
         return None
     directives = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S", "SSS": "%f"}
@@ -131,7 +131,7 @@ def moment(text: str, pattern: str) -> datetime | None:
 
 
 def instants(texts: pa.Array) -> pa.Array:
-    """Read text dates as milliseconds since 1970; null for what is no date."""
+    """Read text dates as milliseconds since 1970. Null for texts that are not dates."""
     usual = pc.match_substring_regex(texts, _USUAL_DATE).fill_null(True)
     iso = pc.binary_join_element_wise(pc.utf8_slice_codeunits(texts, 0, 19), pc.utf8_slice_codeunits(texts, 20, 23), ".")
     read = pc.if_else(usual, iso, pa.scalar(None, pa.string())).cast(pa.timestamp("ms")).cast(pa.int64())
@@ -142,7 +142,7 @@ def instants(texts: pa.Array) -> pa.Array:
 
 
 def instant(text: str) -> int | None:
-    """Read a text date as milliseconds since 1970; None for what is no date between the years 1 and 9999 in UTC."""
+    """Read a text date as milliseconds since 1970. None if it is not a date from year 1 to year 9999 in UTC."""
     match = _TEXT_DATE.fullmatch(text)
     if not match:
         return None

@@ -1,6 +1,6 @@
-"""The same report as an Excel workbook: text stays text, so that no long id or leading zero is lost, and dates are dates.
+"""Write a report as an Excel workbook. Texts stay texts, so that Excel does not change long ids or leading zeros.
 
-It is written to disk row by row: memory does not grow with the batch.
+The workbook is written to disk row by row, so memory does not grow with the batch.
 """
 
 import re
@@ -17,10 +17,10 @@ from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.columns import Column, columns
 from progress_exhaust.report.report import Report
 
-MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384  # of a sheet
-CUT = -2  # what the library returns for a text that it cut to what a cell holds: 32,767 units of UTF-16
-MOST_DIGITS = 15  # of a number: Excel forgets what comes after them
-FIRST_DAY = datetime(1900, 3, 1)  # before it Excel counts a day that there never was
+MAX_ROWS, MAX_COLUMNS = 1_048_576, 16_384  # of a sheet
+CUT = -2  # xlsxwriter returns this if it cut a text to the length of a cell, 32,767 units of UTF-16
+MAX_DIGITS = 15  # of a number; Excel drops further digits
+FIRST_DAY = datetime(1900, 3, 1)  # before this day, Excel counts 29 February 1900, which did not exist
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WIDTHS = {"text": 20, "number": 10, "date": 20}  # in characters
@@ -29,14 +29,14 @@ Value = str | float | datetime
 
 
 def fits(rows: int, columns: int) -> bool:
-    """Tell whether a sheet has room for so many learners and columns."""
-    return rows < MOST_ROWS and columns <= MOST_COLUMNS  # one row is the header
+    """Return whether a sheet has enough rows and columns."""
+    return rows < MAX_ROWS and columns <= MAX_COLUMNS  # one row is the header
 
 
-def write_xlsx(workbook_file: Path, report: Report, parts: Iterable[pa.Table], day: date) -> tuple[int, int]:
-    """Write the header, frozen, then a row for each learner of the parts; the workbook bears the report's day.
+def write_xlsx(workbook_file: Path, report: Report, chunks: Iterable[pa.Table], day: date) -> tuple[int, int]:
+    """Write a frozen header, then a row for each learner. The workbook has the report's day as its date.
 
-    What it is made of lies beside it meanwhile. Returns the rows, and the cells whose texts were cut; raises OSError.
+    Temporary files are written to the same folder. Returns the number of rows, and of cells whose text was cut. Raises OSError.
     """
     shown, row, cut = columns(report), 0, 0
     options = {"constant_memory": True, "use_zip64": True, "tmpdir": str(workbook_file.parent)}
@@ -50,20 +50,20 @@ def write_xlsx(workbook_file: Path, report: Report, parts: Iterable[pa.Table], d
                 sheet.set_column(place, place, _WIDTHS[column.kind], formats[place])
                 cut += sheet.write_string(0, place, text.clean(column.label)) == CUT
             writers = {str: sheet.write_string, float: sheet.write_number, datetime: sheet.write_datetime}
-            for part in parts:
-                learners = Learners(part, report)
+            for chunk in chunks:
+                learners = Learners(chunk, report)
                 for values in zip(*(_values(column, learners) for column in shown), strict=True):
                     row += 1
                     for place, value in enumerate(values):
                         if value != "":
                             cut += writers[type(value)](row, place, value, formats[place]) == CUT
-    except FileCreateError as error:  # no OSError, but made of one
+    except FileCreateError as error:  # it wraps an OSError
         raise error.args[0] from None
     return row, cut
 
 
 def _values(column: Column, learners: Learners) -> list[Value]:
-    """Return a column's cells as Excel has them; each different one is looked at once."""
+    """Return the values of a column for Excel. Each different cell is converted once."""
     cells = column.cells(learners)
     trimmed = learners.report.layout.trimmed
     if isinstance(cells, str):
@@ -74,7 +74,7 @@ def _values(column: Column, learners: Learners) -> list[Value]:
 
 
 def _value(cell: str, column: Column, trimmed: bool) -> Value:
-    if column.kind == "number" and _NUMBER.fullmatch(cell) and sum(map(str.isdigit, cell)) <= MOST_DIGITS:
+    if column.kind == "number" and _NUMBER.fullmatch(cell) and sum(map(str.isdigit, cell)) <= MAX_DIGITS:
         return float(cell)
     if column.kind == "date":
         moment = text.moment(cell, column.pattern)
