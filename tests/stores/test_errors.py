@@ -114,9 +114,7 @@ def test_what_a_store_has_instead_of_a_package_is_found_out_and_the_retry_replac
     whole = package(tmp_path, b"x" * 100)
     with monkeypatch.context() as patched:
         patched.setattr(publishing, "_put", lambda _package, target, *_: target.fs.pipe_file(target.path, arrived))
-        with pytest.raises(
-            SourceError, match=rf"^The reports container {buckets.container}: .*The checksum of"
-        ):
+        with pytest.raises(SourceError, match=rf"^The reports container {buckets.container}: .*The checksum of"):
             buckets.hook().publish(whole, KEY)
     assert buckets.published() == {KEY: arrived}
     assert buckets.hook().publish(whole, KEY) == 100

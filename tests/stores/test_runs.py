@@ -95,9 +95,7 @@ def test_a_public_container_gets_no_package_until_the_setting_allows_it(install:
     connections, settings = {"STORE": s3_buckets.store.connection()}, SMALL | s3_buckets.settings
     refused = install.run_dag(settings=settings, connections=connections)
     assert refused.failed() == ["batch.package"]
-    assert refused.says(
-        f"The reports container {s3_buckets.container} is public", "allow_public_container"
-    )
+    assert refused.says(f"The reports container {s3_buckets.container} is public", "allow_public_container")
     assert s3_buckets.published() == {}
     assert install.run_dag(settings=settings | {"allow_public_container": True}, connections=connections).failed() == []
     found = csvs(s3_buckets.published(), TEXT)
@@ -122,9 +120,7 @@ def test_an_allowed_public_container_gets_no_plain_zip(install: Install, s3_buck
     batch = sample_world().requests[0]["request_data"]["batchId"]
     alone = install.run_dag({"batch_ids": [batch]}, settings=settings, connections={"STORE": s3_buckets.store.connection()})
     assert alone.failed() == ["batch.package"]
-    assert alone.says(
-        f"The reports container {s3_buckets.container} is public", "A run without a request"
-    )
+    assert alone.says(f"The reports container {s3_buckets.container} is public", "A run without a request")
 
 
 def test_an_allowed_public_container_gets_no_zip_whose_cipher_is_broken(install: Install, s3_buckets: Buckets) -> None:
@@ -135,9 +131,7 @@ def test_an_allowed_public_container_gets_no_zip_whose_cipher_is_broken(install:
     connections = {"STORE": s3_buckets.store.connection()}
     refused = install.run_dag(settings=settings, connections=connections)
     assert refused.failed() == ["batch.package"]
-    assert refused.says(
-        f"The reports container {s3_buckets.container} is public", "zip_cipher to AES-256"
-    )
+    assert refused.says(f"The reports container {s3_buckets.container} is public", "zip_cipher to AES-256")
     assert s3_buckets.published() == {}
     assert install.run_dag(settings=settings | {"zip_cipher": "AES-256"}, connections=connections).failed() == []
     assert len(s3_buckets.published()) > 3
