@@ -30,14 +30,15 @@ def with_table(page: str) -> str:
 
 
 def ledger_sql() -> str:
-    """Return what an operator runs with psql where the DAG's own role may make no schema."""
-    from progress_exhaust.sql.job_requests import CREATE_LEDGER
+    """Return what a person runs with psql if the role of the DAG may not create or alter tables."""
+    from progress_exhaust.hooks.requests.models import SQL_VALUES
+    from progress_exhaust.sql.ledger import CREATE_LEDGER
 
     head = (
-        "-- The claims and the ledger, as the first task makes them where its role may: made by `make docs`.\n"
+        "-- Create or upgrade the claims and the ledger, as the first task does if its role may. Made by `make docs`.\n"
         "--   psql -1 -v ledger=progress_exhaust -f docs/grants/ledger.sql DATABASE"
     )
-    return head + CREATE_LEDGER.format(ledger=':"ledger"')
+    return head + CREATE_LEDGER.format(ledger=':"ledger"', **SQL_VALUES)
 
 
 def _shown(name: str, field: Any) -> str:

@@ -32,7 +32,8 @@ if __name__ == "__main__":
 from dev.airflow_servers import AIRFLOW
 from dev.machine import install_chromium, is_free
 from dev.servers import Postgres, Settings
-from progress_exhaust.sql.job_requests import CREATE_LEDGER
+from progress_exhaust.hooks.requests.models import SQL_VALUES
+from progress_exhaust.sql.ledger import CREATE_LEDGER
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -101,7 +102,7 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
         ))  # fmt: skip
         for number_in, batch_id in enumerate(ids):
             enrolled = int(chance.lognormvariate(8.5, 1.5)) + 20
-            left_out = {"left_out.inactive": enrolled // 50, "left_out.other_org": chance.choice((0, 0, enrolled // 9))}
+            left_out = {"excluded.inactive": enrolled // 50, "excluded.other_org": chance.choice((0, 0, enrolled // 9))}
             counts = {"enrolled": enrolled, "missing": enrolled // 200, **left_out, "reported": enrolled - sum(left_out.values())}
             seconds = {
                 stage: round(cost * (0.02 + enrolled / 50_000) * chance.uniform(0.8, 1.2), 3) for stage, cost in STAGES.items()
@@ -125,7 +126,7 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
     with closing(psycopg2.connect(uri)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request")
         cursor.execute((PROJECT / "dev/postgres/job_request.sql").read_text())
-        cursor.execute(CREATE_LEDGER.format(ledger="progress_exhaust"))
+        cursor.execute(CREATE_LEDGER.format(ledger="progress_exhaust", **SQL_VALUES))
         insert = psycopg2.extras.execute_values
         insert(
             cursor,

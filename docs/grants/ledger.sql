@@ -1,4 +1,4 @@
--- The claims and the ledger, as the first task makes them where its role may: made by `make docs`.
+-- Create or upgrade the claims and the ledger, as the first task does if its role may. Made by `make docs`.
 --   psql -1 -v ledger=progress_exhaust -f docs/grants/ledger.sql DATABASE
 SELECT pg_advisory_xact_lock(hashtext('progress_exhaust ledger'));
 CREATE SCHEMA IF NOT EXISTS :"ledger";
@@ -6,14 +6,14 @@ CREATE TABLE IF NOT EXISTS :"ledger".claim (
   tag text NOT NULL,
   request_id text NOT NULL,
   run_id text NOT NULL,
-  twin_of text,                                  -- request_id of the request whose outcome this one gets
+  duplicate_of text,                             -- request_id of the request whose outcome this one gets
   claimed_at timestamptz NOT NULL DEFAULT now(),
   released_at timestamptz,                       -- null while the run holds the request
-  outcome text,                                  -- SUCCESS, FAILED, SUBMITTED (given back) or died
+  -- SUCCESS, FAILED, SUBMITTED (requeued) or lost (the run ended without an outcome)
+  outcome text,
   failure_counted boolean NOT NULL DEFAULT false, -- this run has added its 1 to iteration
   PRIMARY KEY (tag, request_id, run_id)
 );
-CREATE UNIQUE INDEX IF NOT EXISTS claim_held_once ON :"ledger".claim (tag, request_id) WHERE released_at IS NULL;
 CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   tag text NOT NULL,
   request_id text NOT NULL,
@@ -22,10 +22,12 @@ CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   collection_id text NOT NULL,
   channel text NOT NULL,                         -- of the requesting org
   stage text NOT NULL DEFAULT 'list_batches',
-  state text NOT NULL,         -- waiting, running, done, deferred (to the next run), refused (the request's fault), failed
+  -- waiting, running, done, failed, deferred (to the next run)
+  -- or rejected (permanently: the request asks for something that cannot be made)
+  state text NOT NULL,
   counts jsonb NOT NULL DEFAULT '{}',
-  seconds jsonb NOT NULL DEFAULT '{}',         -- by stage
-  tries jsonb NOT NULL DEFAULT '{}',           -- by stage: which try of its task has the say
+  seconds jsonb NOT NULL DEFAULT '{}',         -- per stage
+  task_attempts jsonb NOT NULL DEFAULT '{}',   -- per stage: the newest attempt of its task, the only one that may write
   size_bytes bigint,                             -- of the package
   object_key text,
   error text,
@@ -33,7 +35,26 @@ CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   changed_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tag, request_id, batch_id, run_id)
 );
-ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS tries jsonb NOT NULL DEFAULT '{}';
+
+-- Upgrade the tables of an earlier version: columns and stored words get their new names, and no row is lost.
+SET LOCAL search_path TO :"ledger";
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'claim'::regclass AND attname = 'twin_of') THEN
+    ALTER TABLE claim RENAME COLUMN twin_of TO duplicate_of;
+  END IF;
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'batch_run'::regclass AND attname = 'tries') THEN
+    ALTER TABLE batch_run RENAME COLUMN tries TO task_attempts;
+  END IF;
+END $$;
+ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS task_attempts jsonb NOT NULL DEFAULT '{}';
+UPDATE :"ledger".claim SET outcome = 'lost' WHERE outcome = 'died';
+UPDATE :"ledger".batch_run SET state = 'rejected' WHERE state = 'refused';
+UPDATE :"ledger".batch_run
+SET counts = (SELECT jsonb_object_agg(regexp_replace(key, '^left_out[.]', 'excluded.'), value) FROM jsonb_each(counts))
+WHERE EXISTS (SELECT FROM jsonb_object_keys(counts) AS key WHERE starts_with(key, 'left_out.'));
+
+CREATE UNIQUE INDEX IF NOT EXISTS claim_held_once ON :"ledger".claim (tag, request_id) WHERE released_at IS NULL;
 CREATE INDEX IF NOT EXISTS batch_run_of_run ON :"ledger".batch_run (run_id);
 -- For the page, which counts the last nights.
 CREATE INDEX IF NOT EXISTS batch_run_listed_at ON :"ledger".batch_run (listed_at);

@@ -29,7 +29,7 @@ NEXT_STEP = {
     "running": "its run is at work, or was broken off: look at the run's tasks",
     "done": "its file is in the reports container",
     "deferred": "a limit of the settings was reached: the next run makes it",
-    "refused": "no retry can mend it: the request has to ask for something else",
+    "rejected": "no retry can mend it: the request has to ask for something else",
     "failed": "mend what the error says, then clear this stage of the batch with what follows it (docs/runbook.md)",
 }
 
@@ -169,10 +169,10 @@ def _tell(request: "RequestStatus", batches: "Sequence[BatchStatus]") -> None:
 
     if request.error:
         _say(f"  {request.error}")
-    if request.twin_of:
-        _say(f"  shares the outcome of request {request.twin_of}, which asks for the same")
+    if request.duplicate_of:
+        _say(f"  shares the outcome of request {request.duplicate_of}, which asks for the same")
     if not batches:
-        _say("  no run has listed its batches yet" if not request.twin_of else "")
+        _say("  no run has listed its batches yet" if not request.duplicate_of else "")
         return
     _table(
         ("BATCH", "STATE", "STAGE", "LEARNERS", "SECONDS", "RUN"),

@@ -5,7 +5,7 @@ ProgressExhaustError
 ├── SetupError     the site: a setting, connection, table or column; an engineer mends it, no retry does
 ├── OverLimitError the batch has to wait for the next run; nothing is wrong
 ├── SourceError    a system that does not answer as it should; Airflow retries the task
-└── ClaimLostError another run holds the request, or a later try of the task its work: stop, publish nothing
+└── ClaimLostError another run holds the request, or a newer attempt of the task has started: stop, publish nothing
 
 A message says what, where and what to do. It holds no learner data and no secret; a RequestError's is read by the
 requester and therefore names no internals either.
@@ -33,4 +33,4 @@ class SourceError(ProgressExhaustError):
 
 
 class ClaimLostError(ProgressExhaustError):
-    """The request is held by another run, or the work of the task by a later try of it."""
+    """Another run holds the request, or a newer attempt of the task has started."""

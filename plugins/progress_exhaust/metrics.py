@@ -1,41 +1,48 @@
-"""What the tasks tell Airflow's own metrics (StatsD or OpenTelemetry, where the site has set them up in Airflow).
+"""Metrics of the tasks, sent through Airflow's own metrics (StatsD or OpenTelemetry, if the site has set them up).
 
-docs/signals.md lists every name. Names hold outcomes, stages and reasons, never an id: how many there are does not grow.
+docs/signals.md lists every name. A name contains an outcome, a stage or a reason, but never an id. So the number of metrics
+does not grow.
 """
 
 from collections.abc import Mapping
 
 from progress_exhaust import compat
+from progress_exhaust.hooks.requests.models import ClaimOutcome
 
 PREFIX = "progress_exhaust"
-OUTCOMES = {"SUCCESS": "succeeded", "FAILED": "failed", "SUBMITTED": "deferred"}  # of a request, by its status then
-LEFT_OUT = "left_out."
+OUTCOME_NAMES: Mapping[str, str] = {
+    ClaimOutcome.SUCCESS: "succeeded",
+    ClaimOutcome.FAILED: "failed",
+    ClaimOutcome.SUBMITTED: "deferred",
+}
+EXCLUDED = "excluded."  # prefix of the counts of excluded learners, before the reason
 
 
-def requests_ended(outcomes: Mapping[str, int]) -> None:
-    """Count requests by the status that a run has given them."""
+def requests_ended(outcomes: Mapping[ClaimOutcome, int]) -> None:
+    """Count the requests that a run has finished, per outcome."""
     for outcome, number in outcomes.items():
         if number:
-            compat.increment_metric(f"{PREFIX}.requests.{OUTCOMES[outcome]}", number)
+            compat.increment_metric(f"{PREFIX}.requests.{OUTCOME_NAMES[outcome]}", number)
 
 
 def oldest_pending(age_seconds: float) -> None:
-    """Say how long the oldest request has waited that the next run may take; 0: none waits."""
+    """Set the age of the oldest request that the next run may take. It is 0 if no request waits."""
     compat.set_metric(f"{PREFIX}.oldest_pending_seconds", round(age_seconds))
 
 
 def batch_ended(state: str) -> None:
-    """Count a batch that is done, deferred or refused, or an attempt at one that failed."""
+    """Count a batch that is done, deferred or rejected, or a failed attempt of a batch."""
     compat.increment_metric(f"{PREFIX}.batches.{state}")
 
 
 def stage_took(stage: str, seconds: float) -> None:
+    """Record how long a stage of a batch took."""
     compat.time_metric(f"{PREFIX}.stage_duration.{stage}", seconds)
 
 
 def learners(counts: Mapping[str, int]) -> None:
-    """Count the learners of a batch that is done: reported, and left out by reason."""
+    """Count the learners of a finished batch: the reported ones, and the excluded ones per reason."""
     compat.increment_metric(f"{PREFIX}.learners", counts.get("reported", 0))
     for name, number in counts.items():
-        if name.startswith(LEFT_OUT):
+        if name.startswith(EXCLUDED):
             compat.increment_metric(f"{PREFIX}.{name}", number)

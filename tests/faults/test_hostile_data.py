@@ -528,7 +528,7 @@ def test_an_odd_learner_has_the_right_cells_or_is_left_out(done: Done) -> None:
     assert rows == {}
     counts = done.install.sql("SELECT counts FROM progress_exhaust.batch_run WHERE batch_id = '0199learners'")[0]["counts"]
     left_out = [learner for learner in LEARNERS.values() if learner.cells is None]
-    assert counts["left_out.inactive"] + counts["left_out.no_date"] == len(left_out) == 4
+    assert counts["excluded.inactive"] + counts["excluded.no_date"] == len(left_out) == 4
     assert counts["reported"] == counts["enrolled"] == len(LEARNERS) - 4
 
 

@@ -26,9 +26,9 @@ from dev.machine import is_free
 from dev.servers import CASSANDRA_PASSWORD, CASSANDRA_USER, Cassandra, Postgres, Service, Settings
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.content_api import ContentApiHook
-from progress_exhaust.hooks.job_requests import RequestsHook
 from progress_exhaust.hooks.learner_tables import LearnerTablesHook
 from progress_exhaust.hooks.org_api import OrgApiHook
+from progress_exhaust.hooks.requests.ledger import Ledger
 from progress_exhaust.hooks.user_cache import UserCacheHook
 
 DOCS = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
@@ -126,9 +126,9 @@ def documented_extra(connection: str, ca: Path) -> dict[str, Any]:
 
 
 def check_requests() -> None:
-    hook = RequestsHook(run_id="run", job_request_table="job_request", ledger_schema="progress_exhaust")
-    hook.prepare()
-    hook.holding_runs()
+    ledger = Ledger(run_id="run", job_request_table="job_request", ledger_schema="progress_exhaust")
+    ledger.prepare()
+    ledger.run_batches()
 
 
 def check_users() -> None:

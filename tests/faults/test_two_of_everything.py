@@ -18,7 +18,7 @@ from tests.faults.kills import parent, task_processes
 from tests.servers.gate import Gate
 from tests.servers.site import Site, Task, processes, wait_until, works_in
 
-LOST = ("is in the hands of a later try", "Server indicated the task shouldn't be running anymore")
+LOST = ("a newer attempt of this task has started", "Server indicated the task shouldn't be running anymore")
 
 
 def check(site: Site, requests: Mapping[str, list[str]]) -> dict[str, str]:
@@ -77,7 +77,7 @@ def package_before_its_publication(site: Site, gate: Gate, batch: str, run_conf:
             closed.wait()
             paused.enter_context(site.paused("content"))
         begun = "SELECT batch_id FROM progress_exhaust.batch_run WHERE run_id = %s AND batch_id = %s AND stage = 'package'"
-        wait_until(lambda: len(site.sql(f"{begun} AND tries ? 'package'", run, batch)) == 1, "package to begin")
+        wait_until(lambda: len(site.sql(f"{begun} AND task_attempts ? 'package'", run, batch)) == 1, "package to begin")
         frozen = Frozen(site, site.airflow.tasks(run)["package", 0])
     yield run, frozen
 

@@ -2,15 +2,16 @@
 
 import json
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 
 from dev import services
-
-if TYPE_CHECKING:
-    from progress_exhaust.hooks.job_requests import RequestsHook, Selection
+from progress_exhaust.hooks.requests.claims import Claims
+from progress_exhaust.hooks.requests.ledger import Ledger
+from progress_exhaust.hooks.requests.locks import Locks
+from progress_exhaust.hooks.requests.models import Selection
 
 CONNECTION = "AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"
 LEDGER = "progress_exhaust"
@@ -25,6 +26,10 @@ CREATE TABLE job_request (
   execution_time bigint, err_message text, iteration integer, encryption_key text, batch_number integer,
   processed_batches jsonb, PRIMARY KEY (tag, request_id)
 )"""
+
+
+class RunHook(Claims, Ledger, Locks):
+    """The claims, the ledger and the locks of one run in one object."""
 
 
 def empty_database(name: str) -> str:
@@ -45,16 +50,12 @@ def connect(uri: str) -> Any:
     return connection
 
 
-def hook_of(run_id: str, table: str = "job_request", ledger: str = LEDGER) -> "RequestsHook":
-    from progress_exhaust.hooks.job_requests import RequestsHook
-
-    return RequestsHook(run_id=run_id, job_request_table=table, ledger_schema=ledger)
+def hook_of(run_id: str, table: str = "job_request", ledger: str = LEDGER) -> RunHook:
+    return RunHook(run_id=run_id, job_request_table=table, ledger_schema=ledger)
 
 
-def chosen(**changes: Any) -> "Selection":
+def chosen(**changes: Any) -> Selection:
     """Return a selection of everything that is pending; nothing counts as abandoned unless a test says so."""
-    from progress_exhaust.hooks.job_requests import Selection
-
     return Selection(**{"most": 1000, "day": DAY, "abandoned_before": LONG_AGO} | changes)
 
 

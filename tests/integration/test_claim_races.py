@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from progress_exhaust.errors import ClaimLostError
-from progress_exhaust.hooks.job_requests import RequestsHook
-from progress_exhaust.hooks.request_status import LOST_AFTER_MILLISECONDS, RequestStatusHook
+from progress_exhaust.hooks.requests.connection import Transaction
+from progress_exhaust.hooks.requests.status import LOST_AFTER_MILLISECONDS, RequestStatusReader
 from progress_exhaust.report.request import Batch, JobRequest
 from tests.integration.life import (
     CONNECTION,
     CURRENT,
     LEDGER,
+    RunHook,
     chosen,
     connect,
     empty_database,
@@ -67,13 +68,13 @@ def claim_until_none_is_left(number: int, together: Any, answers: Any) -> None:
             selection = chosen(
                 most=(REQUESTS, 100, 40)[at % 3],
                 abandoned_before=datetime(2022, 10, 1, tzinfo=UTC),
-                dead_runs=["dead"],
+                ended_runs=["dead"],
             )
             together.wait(WAIT_SECONDS)
             hook.prepare()
             held = []
             while hook.count_pending(selection):
-                held = hook.claim(selection)
+                held = hook.claim(selection).requests
             answers.put((number, [request.key for request in held], None))
             together.wait(WAIT_SECONDS)
     except BaseException as error:
@@ -180,22 +181,22 @@ def check_round(cursor: Any, at: int, told: dict[tuple[str, str], list[str]], un
         ("waiting", "PROCESSING", 0, None, True, each),
     ]
     cursor.execute(f"SELECT outcome, failure_counted, count(*) FROM {LEDGER}.claim WHERE run_id = 'dead' GROUP BY 1, 2")
-    assert cursor.fetchall() == ([("died", True, each)] if at else [])
+    assert cursor.fetchall() == ([("lost", True, each)] if at else [])
 
 
 # Two tasks, stopped where they could get into each other's way
 
 
-class PausedHook(RequestsHook):
+class PausedHook(RunHook):
     """Waits inside a transaction: before it takes what it saw free, or before it commits a claim."""
 
     def __init__(self, run_id: str, *, before_take: Callable[[], Any] = bool, before_commit: Callable[[], Any] = bool) -> None:
         super().__init__(run_id=run_id, job_request_table="job_request", ledger_schema=LEDGER)
         self._before_take, self._before_commit = before_take, before_commit
 
-    def _take(self, *arguments: Any) -> list[tuple[str, str]]:
+    def _take(self, *arguments: Any) -> None:
         self._before_take()
-        return super()._take(*arguments)
+        super()._take(*arguments)
 
     def _held(self, *arguments: Any, **named: Any) -> list[JobRequest]:
         self._before_commit()
@@ -227,7 +228,7 @@ def test_two_cleared_batches_of_a_request_take_it_again_together(cursor: Any) ->
     both_saw_it_free = threading.Barrier(2)
     hooks = [PausedHook("old", before_take=lambda: both_saw_it_free.wait(10)) for _ in batches]
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(hook.hold, batch) for hook, batch in zip(hooks, batches, strict=True)]:
+        for done in [pool.submit(hook.ensure_claim, batch) for hook, batch in zip(hooks, batches, strict=True)]:
             done.result()
     assert holders(cursor) == [(*key, "old")]
 
@@ -240,7 +241,7 @@ def test_two_runs_that_take_a_request_again_together_leave_it_to_one(cursor: Any
     both_saw_it_free = threading.Barrier(2)
     hooks = [PausedHook(run, before_take=lambda: both_saw_it_free.wait(10)) for run in ("one", "other")]
     with ThreadPoolExecutor(2) as pool:
-        errors = [done.exception() for done in [pool.submit(hook.hold, batch_of(key)) for hook in hooks]]
+        errors = [done.exception() for done in [pool.submit(hook.ensure_claim, batch_of(key)) for hook in hooks]]
     ((*_, winner),) = holders(cursor)
     (lost,) = filter(None, errors)
     assert isinstance(lost, ClaimLostError)
@@ -252,8 +253,8 @@ def test_a_run_whose_twin_is_taken_over_meanwhile_leaves_the_twin_alone(cursor: 
     """The takeover holds the twin's row while the old run ends the request: the old run waits, and then sees the loss."""
     first, twin = insert(cursor, "first"), insert(cursor, "twin")
     old = hook_of("old")
-    requests = {request.request_id: request for request in old.claim(chosen())}
-    old.list_batches([batch_of(first)], [], twins=[(twin, "first")])
+    requests = {request.request_id: request for request in old.claim(chosen()).requests}
+    old.list_batches([batch_of(first)], [], duplicates=[(twin, "first")])
 
     inside, go_on = threading.Event(), threading.Event()
 
@@ -262,19 +263,19 @@ def test_a_run_whose_twin_is_taken_over_meanwhile_leaves_the_twin_alone(cursor: 
         assert go_on.wait(10)
 
     ends: dict[str, Callable[[], Any]] = {
-        "complete": lambda: old.complete(batch_of(first), object_key="k.zip", size_bytes=1),
+        "complete": lambda: old.complete_batch(batch_of(first), object_key="k.zip", size_bytes=1),
         "fail": lambda: old.fail(*first, "failed"),
-        "give_back": lambda: old.give_back(*first),
-        "succeed": lambda: old.list_batches([], [], twins=[(twin, "first")], finished=[requests["first"]]),
+        "give_back": lambda: old.requeue(*first),
+        "succeed": lambda: old.list_batches([], [], duplicates=[(twin, "first")], finished=[requests["first"]]),
     }
     new = PausedHook("new", before_commit=pause)
     with ThreadPoolExecutor(2) as pool:
-        takeover = pool.submit(new.claim, chosen(dead_runs=["old"], request_ids=["twin"]))
+        takeover = pool.submit(new.claim, chosen(ended_runs=["old"], request_ids=["twin"]))
         assert inside.wait(10)
         ending = pool.submit(ends[end])
         wait_for_a_blocked_backend(cursor)
         go_on.set()
-        assert [request.key for request in takeover.result()] == [twin]
+        assert [request.key for request in takeover.result().requests] == [twin]
         ending.result()
     assert holders(cursor) == [(*twin, "new")]
     row = row_of(cursor, "twin")
@@ -289,12 +290,12 @@ def test_a_takeover_leaves_what_the_old_run_publishes(cursor: Any) -> None:
     old.claim(chosen())
     old.list_batches([batch_of(key)], [])
     other = insert(cursor, "r2")
-    with old.pinned(batch_of(key)):
-        assert [request.key for request in new.claim(chosen(dead_runs=["old"]))] == [other]
+    with old.lock_claim(batch_of(key)):
+        assert [request.key for request in new.claim(chosen(ended_runs=["old"])).requests] == [other]
         assert holders(cursor) == [(*key, "old"), (*other, "new")]
         assert row_of(cursor, "r1")["iteration"] == 0
-    assert [request.key for request in new.claim(chosen(dead_runs=["old"]))] == [key, other]
-    with pytest.raises(ClaimLostError, match="held by run new"), old.pinned(batch_of(key)):
+    assert [request.key for request in new.claim(chosen(ended_runs=["old"])).requests] == [key, other]
+    with pytest.raises(ClaimLostError, match="held by run new"), old.lock_claim(batch_of(key)):
         pytest.fail("published without the claim")
 
 
@@ -306,7 +307,9 @@ def test_two_batches_that_end_at_once_make_one_success(cursor: Any) -> None:
     run.list_batches(batches, [])
     with ThreadPoolExecutor(8) as pool:
         ends = Counter(
-            pool.map(lambda one: hook_of("run").complete(one, object_key=f"{one.batch_id}.zip", size_bytes=1), batches)
+            pool.map(
+                lambda one: bool(hook_of("run").complete_batch(one, object_key=f"{one.batch_id}.zip", size_bytes=1)), batches
+            )
         )
     assert ends == {True: 1, False: 7}
     row = row_of(cursor, "r1")
@@ -318,35 +321,35 @@ def test_two_batches_that_end_at_once_make_one_success(cursor: Any) -> None:
 # Tries of one task: Airflow gives one up for dead, starts another, and the first goes on all the same
 
 
-def try_of(number: int, run_id: str = "run") -> "RequestsHook":
+def attempt_of(number: int, run_id: str = "run") -> RunHook:
     hook = hook_of(run_id)
-    hook.try_number = number
+    hook.task_attempt = number
     return hook
 
 
 def test_of_two_tries_of_a_stage_the_later_has_the_say(cursor: Any) -> None:
     key = insert(cursor, "r1")
-    batch, late, retry = batch_of(key), try_of(1), try_of(2)
+    batch, late, retry = batch_of(key), attempt_of(1), attempt_of(2)
     late.claim(chosen())
     late.list_batches([batch], [])
     late.record(batch, stage="package", state="running")
-    with late.pinned(batch):
+    with late.lock_claim(batch):
         pass
     retry.record(batch, stage="package", state="running", counts={"package_bytes": 7})
     before = retry.batch_run(batch)
-    words = "package is in the hands of a later try of this task"
+    words = "package: a newer attempt of this task has started"
     with pytest.raises(ClaimLostError, match=words):
         late.record(batch, stage="package", state="failed", error="late")
-    with pytest.raises(ClaimLostError, match=words), late.pinned(batch):
+    with pytest.raises(ClaimLostError, match=words), late.lock_claim(batch):
         pytest.fail("published although a later try has begun")
-    with pytest.raises(ClaimLostError, match=words), late.pinned_try(batch, "package"):
+    with pytest.raises(ClaimLostError, match=words), late.lock_task_attempt(batch, "package"):
         pytest.fail("wrote in staging although a later try has begun")
     assert retry.batch_run(batch) == before
     # Another stage's tries are counted by themselves; and a run that lists its batches anew counts anew.
     late.record(batch, stage="mark_complete", state="running")
     retry.record(batch, stage="mark_complete", state="running")
-    with pytest.raises(ClaimLostError, match="mark_complete is in the hands of a later try"):
-        late.complete(batch, object_key="late.zip", size_bytes=1)
+    with pytest.raises(ClaimLostError, match="mark_complete: a newer attempt"):
+        late.complete_batch(batch, object_key="late.zip", size_bytes=1)
     assert row_of(cursor, "r1")["status"] == "PROCESSING"
     late.list_batches([batch], [])
     late.record(batch, stage="package", state="running")
@@ -365,30 +368,30 @@ def everything(cursor: Any) -> tuple[Any, ...]:
 def test_of_two_tries_of_the_list_the_later_has_the_say(cursor: Any) -> None:
     """The late one's list has another batch, and it would refuse a request that the retry makes, and end one."""
     keys = [insert(cursor, name) for name in ("made", "refused", "finished")]
-    late, retry = try_of(1), try_of(2)
-    held = late.claim(chosen())
+    late, retry = attempt_of(1), attempt_of(2)
+    held = late.claim(chosen()).requests
     late.list_batches([batch_of(keys[0], "of-the-first-list")], [])
     assert retry.requests_to_list() == held
-    with late.pinned_list():
+    with late.lock_list():
         pass
     retry.list_batches([batch_of(key) for key in keys], [])
-    first = try_of(1)
+    first = attempt_of(1)
     first.record(batch_of(keys[0]), stage="extract", state="running")
     before = everything(cursor)
-    words = "list_batches is in the hands of a later try of this task"
+    words = "list_batches: a newer attempt of this task has started"
     verbs: list[Callable[[], Any]] = [
         lambda: late.list_batches([batch_of(keys[0], "late")], []),
-        lambda: late.list_batches([], [], twins=[(keys[1], "made")]),
-        lambda: late.list_batches([], [], refused=[(keys[1], "No data found")]),
+        lambda: late.list_batches([], [], duplicates=[(keys[1], "made")]),
+        lambda: late.list_batches([], [], rejected=[(keys[1], "No data found")]),
         lambda: late.list_batches([], [], finished=[held[2]]),
         late.requests_to_list,
-        lambda: late.pinned_list().__enter__(),
+        lambda: late.lock_list().__enter__(),
     ]
     for verb in verbs:
         with pytest.raises(ClaimLostError, match=words):
             verb()
         assert everything(cursor) == before
-    try_of(3).list_batches([batch_of(key) for key in keys], [])  # the retry of the retry; an engineer's clear is one
+    attempt_of(3).list_batches([batch_of(key) for key in keys], [])  # the retry of the retry; an engineer's clear is one
     # Deleted in Airflow and made there anew, the run counts its tries from 1.
     late.claim(chosen())
     late.list_batches([batch_of(key) for key in keys], [])
@@ -397,17 +400,17 @@ def test_of_two_tries_of_the_list_the_later_has_the_say(cursor: Any) -> None:
 def test_a_late_list_enters_no_batch_of_a_request_that_is_over_or_lost(cursor: Any) -> None:
     """The retry's list had no batch that could tell it; or the run was marked as failed, and another has taken its requests."""
     over, lost = insert(cursor, "over"), insert(cursor, "lost")
-    late, new = try_of(1, "old"), hook_of("new")
+    late, new = attempt_of(1, "old"), hook_of("new")
     late.claim(chosen())
-    try_of(2, "old").list_batches([], [], refused=[(over, "No data found")])
-    new.claim(chosen(dead_runs=["old"], request_ids=["lost"]))
+    attempt_of(2, "old").list_batches([], [], rejected=[(over, "No data found")])
+    new.claim(chosen(ended_runs=["old"], request_ids=["lost"]))
     new.list_batches([batch_of(lost)], [])
     before = everything(cursor)
     for key, words in ((over, "is no longer held by this run"), (lost, "is held by run new")):
         with pytest.raises(ClaimLostError, match=words):
             late.list_batches([batch_of(key)], [])
         with pytest.raises(ClaimLostError, match=words):
-            late.list_batches([], [], refused=[(key, "late")])
+            late.list_batches([], [], rejected=[(key, "late")])
     assert everything(cursor) == before
 
 
@@ -415,18 +418,18 @@ def test_a_list_of_which_one_line_cannot_be_entered_changes_nothing(cursor: Any)
     first, lost = insert(cursor, "first"), insert(cursor, "lost")
     run, new = hook_of("run"), hook_of("new")
     run.claim(chosen())
-    new.claim(chosen(dead_runs=["run"], request_ids=["lost"]))
+    new.claim(chosen(ended_runs=["run"], request_ids=["lost"]))
     before = everything(cursor)
     with pytest.raises(ClaimLostError):
-        run.list_batches([], [], refused=[(first, "No data found"), (lost, "No data found")])
+        run.list_batches([], [], rejected=[(first, "No data found"), (lost, "No data found")])
     assert everything(cursor) == before
 
 
-class Committing(RequestsHook):
+class Committing(RunHook):
     """Waits, with all that it changed, before it commits."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(run_id="run", job_request_table="job_request", ledger_schema=LEDGER, try_number=number)
+        super().__init__(run_id="run", job_request_table="job_request", ledger_schema=LEDGER, task_attempt=number)
         self.inside, self.go_on = threading.Event(), threading.Event()
 
     @contextmanager
@@ -443,7 +446,7 @@ def test_two_tries_that_enter_their_lists_at_once(cursor: Any, first: int) -> No
     keys = [insert(cursor, f"r{number}") for number in range(5)]
     hook_of("run").claim(chosen())
     lists = {number: [batch_of(key, f"of-try-{number}") for key in keys] for number in (1, 2)}
-    hook, other = Committing(first), try_of(3 - first)
+    hook, other = Committing(first), attempt_of(3 - first)
     with ThreadPoolExecutor(2) as pool:
         entering = pool.submit(hook.list_batches, lists[first], [])
         assert hook.inside.wait(10)
@@ -457,26 +460,15 @@ def test_two_tries_that_enter_their_lists_at_once(cursor: Any, first: int) -> No
 
 def test_a_retry_waits_while_the_late_try_publishes(cursor: Any) -> None:
     key = insert(cursor, "r1")
-    batch, late, retry = batch_of(key), try_of(1), try_of(2)
+    batch, late, retry = batch_of(key), attempt_of(1), attempt_of(2)
     late.claim(chosen())
     late.list_batches([batch], [])
     late.record(batch, stage="package", state="running")
     with ThreadPoolExecutor(1) as pool:
-        with late.pinned(batch):
+        with late.lock_claim(batch):
             begun = pool.submit(retry.record, batch, stage="package", state="running")
             wait_for_a_blocked_backend(cursor)
         begun.result()
-
-
-def test_a_ledger_of_before_the_tries_gets_their_column(cursor: Any) -> None:
-    cursor.execute(f"ALTER TABLE {LEDGER}.batch_run DROP COLUMN tries")
-    key = insert(cursor, "r1")
-    hook = hook_of("run")
-    hook.prepare()
-    hook.claim(chosen())
-    hook.list_batches([batch_of(key)], [])
-    hook.record(batch_of(key), stage="extract", state="running")
-    assert hook.batch_run(batch_of(key)).state == "running"  # type: ignore[union-attr]
 
 
 def test_a_cleared_stage_takes_no_request_again_that_a_later_run_has_made(cursor: Any) -> None:
@@ -487,12 +479,12 @@ def test_a_cleared_stage_takes_no_request_again_that_a_later_run_has_made(cursor
     old.fail(*key, "failed")
     new.claim(chosen())
     new.list_batches([batch], [])
-    assert new.complete(batch, object_key="k.zip", size_bytes=1)
+    assert new.complete_batch(batch, object_key="k.zip", size_bytes=1)
     made = row_of(cursor, "r1")
-    with pytest.raises(ClaimLostError, match="no longer held by this run, and run new has made it"):
-        old.hold(batch)
+    with pytest.raises(ClaimLostError, match="no longer held by this run, and run new has completed it"):
+        old.ensure_claim(batch)
     assert row_of(cursor, "r1") == made
-    new.hold(batch)  # the run that made it may replace its file
+    new.ensure_claim(batch)  # the run that made it may replace its file
     assert holders(cursor) == [(*key, "new")]
 
 
@@ -510,18 +502,18 @@ def test_the_server_looks_whether_a_transactions_client_is_still_there(cursor: A
     }
     with hook_of("run")._transaction() as session:
         assert settings_of(session, wanted) == wanted
-    with hook_of("run").pinned_try(batch_of(insert(cursor, "r1")), "package") as session:
+    with hook_of("run")._locked_attempt(batch_of(insert(cursor, "r1")), "package") as session:
         assert settings_of(session, wanted) == wanted | {"idle_in_transaction_session_timeout": "1h"}
 
 
-def settings_of(session: Any, names: Iterable[str]) -> dict[str, str]:
-    session.execute("SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(names)])
-    return dict(session.fetchall())
+def settings_of(session: Transaction, names: Iterable[str]) -> dict[str, str]:
+    statement = "SELECT name, current_setting(name) FROM unnest(%(names)s::text[]) AS name"
+    return dict(session.fetch_all(statement, {"names": list(names)}))
 
 
 def test_the_page_waits_for_no_server_that_is_gone(cursor: Any) -> None:
     with (
-        RequestStatusHook(job_request_table="job_request", ledger_schema=LEDGER)._transaction() as session,
-        socket.socket(fileno=os.dup(session.connection.fileno())) as held,
+        RequestStatusReader(job_request_table="job_request", ledger_schema=LEDGER)._transaction() as session,
+        socket.socket(fileno=os.dup(session.cursor.connection.fileno())) as held,
     ):
         assert held.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == LOST_AFTER_MILLISECONDS

@@ -16,7 +16,7 @@ STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
 TAKEOVER = """
 CREATE FUNCTION take_over() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  UPDATE progress_exhaust.claim SET released_at = now(), outcome = 'died' WHERE released_at IS NULL;
+  UPDATE progress_exhaust.claim SET released_at = now(), outcome = 'lost' WHERE released_at IS NULL;
   INSERT INTO progress_exhaust.claim (tag, request_id, run_id) VALUES (NEW.tag, NEW.request_id, TG_ARGV[0]);
   RETURN NEW;
 END $$;
@@ -25,11 +25,11 @@ WHEN (NEW.stage = '{stage}' AND OLD.stage <> NEW.stage)
 EXECUTE FUNCTION take_over('{run_id}')
 """
 
-# A later try of list_batches has made the list anew when this one's transaction is over.
+# A newer attempt of list_batches has made the list again when the transaction of this one ends.
 LIST_ANEW = """
 CREATE FUNCTION list_anew() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  UPDATE progress_exhaust.batch_run SET tries = '{"list_batches": 9}' WHERE run_id = NEW.run_id;
+  UPDATE progress_exhaust.batch_run SET task_attempts = '{"list_batches": 9}' WHERE run_id = NEW.run_id;
   RETURN NEW;
 END $$;
 CREATE CONSTRAINT TRIGGER list_anew AFTER INSERT ON progress_exhaust.batch_run DEFERRABLE INITIALLY DEFERRED
@@ -94,7 +94,7 @@ def test_a_claim_is_dead_by_airflows_word_alone(queue: Install, world: World) ->
         row = queue.row(held[name])
         assert (row["status"], row["iteration"]) == ("SUCCESS", 1)  # the attempt that died counts
         assert claims(queue, held[name]) == [
-            {"run_id": holders[name], "outcome": "died", "held": False},
+            {"run_id": holders[name], "outcome": "lost", "held": False},
             {"run_id": result.run_id, "outcome": "SUCCESS", "held": False},
         ]
         assert result.says("Taking over", holders[name])
@@ -141,7 +141,7 @@ def test_a_late_list_hands_nothing_on(queue: Install, world: World) -> None:
         queue.sql("DROP FUNCTION list_anew CASCADE")
     assert result.failed() == ["list_batches"]
     assert [task["tries"] for task in result.tasks if task["task_id"] == "list_batches"] == [1]  # no retry wins it back
-    assert result.says("list_batches is in the hands of a later try of this task")
+    assert result.says("list_batches: a newer attempt of this task has started")
     assert not [path for path in queue.staged() if path.endswith(".json")]
 
 

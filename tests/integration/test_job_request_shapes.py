@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
-from progress_exhaust.hooks.job_requests import DIED_TOO_OFTEN, RequestsHook
+from progress_exhaust.hooks.requests.claims import LOST_TOO_OFTEN
 from progress_exhaust.report.plan import twins
 from progress_exhaust.report.request import Batch
 from tests.integration.install import GRANTS as GRANTS_FOLDER
@@ -21,6 +21,7 @@ from tests.integration.life import (
     CONNECTION,
     DAY,
     SUBMITTED_AT,
+    RunHook,
     chosen,
     connect,
     empty_database,
@@ -53,7 +54,7 @@ class Shape:
     def ledger(self) -> str:
         return "ledger of " + self.name.replace(".", " ")
 
-    def hook(self, run_id: str) -> RequestsHook:
+    def hook(self, run_id: str) -> RunHook:
         return hook_of(run_id, self.name, self.ledger)
 
     def create(self, cursor: Any) -> None:
@@ -83,7 +84,7 @@ class Site:
     cursor: Any
     shape: Shape
 
-    def hook(self, run_id: str = "run") -> RequestsHook:
+    def hook(self, run_id: str = "run") -> RunHook:
         return self.shape.hook(run_id)
 
     def insert(self, request_id: str, **values: Any) -> tuple[str, str]:
@@ -154,24 +155,24 @@ def live_a_life(site: Site) -> None:
     assert run.holding_runs() == []
     assert run.count_pending(chosen(batch_number=None, request_ids=["r1", "r2", "r9"])) == 2
     assert ids(run.pending(chosen())) == ["r1", "r2"]
-    held = run.claim(chosen())
+    held = run.claim(chosen()).requests
     assert held == run.requests_to_list()
     assert held[0].encryption_key == password
-    run.list_batches([], [], twins=twins(held).items())
-    assert ids(run.held_without_twins()) == ["r1"]
+    run.list_batches([], [], duplicates=twins(held).items())
+    assert ids(run.held_without_duplicates()) == ["r1"]
     assert site.hook("next").holding_runs() == ["run"]
 
     made, broken = batch_of(key, "b1"), batch_of(key, "b2")
-    with run.alone("list"):
-        run.list_batches([made, broken], [batch_of(key, "b3")], twins=twins(held).items())
+    with run.exclusive_lock("list"):
+        run.list_batches([made, broken], [batch_of(key, "b3")], duplicates=twins(held).items())
     for batch in (made, broken):
-        run.hold(batch)
+        run.ensure_claim(batch)
     run.record(made, stage="extract", state="running", counts={"enrolled": 3}, seconds=1.25)
-    with run.pinned(made):
+    with run.lock_claim(made):
         pass
     run.record(made, stage="package", state="running", size_bytes=7)
     assert (run.channel_bytes(broken), run.channel_bytes(made)) == (7, 0)
-    assert not run.complete(made, object_key="k/b1.zip", size_bytes=7)
+    assert not run.complete_batch(made, object_key="k/b1.zip", size_bytes=7)
     assert [one["batchId"] for one in site.row("r1")["processed_batches"]] == ["b1"]
     run.record(broken, stage="pivot", state="failed", error="KeyError: 'é'")
     run.fail(*key, "Batch b2 could not be made")
@@ -180,7 +181,7 @@ def live_a_life(site: Site) -> None:
         assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", iteration, "Batch b2 could not be made")
         assert [one["batchId"] for one in row["processed_batches"]] == ["b1"]
 
-    assert run.retake() == {}
+    assert run.reclaim_unfinished() == {}
     assert site.holders() == [(*key, "run"), (*twin, "run")]
     states = {one.batch_id: (one.stage, one.state, one.seconds, one.error) for one in run.run_batches()}
     assert states == {
@@ -188,17 +189,17 @@ def live_a_life(site: Site) -> None:
         "b2": ("pivot", "failed", {}, "KeyError: 'é'"),
         "b3": ("list_batches", "deferred", {}, None),
     }
-    run.give_back(*key)
+    run.requeue(*key)
     assert {site.row(one)["status"] for one in ("r1", "r2")} == {"SUBMITTED"}
     assert run.outcomes() == {"SUBMITTED": 2, "duplicate": 1}
 
     new = site.hook("next")
-    requests = new.claim(chosen())
+    requests = new.claim(chosen()).requests
     assert set(requests[0].finished()) == {"b1"}
     with pytest.raises(ClaimLostError, match="held by run next"):
-        run.hold(broken)
-    new.list_batches([broken], [], twins=twins(requests).items())
-    assert new.complete(broken, object_key="k/b2.zip", size_bytes=8)
+        run.ensure_claim(broken)
+    new.list_batches([broken], [], duplicates=twins(requests).items())
+    assert new.complete_batch(broken, object_key="k/b2.zip", size_bytes=8)
     for request_id in ("r1", "r2"):
         row = site.row(request_id)
         assert (row["status"], row["download_urls"]) == ("SUCCESS", ["k/b1.zip", "k/b2.zip"])
@@ -206,12 +207,12 @@ def live_a_life(site: Site) -> None:
     assert new.outcomes() == {"SUCCESS": 2, "duplicate": 1}
 
     last = site.hook("last")
-    (request, _) = last.claim(chosen(request_ids=["r1", "r2"], force=True))
+    (request, _) = last.claim(chosen(request_ids=["r1", "r2"], force=True)).requests
     last.list_batches([], [], finished=[request])
     assert site.row("r1")["status"] == "SUCCESS"
     over = site.hook("after")
-    assert ids(over.claim(chosen(dead_runs=["last"]))) == []  # r2: its third failure and this death
-    assert site.row("r2")["err_message"] == DIED_TOO_OFTEN
+    assert ids(over.claim(chosen(ended_runs=["last"])).requests) == []  # r2: its third failure and this death
+    assert site.row("r2")["err_message"] == LOST_TOO_OFTEN
     assert site.holders() == []
 
 
@@ -224,11 +225,11 @@ def test_a_standalone_batch_needs_no_request(site: Site) -> None:
     before = whole_rows(site.cursor, site.shape.name)
     run, batch = site.hook(), Batch("", "", "", "b1", "do_1")
     run.list_batches([batch], [])
-    run.hold(batch)
-    with run.pinned(batch):
+    run.ensure_claim(batch)
+    with run.lock_claim(batch):
         pass
     run.record(batch, stage="package", state="running", size_bytes=3)
-    assert not run.complete(batch, object_key="k.zip", size_bytes=3)
+    assert not run.complete_batch(batch, object_key="k.zip", size_bytes=3)
     assert [(one.state, one.object_key) for one in run.run_batches()] == [("done", "k.zip")]
     assert whole_rows(site.cursor, site.shape.name) == before
 
@@ -286,9 +287,9 @@ def test_what_runs_died_of_is_said_however_short_the_column(database: Any) -> No
     site.hook().prepare()
     site.insert("r1", iteration=2)
     site.hook("dead").claim(chosen())
-    assert site.hook("next").claim(chosen(dead_runs=["dead"])) == []
+    assert site.hook("next").claim(chosen(ended_runs=["dead"])).requests == []
     row = site.row("r1")
-    assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", 3, DIED_TOO_OFTEN[:19] + "…")
+    assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", 3, LOST_TOO_OFTEN[:19] + "…")
 
 
 # Which rows
@@ -306,14 +307,14 @@ def test_which_iterations_are_picked(site: Site) -> None:
     picked |= {"FAILED-None", "FAILED-0", "FAILED-2"}
     assert site.hook().count_pending(chosen()) == len(picked)
     assert set(ids(site.hook().pending(chosen()))) == picked
-    assert set(ids(site.hook().claim(chosen()))) == picked
+    assert set(ids(site.hook().claim(chosen()).requests)) == picked
 
 
 def test_a_missing_iteration_counts_from_none(site: Site) -> None:
     key, dies = site.insert("r1", iteration=None), site.insert("r2", iteration=None)
     site.hook("one").claim(chosen())
     site.hook("one").fail(*key, "it broke")
-    site.hook("two").claim(chosen(dead_runs=["one"], request_ids=["r2"]))
+    site.hook("two").claim(chosen(ended_runs=["one"], request_ids=["r2"]))
     assert site.holders() == [(*dies, "two")]
     assert [site.row(one)["iteration"] for one in ("r1", "r2")] == [1, 1]
 
@@ -333,15 +334,15 @@ def test_the_oldest_first_and_no_more_than_most(site: Site) -> None:
     for number in (3, 1, 2):
         site.insert(f"r{number}", minutes=number)
     assert ids(site.hook().pending(chosen(most=2))) == ["r1", "r2"]
-    assert ids(site.hook().claim(chosen(most=2))) == ["r1", "r2"]
+    assert ids(site.hook().claim(chosen(most=2)).requests) == ["r1", "r2"]
     assert site.hook().count_pending(chosen(most=2)) == 1
 
 
 def test_only_one_part_of_the_queue(site: Site) -> None:
     for number in (None, 1, 2):
         site.insert(f"part-{number}", batch_number=number)
-    assert ids(site.hook().claim(chosen(batch_number=2))) == ["part-2"]
-    assert set(ids(site.hook("all").claim(chosen()))) == {"part-None", "part-1"}
+    assert ids(site.hook().claim(chosen(batch_number=2)).requests) == ["part-2"]
+    assert set(ids(site.hook("all").claim(chosen()).requests)) == {"part-None", "part-1"}
 
 
 def test_only_the_requests_of_the_named_orgs(site: Site) -> None:
@@ -350,8 +351,8 @@ def test_only_the_requests_of_the_named_orgs(site: Site) -> None:
     some = chosen(channels=("org-1", "org-3"))
     assert site.hook().count_pending(some) == 2
     assert set(ids(site.hook().pending(some))) == {"of-org-1", "of-org-3"}
-    assert set(ids(site.hook().claim(some))) == {"of-org-1", "of-org-3"}
-    assert set(ids(site.hook("all").claim(chosen()))) == {"of-org-2", "of-None"}
+    assert set(ids(site.hook().claim(some).requests)) == {"of-org-1", "of-org-3"}
+    assert set(ids(site.hook("all").claim(chosen()).requests)) == {"of-org-2", "of-None"}
 
 
 def test_a_backfill_takes_what_was_submitted_before(site: Site) -> None:
@@ -360,7 +361,7 @@ def test_a_backfill_takes_what_was_submitted_before(site: Site) -> None:
     # The same moment in another zone: the column is UTC and does not say so.
     midnight = datetime.fromisoformat("2022-09-26T15:30:00+05:30")
     assert midnight.astimezone(UTC).replace(tzinfo=None) == SUBMITTED_AT
-    assert ids(site.hook().claim(chosen(submitted_before=midnight))) == ["before"]
+    assert ids(site.hook().claim(chosen(submitted_before=midnight)).requests) == ["before"]
 
 
 def test_rows_left_in_processing_are_free_after_a_while(site: Site) -> None:
@@ -370,7 +371,7 @@ def test_rows_left_in_processing_are_free_after_a_while(site: Site) -> None:
     site.hook("living").claim(chosen())
     limit = SUBMITTED_AT.replace(tzinfo=UTC)
     assert ids(site.hook().pending(chosen(abandoned_before=limit))) == ["old"]
-    assert ids(site.hook().claim(chosen(abandoned_before=limit))) == ["old"]
+    assert ids(site.hook().claim(chosen(abandoned_before=limit)).requests) == ["old"]
     assert [run for *_, run in site.holders()] == ["run", "living"]
     assert site.row("old")["iteration"] == 0  # nobody of ours died over it
 
@@ -386,7 +387,7 @@ def test_force_by_day_and_by_name(site: Site) -> None:
     assert site.hook().pending(chosen()) == []
     assert set(ids(site.hook().pending(chosen(force=True)))) == {"today", "today-failed"}
     named = chosen(force=True, request_ids=["yesterday", "no-files", "other", "foreign"])
-    assert set(ids(site.hook().claim(named))) == {"yesterday", "no-files"}
+    assert set(ids(site.hook().claim(named).requests)) == {"yesterday", "no-files"}
     assert site.hook().pending(chosen(request_ids=["today"])) == []
     site.hook().claim(chosen(force=True))
     assert {request_id for _, request_id, _ in site.holders()} == {"yesterday", "no-files", "today", "today-failed"}
@@ -399,10 +400,10 @@ def test_a_csv_that_was_never_packaged_is_made_again_and_not_offered(site: Site)
     processed = [entry("b1", "csv"), entry("b2"), entry("b3", "csv")]
     key = site.insert("r1", processed_batches=json.dumps(processed))
     run = site.hook()
-    (request,) = run.claim(chosen())
+    (request,) = run.claim(chosen()).requests
     assert set(request.finished()) == {"b2"}
     run.list_batches([batch_of(key, "b1")], [])
-    assert run.complete(batch_of(key, "b1"), object_key="k/b1.zip", size_bytes=9)
+    assert run.complete_batch(batch_of(key, "b1"), object_key="k/b1.zip", size_bytes=9)
     row = site.row("r1")
     assert row["download_urls"] == [entry("b2")["filePath"], "k/b1.zip"]
     assert [one["filePath"] for one in row["processed_batches"] if one["batchId"] == "b1"] == ["k/b1.zip"]
@@ -410,7 +411,7 @@ def test_a_csv_that_was_never_packaged_is_made_again_and_not_offered(site: Site)
 
 def test_a_request_that_is_done_already_offers_its_zips_alone(site: Site) -> None:
     site.insert("r1", processed_batches=json.dumps([entry("b1", "csv"), entry("b2")]))
-    (request,) = site.hook().claim(chosen())
+    (request,) = site.hook().claim(chosen()).requests
     site.hook().list_batches([], [], finished=[request])
     assert site.row("r1")["download_urls"] == [entry("b2")["filePath"]]
 
@@ -437,12 +438,12 @@ def test_text_that_is_no_json_counts_as_none(database: Any, processed: str) -> N
 def make_all_of_it(site: Site, processed: str | None) -> None:
     key = site.insert("r1", processed_batches=processed)
     run = site.hook()
-    (request,) = run.claim(chosen())
+    (request,) = run.claim(chosen()).requests
     assert request.finished() == {}
     run.fail(*key, "it broke")
-    run.retake()
+    run.reclaim_unfinished()
     run.list_batches([batch_of(key, "b1")], [])
-    assert run.complete(batch_of(key, "b1"), object_key="k/b1.zip", size_bytes=9)
+    assert run.complete_batch(batch_of(key, "b1"), object_key="k/b1.zip", size_bytes=9)
     assert site.row("r1")["download_urls"] == ["k/b1.zip"]
 
 
@@ -453,7 +454,7 @@ def make_all_of_it(site: Site, processed: str | None) -> None:
 def test_times_are_utc_and_milliseconds(site: Site, end: str) -> None:
     key = site.insert("r1")
     run = site.hook()
-    (request,) = run.claim(chosen())
+    (request,) = run.claim(chosen()).requests
     site.set_claims("claimed_at = now() - interval '90 seconds'")
     began = datetime.now(UTC).replace(tzinfo=None)
     if end == "SUCCESS":
@@ -474,7 +475,7 @@ def test_times_are_utc_and_milliseconds(site: Site, end: str) -> None:
 def test_a_run_that_stood_still_for_weeks_can_end_its_requests(site: Site, end: str) -> None:
     key = site.insert("r1")
     run = site.hook()
-    (request,) = run.claim(chosen())
+    (request,) = run.claim(chosen()).requests
     site.set_claims("claimed_at = now() - interval '40 days'")
     if end == "SUCCESS":
         run.list_batches([], [], finished=[request])
@@ -503,7 +504,7 @@ def test_a_table_without_the_newer_columns_is_named_and_left_alone(database: Any
 
     database.execute(message[message.index("ALTER TABLE") :])
     site.hook().prepare()
-    assert ids(site.hook().claim(chosen())) == ["r1"]
+    assert ids(site.hook().claim(chosen()).requests) == ["r1"]
 
 
 def test_a_table_that_is_not_there_is_named(database: Any) -> None:

@@ -24,15 +24,16 @@ from hypothesis.stateful import (
 )
 
 from progress_exhaust.errors import ClaimLostError, SourceError
-from progress_exhaust.hooks.job_requests import DIED_TOO_OFTEN, RequestsHook
+from progress_exhaust.hooks.requests.claims import LOST_TOO_OFTEN
 from progress_exhaust.report.plan import twins
 from progress_exhaust.report.request import Batch, JobRequest
-from progress_exhaust.sql import job_requests as statements
+from progress_exhaust.sql import claims as statements
 from tests.integration.life import (
     CONNECTION,
     CURRENT,
     DAY,
     LEDGER,
+    RunHook,
     chosen,
     connect,
     empty_database,
@@ -59,7 +60,7 @@ class Claim:
 
     live: bool = True
     outcome: str | None = None
-    twin_of: str | None = None
+    duplicate_of: str | None = None
 
 
 @dataclass
@@ -159,7 +160,7 @@ class Life(RuleBasedStateMachine):
         assert set(hook.holding_runs()) == holding
         dead = sorted(holding & self.over)
         ids = [f"r{number}" for number in sorted(named or [])]
-        selection = chosen(most=most, request_ids=ids, force=force, dead_runs=dead)
+        selection = chosen(most=most, request_ids=ids, force=force, ended_runs=dead)
         pending = [one for one in self.model.values() if self.is_pending(one, ids, force, dead)]
         assert hook.count_pending(selection) == len(pending)
         assert [one.key for one in hook.pending(selection)] == [one.key for one in pending[:most]]
@@ -170,37 +171,37 @@ class Life(RuleBasedStateMachine):
             died = request.holder
             if died:
                 request.failed_in.add(died)
-                request.release(died, "died")
+                request.release(died, "lost")
                 if request.iteration >= 3:
-                    request.status, request.message = "FAILED", DIED_TOO_OFTEN
+                    request.status, request.message = "FAILED", LOST_TOO_OFTEN
                     continue
             request.take(run)
-        self.agree_on_held(run, hook.claim(selection))
+        self.agree_on_held(run, hook.claim(selection).requests)
 
     @rule(run=runs)
-    def retake(self, run: str) -> None:
+    def resume(self, run: str) -> None:
         """A run is cleared: it takes again what it left unfinished, and is told who holds the rest."""
         self.over.discard(run)
-        lost = hook_of(run).retake()
-        assert lost == self.model_retake(run)
+        lost = hook_of(run).reclaim_unfinished()
+        assert lost == self.model_reclaim(run)
 
     @rule(run=runs, deferred=st.integers(0, 1), again=st.booleans(), refuse=st.sampled_from([False, False, True]))
     def list_batches(self, run: str, deferred: int, again: bool, refuse: bool) -> None:
         """again: with force, finished batches are made anew; refuse: no request can be met."""
         self.over.discard(run)
         hook = hook_of(run)
-        self.model_retake(run)
+        self.model_reclaim(run)
         held = hook.requests_to_list()
         self.agree_on_held(run, held)
         first_of: dict[str, str] = {}
         for row in held:
             request = self.model[row.key]
             first = first_of.setdefault(request.kind, request.key[1])
-            request.claims[run].twin_of = None if first == request.key[1] else first
+            request.claims[run].duplicate_of = None if first == request.key[1] else first
         to_make, to_defer, refused, made = [], [], [], []
         for row in held:
             request = self.model[row.key]
-            if request.claims[run].twin_of:
+            if request.claims[run].duplicate_of:
                 continue
             assert set(row.finished()) == request.done
             missing = [one for one in KINDS[request.kind] if again or one not in request.done]
@@ -216,7 +217,7 @@ class Life(RuleBasedStateMachine):
                 self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
                 self.ledger[run, row.key] |= dict.fromkeys(missing[:cut], "waiting") | dict.fromkeys(missing[cut:], "deferred")
         no_hope = [(row.key, BROKEN) for row in refused]
-        hook.list_batches(to_make, to_defer, twins=twins(held).items(), refused=no_hope, finished=made)
+        hook.list_batches(to_make, to_defer, duplicates=twins(held).items(), rejected=no_hope, finished=made)
         for row in refused:
             self.model_end(run, self.model[row.key], "FAILED", BROKEN)
         for row in made:
@@ -234,28 +235,28 @@ class Life(RuleBasedStateMachine):
         if cleared:
             self.over.discard(run)
             if not self.model_hold(run, request):
-                self.is_lost(request, lambda: hook.hold(batch))
+                self.is_lost(request, lambda: hook.ensure_claim(batch))
                 return
-            hook.hold(batch)
+            hook.ensure_claim(batch)
             assert (*key, run) in holders(self.cursor)
         if breaks:
             hook.record(batch, stage="pivot", state="failed", error=BROKEN)
             if self.ledger[run, key][batch_id] != "done":  # a mark stays, whatever comes of a stage that is run again
                 self.ledger[run, key][batch_id] = "failed"
             return
-        end = lambda: hook.complete(batch, object_key=entry(batch_id, "zip")["filePath"], size_bytes=7)  # noqa: E731
+        end = lambda: hook.complete_batch(batch, object_key=entry(batch_id, "zip")["filePath"], size_bytes=7)  # noqa: E731
         if request.holder != run:
-            with suppress(ClaimLostError), hook.pinned(batch):
+            with suppress(ClaimLostError), hook.lock_claim(batch):
                 raise AssertionError("published without the claim")
             self.is_lost(request, end)
             return
-        with hook.pinned(batch):
+        with hook.lock_claim(batch):
             pass
         states = self.ledger[run, key]
         states[batch_id] = "done"
         request.done.add(batch_id)
         is_last = set(states.values()) == {"done"}
-        assert end() == is_last
+        assert bool(end()) == is_last
         if is_last:
             self.model_end(run, request, "SUCCESS")
 
@@ -269,7 +270,7 @@ class Life(RuleBasedStateMachine):
     @rule(run=runs, which=requests)
     def give_back(self, run: str, which: int) -> None:
         request = self.pick(which)
-        self.end(run, request, "SUBMITTED", lambda: hook_of(run).give_back(*request.key))
+        self.end(run, request, "SUBMITTED", lambda: hook_of(run).requeue(*request.key))
 
     @precondition(lambda self: self.model)
     @rule(run=runs, which=requests)
@@ -279,18 +280,18 @@ class Life(RuleBasedStateMachine):
         if request.holder != run or request.done == set(KINDS[request.kind]):
             made = tuple(entry(one, "zip") for one in KINDS[request.kind])
             row = JobRequest(*request.key, "", "", "", None, made)
-            shared = [(one.key, one.claims[run].twin_of) for one in self.model.values() if one.holder == run]
-            shared = [(key, twin_of) for key, twin_of in shared if twin_of]
-            self.end(run, request, "SUCCESS", lambda: hook_of(run).list_batches([], [], twins=shared, finished=[row]))
+            shared = [(one.key, one.claims[run].duplicate_of) for one in self.model.values() if one.holder == run]
+            shared = [(key, duplicate_of) for key, duplicate_of in shared if duplicate_of]
+            self.end(run, request, "SUCCESS", lambda: hook_of(run).list_batches([], [], duplicates=shared, finished=[row]))
 
     @rule(run=runs)
     def settle(self, run: str) -> None:
         """A run's last task: it ends."""
         hook = hook_of(run)
-        for row in hook.held_without_twins():
+        for row in hook.held_without_duplicates():
             request = self.model[row.key]
             if set(self.ledger[run, row.key].values()) <= {"done", "deferred"}:
-                self.end(run, request, "SUBMITTED", lambda key=row.key: hook.give_back(*key))
+                self.end(run, request, "SUBMITTED", lambda key=row.key: hook.requeue(*key))
             else:
                 self.end(run, request, "FAILED", lambda key=row.key: hook.fail(*key, BROKEN))
         self.over.add(run)
@@ -380,7 +381,7 @@ class Life(RuleBasedStateMachine):
     def agree_on_held(self, run: str, held: list[Any]) -> None:
         assert [row.key for row in held] == [one.key for one in self.model.values() if one.holder == run]
 
-    def model_retake(self, run: str) -> dict[str, str]:
+    def model_reclaim(self, run: str) -> dict[str, str]:
         """Return who holds what the run left unfinished and cannot have again."""
         lost = {}
         for request in self.model.values():
@@ -402,13 +403,13 @@ class Life(RuleBasedStateMachine):
         for one in self.model.values():
             claim = one.claims.get(run)
             made_since = one.status == "SUCCESS" and one.made_by != run
-            if claim and one.holder is None and not made_since and (one is request or claim.twin_of == request.key[1]):
+            if claim and one.holder is None and not made_since and (one is request or claim.duplicate_of == request.key[1]):
                 self.may_change.add(one.key)
                 one.take(run)
         return True
 
-    def model_end(self, run: str, request: Request, outcome: str, message: str | None = None) -> None:
-        """End the request and the twins that the run holds; all of them must come out alike."""
+    def model_end(self, run: str, request: Request, outcome: str, message: str | None = None) -> int:
+        """End the request and the twins that the run holds; all of them must come out alike. Return how many they are."""
         alike = [request, *(one for one in self.model.values() if self.is_twin(run, one, request))]
         for one in alike:
             one.status, one.message = outcome, message
@@ -426,16 +427,17 @@ class Life(RuleBasedStateMachine):
             shown += ["download_urls", "dt_file_created"]
         first, *others = ([row_of(self.cursor, one.key[1])[column] for column in shown] for one in alike)
         assert all(other == first for other in others)
+        return len(alike)
 
     def is_twin(self, run: str, one: Request, request: Request) -> bool:
-        return one is not request and one.holder == run and one.claims[run].twin_of == request.key[1]
+        return one is not request and one.holder == run and one.claims[run].duplicate_of == request.key[1]
 
     def end(self, run: str, request: Request, outcome: str, verb: Callable[[], Any]) -> None:
         if request.holder != run:
             self.is_lost(request, verb)
             return
-        verb()
-        self.model_end(run, request, outcome, BROKEN if outcome == "FAILED" else None)
+        ended = verb()
+        assert ended == {outcome: self.model_end(run, request, outcome, BROKEN if outcome == "FAILED" else None)}
 
     def is_lost(self, request: Request, verb: Callable[[], Any]) -> None:
         """A run without the claim changes nothing and is told who has it."""
@@ -476,7 +478,7 @@ def database(servers: None) -> Iterator[None]:
         Life.cursor.execute(CURRENT)
         hook_of("any").prepare()
         kept = Kept(hook_of("any").get_conn())
-        patch.setattr(RequestsHook, "get_conn", lambda _: kept)
+        patch.setattr(RunHook, "get_conn", lambda _: kept)
         yield
         kept.connection.close()
         connection.close()
@@ -513,38 +515,38 @@ def test_a_requests_life() -> None:
 
 HELD = "AND c.released_at IS NULL"
 SUBMIT, CLAIM_1, CLAIM_2 = ("submit", "one", 0, ""), ("claim", "run-1", None, False, 9), ("claim", "run-2", None, False, 9)
-LIST, FAIL_1, RETAKE_1, DIE_1 = (
+LIST, FAIL_1, RESUME_1, DIE_1 = (
     ("list_batches", "run-1", 0, False, False),
     ("fail", "run-1", 0),
-    ("retake", "run-1"),
+    ("resume", "run-1"),
     ("die", "run-1"),
 )
-GIVE_BACK_1, GIVE_BACK_2, STAGE = ("give_back", "run-1", 0), ("give_back", "run-2", 0), ("stage", 0, False, False)
+REQUEUE_1, REQUEUE_2, STAGE = ("give_back", "run-1", 0), ("give_back", "run-2", 0), ("stage", 0, False, False)
 SUCCEED_1, NIGHT_2 = ("succeed", "run-1", 0), ("night", "run-2", False, set(), True)
 FORCE_2, FAIL_2 = ("claim", "run-2", {0}, True, 9), ("fail", "run-2", 0)
 GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "an end needs a live claim": ("FAIL", HELD, "", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2, FAIL_1]),
-    "an end needs a claim of one's own": ("GIVE_BACK", "c.run_id = %(run_id)s AND", "", [SUBMIT, CLAIM_1, GIVE_BACK_2]),
+    "an end needs a claim of one's own": ("REQUEUE", "c.run_id = %(run_id)s AND", "", [SUBMIT, CLAIM_1, REQUEUE_2]),
     "taking needs that nobody holds it": (
-        "TAKE", "AND released_at IS NULL", "AND false", [SUBMIT, CLAIM_1, GIVE_BACK_1, CLAIM_2, RETAKE_1]
+        "TAKE", "AND released_at IS NULL", "AND false", [SUBMIT, CLAIM_1, REQUEUE_1, CLAIM_2, RESUME_1]
     ),
     "a failure counts once a run": (
-        "FAIL", "CASE WHEN c.failure_counted THEN 0 ELSE 1 END", "1", [SUBMIT, CLAIM_1, FAIL_1, RETAKE_1, FAIL_1]
+        "FAIL", "CASE WHEN c.failure_counted THEN 0 ELSE 1 END", "1", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, FAIL_1]
     ),
-    "a death counts": ("COUNT_DEATHS", "coalesce(iteration, 0) + 1", "iteration", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
+    "a death counts": ("COUNT_LOST_ATTEMPTS", "coalesce(iteration, 0) + 1", "iteration", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
     "a death counts once": (
-        "COUNT_DEATHS", "AND NOT c.failure_counted", "", [SUBMIT, CLAIM_1, FAIL_1, RETAKE_1, DIE_1, CLAIM_2]
+        "COUNT_LOST_ATTEMPTS", "AND NOT c.failure_counted", "", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, DIE_1, CLAIM_2]
     ),
     "a claim clears the last outcome": ("START", ", err_message = NULL", "", [SUBMIT, CLAIM_1, FAIL_1, CLAIM_2]),
-    "twins share the end": ("FAIL", "OR c.twin_of = %(request_id)s", "", [SUBMIT, SUBMIT, CLAIM_1, LIST, FAIL_1]),
-    "other reports are not ours": ("LOCK_PENDING", "job_id = 'progress-exhaust'", "true", [SUBMIT, CLAIM_1]),
-    "a dead run's claim ends": ("RELEASE_DEAD", "run_id = ANY(%(dead_runs)s)", "false", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
+    "twins share the end": ("FAIL", "OR c.duplicate_of = %(request_id)s", "", [SUBMIT, SUBMIT, CLAIM_1, LIST, FAIL_1]),
+    "other reports are not ours": ("LOCK_PENDING", "job_id = '{job_id}'", "true", [SUBMIT, CLAIM_1]),
+    "a dead run's claim ends": ("RELEASE_LOST", "run_id = ANY(%(ended_runs)s)", "false", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
     "a success needs a live claim": ("SUCCEED", HELD, "", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2, SUCCEED_1]),
     "what another run made since stays": (
-        "UNFINISHED_CLAIMS", "AND j.status = 'SUCCESS'", "AND false", [SUBMIT, CLAIM_1, FAIL_1, NIGHT_2, RETAKE_1]
+        "UNFINISHED_CLAIMS", "AND j.status = '{status.SUCCESS}'", "AND false", [SUBMIT, CLAIM_1, FAIL_1, NIGHT_2, RESUME_1]
     ),
     "what a run brought to success stays": (
-        "UNFINISHED_CLAIMS", "AND outcome <> 'SUCCESS'", "", [SUBMIT, CLAIM_1, LIST, STAGE, FORCE_2, FAIL_2, RETAKE_1]
+        "UNFINISHED_CLAIMS", "AND outcome <> '{outcome.SUCCESS}'", "", [SUBMIT, CLAIM_1, LIST, STAGE, FORCE_2, FAIL_2, RESUME_1]
     ),
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from progress_exhaust.hooks.request_status import Filter, Night, RequestStatusHook
+from progress_exhaust.hooks.requests.status import Filter, Night, RequestStatusReader
 from tests.integration.install import Install, Row
 
 # Half hours from UTC, and never both of them close to midnight: the day is the same for the whole test.
@@ -20,14 +20,14 @@ BATCH = (
 
 
 @pytest.fixture
-def hook(queue: Install, monkeypatch: pytest.MonkeyPatch) -> RequestStatusHook:
+def hook(queue: Install, monkeypatch: pytest.MonkeyPatch) -> RequestStatusReader:
     """Give the hook with the rights of one who looks."""
     queue.grant("operators.sql")
     monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", queue.connections()["REQUESTS"])
-    return RequestStatusHook(job_request_table="job_request", ledger_schema="progress_exhaust")
+    return RequestStatusReader(job_request_table="job_request", ledger_schema="progress_exhaust")
 
 
-def test_each_night_has_its_own_numbers_from_midnight_to_midnight_of_the_zone(queue: Install, hook: RequestStatusHook) -> None:
+def test_each_night_has_its_own_numbers_from_midnight_to_midnight_of_the_zone(queue: Install, hook: RequestStatusReader) -> None:
     zone = next(zone for zone in ZONES if 1 <= datetime.now(ZoneInfo(zone)).hour < 23)
     today = datetime.now(ZoneInfo(zone)).date()
     first, some, later = today - timedelta(days=29), today - timedelta(days=12), today - timedelta(days=11)
@@ -39,7 +39,7 @@ def test_each_night_has_its_own_numbers_from_midnight_to_midnight_of_the_zone(qu
     claims = [
         (at(first) - moment, "FAILED"),  # too long ago
         (at(first), "SUCCESS"),
-        (at(some), "SUCCESS"), (at(some, 3), "FAILED"), (at(some, 9), "died"), (at(later) - moment, "SUBMITTED"),
+        (at(some), "SUCCESS"), (at(some, 3), "FAILED"), (at(some, 9), "lost"), (at(later) - moment, "SUBMITTED"),
         (at(later), "SUCCESS"),
         (at(today), None),  # still at it
     ]  # fmt: skip
@@ -66,7 +66,7 @@ def test_each_night_has_its_own_numbers_from_midnight_to_midnight_of_the_zone(qu
     ]
 
 
-def test_ten_thousand_requests_page_through_and_none_is_lost_or_there_twice(queue: Install, hook: RequestStatusHook) -> None:
+def test_ten_thousand_requests_page_through_and_none_is_lost_or_there_twice(queue: Install, hook: RequestStatusReader) -> None:
     """Many are of the same moment or of none, and some of the same id: the order may leave nothing open."""
     queue.sql(
         "INSERT INTO job_request (tag, request_id, job_id, status, dt_job_submitted) "
@@ -90,7 +90,7 @@ def test_ten_thousand_requests_page_through_and_none_is_lost_or_there_twice(queu
     assert hook.requests(Filter(), most=250, skip=10_000)[0] == []
 
 
-def test_who_holds_a_request_that_was_asked_for_again(queue: Install, asked: Row, hook: RequestStatusHook) -> None:
+def test_who_holds_a_request_that_was_asked_for_again(queue: Install, asked: Row, hook: RequestStatusReader) -> None:
     run = queue.run_dag().run_id
     queue.sql("UPDATE job_request SET status = 'PROCESSING'")  # by another program
     [one], _ = hook.requests(Filter(), most=1, skip=0)
@@ -103,7 +103,7 @@ def test_who_holds_a_request_that_was_asked_for_again(queue: Install, asked: Row
 
 
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 BC", "12026-01-01"])
-def test_a_moment_that_no_clock_shows_hides_nothing(queue: Install, asked: Row, hook: RequestStatusHook, moment: str) -> None:
+def test_a_moment_that_no_clock_shows_hides_nothing(queue: Install, asked: Row, hook: RequestStatusReader, moment: str) -> None:
     queue.sql("UPDATE job_request SET dt_job_submitted = %s", [moment])
     assert queue.run_dag().state == "success"
     queue.sql("UPDATE job_request SET dt_job_completed = %s", [moment])

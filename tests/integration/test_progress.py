@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dev.world import batch_world
-from progress_exhaust.hooks.job_requests import NEWS
+from progress_exhaust.hooks.requests.models import PROGRESS_KEYS
 from progress_exhaust.operators import stage
 from progress_exhaust.operators.extract import OF_ENROLMENTS, ExtractOperator
 from progress_exhaust.operators.stage import EXTRACT_FILE, LEARNERS, Progress, Work
@@ -94,7 +94,7 @@ def test_an_extract_tells_whom_it_reads_and_how_far_it_is(
         written(work, counts)
         found = work.requests.batch_run(work.batch)
         assert found is not None
-        kept.append({name: number for name, number in found.counts.items() if name in NEWS})
+        kept.append({name: number for name, number in found.counts.items() if name in PROGRESS_KEYS})
 
     written = Work.tell
     monkeypatch.setattr(stage, "SECONDS_BETWEEN_NEWS", 0)

@@ -24,11 +24,11 @@ from progress_exhaust.operators.site_operator import RunParams, Site
 from progress_exhaust.operators.stage import PACKAGE_FILE
 from progress_exhaust.report.request import Batch
 from progress_exhaust.settings import parse_settings
-from progress_exhaust.sql.job_requests import LEFT_BY_OTHERS
+from progress_exhaust.sql.ledger import UNFINISHED_IN_OTHER_RUNS
 from tests.faulty_way import saying, way_to
 from tests.integration.install import Install
 
-SETTLES = LEFT_BY_OTHERS.strip().splitlines()[0].encode()  # what settle_requests asks before it removes anything
+SETTLES = UNFINISHED_IN_OTHER_RUNS.strip().splitlines()[0].encode()  # what settle_requests asks before it removes anything
 
 
 @contextmanager

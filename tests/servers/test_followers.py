@@ -91,7 +91,7 @@ def test_the_metrics_arrive_by_opentelemetry(site: Site) -> None:
     found = points(site, since)
     counted = {name: sum(point.as_int for kind, point in found[name]) for name in found if found[name][0][0] == "sum"}
     told = [site.airflow.xcom(run, "batch.mark_complete", index)["counts"] for index in range(len(batches))]
-    left_out = sum((Counter({name: n for name, n in one.items() if name.startswith("left_out.")}) for one in told), Counter())
+    left_out = sum((Counter({name: n for name, n in one.items() if name.startswith("excluded.")}) for one in told), Counter())
     assert counted == {
         "requests.succeeded": 1, "batches.done": 2, "learners": sum(one["reported"] for one in told), **left_out
     }  # fmt: skip

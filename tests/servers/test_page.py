@@ -218,7 +218,7 @@ def test_it_says_what_is_missing(site: Site, admin: Http, monkeypatch: pytest.Mo
         site.sql("ALTER SCHEMA put_away RENAME TO progress_exhaust")
     assert answer.status_code == 503 and "the first run of the DAG progress_exhaust makes it" in answer.text.replace("\n", " ")
 
-    from progress_exhaust.hooks.request_status import RequestStatusHook
+    from progress_exhaust.hooks.requests.status import RequestStatusReader
     from progress_exhaust.page.app import _hook
     from progress_exhaust.settings import Settings
 
@@ -226,7 +226,7 @@ def test_it_says_what_is_missing(site: Site, admin: Http, monkeypatch: pytest.Mo
         _hook(Settings())
     monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://somebody:a-secret@127.0.0.1:9/sunbird")
     with pytest.raises(SourceError, match=r"127\.0\.0\.1:9 .*does not answer") as caught:
-        RequestStatusHook(job_request_table="job_request", ledger_schema="progress_exhaust").tally()
+        RequestStatusReader(job_request_table="job_request", ledger_schema="progress_exhaust").tally()
     assert "a-secret" not in str(caught.value)
 
 

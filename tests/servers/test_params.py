@@ -58,7 +58,7 @@ def test_xcom_holds_the_summary_and_no_learner(site: Site) -> None:
         assert summary["bytes"] == site.object(site.key(request, batch)).stat().st_size
         enrolled = [row for row in site.world.enrolments if row["batchid"] == batch]
         counts = summary["counts"]
-        left_out = sum(number for name, number in counts.items() if name.startswith("left_out"))
+        left_out = sum(number for name, number in counts.items() if name.startswith("excluded"))
         assert counts["reported"] == counts["rows"] == len(enrolled) - left_out > 0
         assert set(summary["seconds"]) == {"fetch_hierarchy", "extract", "pivot", "package", "mark_complete"}
     whole = site.airflow.xcom(run, "settle_requests")

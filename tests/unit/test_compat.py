@@ -144,7 +144,7 @@ def test_a_listing_is_not_kept() -> None:
     from fsspec.spec import AbstractFileSystem
 
     class Store(AbstractFileSystem):
-        def invalidate_cache(self, path: str | None = None) -> None:
+        def invalidate_cache(self, path: str | None = None) -> None:  # noqa: ARG002
             self.dircache.clear()
 
     fs = Store(skip_instance_cache=True)

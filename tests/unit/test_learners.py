@@ -137,10 +137,10 @@ def test_who_is_in_is_counted_and_who_is_not_by_reason() -> None:
         enrolment("f", enrolled_at=None), enrolment("g", active=False, enrolled_at=None),
     ]  # fmt: skip
     users = {"a": ASHA, "b": ASHA | {"status": "2"}, "c": ASHA | {"rootorgid": OTHER_ORG}}
-    never = {"left_out.inactive": 2, "left_out.no_date": 1}
+    never = {"excluded.inactive": 2, "excluded.no_date": 1}
     assert made(page, OWNER, Asked(users))[1] == {"enrolled": 4, "missing": 1, "reported": 4, **never}
     assert made(page, STRANGER, Asked(users))[1] == {
-        "enrolled": 4, "missing": 1, "reported": 1, "left_out.deleted": 1, "left_out.other_org": 1, "left_out.missing": 1,
+        "enrolled": 4, "missing": 1, "reported": 1, "excluded.deleted": 1, "excluded.other_org": 1, "excluded.missing": 1,
         **never,
     }  # fmt: skip
 
@@ -187,7 +187,7 @@ def test_each_source_is_asked_once_a_page_and_only_for_whom_it_concerns() -> Non
 def test_a_page_of_nobody_asks_no_source_and_makes_the_same_kind_of_part() -> None:
     found = Asked({})
     part, counts = made([enrolment(active=False)], OWNER, found)
-    assert len(part) == 0 and counts == {"left_out.inactive": 1}
+    assert len(part) == 0 and counts == {"excluded.inactive": 1}
     assert found.of_users == found.of_facts == []
     assert part.schema == made([enrolment()], OWNER, found)[0].schema
 

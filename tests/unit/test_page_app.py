@@ -88,7 +88,7 @@ def test_what_the_templates_take_from_elsewhere_is_not_written_there_again() -> 
 
 
 def test_what_can_have_the_focus_is_found_again_by_its_id() -> None:
-    counts = {"enrolled": 3, "reported": 2, "left_out.deleted": 1}
+    counts = {"enrolled": 3, "reported": 2, "excluded.deleted": 1}
     batches = batch("b1", state="failed", stage="pivot"), batch("b2", state="done", counts=counts)
     same_id = [seen(*batches, status="FAILED", tag=tag) for tag in ("tag", '">"&')]
     for page, number in (

@@ -6,32 +6,33 @@ from typing import Any
 import pytest
 
 from progress_exhaust import command
-from progress_exhaust.hooks.request_status import BatchStatus, Night, RequestStatus
+from progress_exhaust.hooks.requests.status import BatchDetails, Night, RequestDetails
 from progress_exhaust.page.views import RequestView, Run, charts, in_bytes, in_time, view
 
 NOW = datetime.now(UTC)  # of the collection: what counts seconds takes a time of its own
 RUN = "scheduled__2026-11-24T08:00:00+00:00"
 
 
-def request(**changes: Any) -> RequestStatus:
+def request(**changes: Any) -> RequestDetails:
     values = {
         "tag": "tag", "request_id": "R1", "run_id": "", "status": "PROCESSING", "channel": "org",
         "submitted_at": NOW - timedelta(hours=3),
-        "completed_at": None, "failures": 0, "error": None, "processed": (), "claim_run_id": RUN, "held": True, "twin_of": "",
+        "completed_at": None, "failures": 0, "error": None, "processed": (), "claim_run_id": RUN, "held": True,
+        "duplicate_of": "",
     }  # fmt: skip
-    return RequestStatus(**values | changes)
+    return RequestDetails(**values | changes)
 
 
-def batch(batch_id: str, **changes: Any) -> BatchStatus:
+def batch(batch_id: str, **changes: Any) -> BatchDetails:
     values = {
         "batch_id": batch_id, "run_id": RUN, "collection_id": "do_1",
         "stage": "extract", "state": "running", "counts": {}, "seconds": {},
         "size_bytes": None, "object_key": None, "error": None, "listed_at": NOW, "changed_at": NOW,
     }  # fmt: skip
-    return BatchStatus(**values | changes)
+    return BatchDetails(**values | changes)
 
 
-def seen(*batches: BatchStatus, run_state: str | None = "running", layout: str | None = None, **changes: Any) -> RequestView:
+def seen(*batches: BatchDetails, run_state: str | None = "running", layout: str | None = None, **changes: Any) -> RequestView:
     places = {(RUN, "tag", "R1", one.batch_id): place for place, one in enumerate(batches)}
     return view(request(**changes), batches, {RUN: Run(run_state, layout)} if run_state else {}, places)
 
@@ -98,7 +99,7 @@ def test_a_standalone_run_holds_its_own(run_state: str) -> None:
         ("list_batches", "failed", ["batch.fetch_hierarchy", 0]),
         ("extract", "running", None),
         ("mark_complete", "done", None),
-        ("extract", "refused", None),
+        ("extract", "rejected", None),
     ],
 )
 def test_only_a_failed_batch_is_rerun_from_its_stage(stage: str, state: str, task: list[Any] | None) -> None:

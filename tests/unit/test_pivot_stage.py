@@ -45,7 +45,7 @@ def staged(folder: Path, *, layout: str | None = None, state: str = "Goa", **set
     )
     work.leave(FACTS_FILE, asdict(FACTS))
     work.leave(HIERARCHY_FILE, learners().report.hierarchy.to_dict())
-    counts = {"enrolled": 4, "reported": 3, "missing": 0, "left_out.other_org": 1}
+    counts = {"enrolled": 4, "reported": 3, "missing": 0, "excluded.other_org": 1}
     work.leave(EXTRACT_FILE, {"as_of": "2022-09-27T20:00:00+00:00", "parts": 2, "counts": counts})
     for number, rows in enumerate(([{"state": state}, {"attempts": [tried("1", 7.0)]}], [{"user_id": "z"}])):
         (folder / "parts" / f"{number:05}.parquet").write_bytes(to_parquet(part_of(*rows), {}))

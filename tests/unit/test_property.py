@@ -63,7 +63,7 @@ def test_so_it_is_in_the_incumbents_layout(world: World, options: Options, spark
     made, counts = make(world, request, batch_id, options, page_size, layout)
     expected = expected_lern7_csv(world, request, batch_id, options=replace(options, spark=spark))
     assert made.decode() == expected.decode()
-    assert counts["left_out.missing"] == counts["missing"] and counts["reported"] == expected.count(b"\n") - 1
+    assert counts["excluded.missing"] == counts["missing"] and counts["reported"] == expected.count(b"\n") - 1
 
 
 @pytest.mark.parametrize("options", [Options(), Options(bom=True, defuse=False, attempt="latest", named_labels=True)])
@@ -89,7 +89,7 @@ def assert_alike(world: World, request: Row | None, batch_id: str, options: Opti
     made, counts = make(world, request, batch_id, options, page_size)
     assert made.decode() == expected_csv(world, request, batch_id, DAY, options=options).decode()
     expected = expected_counts(world, request, batch_id, options=options)
-    left_out = {f"left_out.{reason}": number for reason, number in (expected.left_out | expected.not_enrolled).items()}
+    left_out = {f"excluded.{reason}": number for reason, number in (expected.left_out | expected.not_enrolled).items()}
     assert counts == Counter(
         enrolled=expected.enrolled, reported=expected.reported, missing=expected.missing,
         assessments=expected.assessments, nested=expected.nested, **left_out,

@@ -8,8 +8,8 @@ import pytest
 
 from progress_exhaust import command
 from progress_exhaust.errors import SetupError
-from progress_exhaust.hooks.job_requests import RequestsHook
-from progress_exhaust.hooks.request_status import BatchStatus, RequestStatus, RequestStatusHook, _batch_ids
+from progress_exhaust.hooks.requests.claims import Claims
+from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails, RequestStatusReader, _batch_ids
 from progress_exhaust.settings import Settings
 
 TABLES = {"job_request_table": "job_request", "ledger_schema": "progress_exhaust"}
@@ -17,8 +17,10 @@ TABLES = {"job_request_table": "job_request", "ledger_schema": "progress_exhaust
 
 def test_a_misspelt_option_of_the_connection_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://somebody:a-secret@127.0.0.1:9/none?sslmod=require")
-    for ask in (RequestStatusHook(**TABLES).tally, RequestsHook(run_id="run", **TABLES).holding_runs):
-        with pytest.raises(SetupError, match=r'\(connection progress_exhaust_requests\): .*"sslmod"; mend .* extra') as caught:
+    for ask in (RequestStatusReader(**TABLES).tally, Claims(run_id="run", **TABLES).holding_runs):
+        with pytest.raises(
+            SetupError, match=r'\(connection progress_exhaust_requests\): .*"sslmod".*Fix the extra field'
+        ) as caught:
             ask()
         assert "a-secret" not in str(caught.value)
 
@@ -64,7 +66,7 @@ def test_how_far_a_batch_is(
     words: str,
 ) -> None:
     now = datetime.now(UTC)
-    batch = BatchStatus("b1", "run", "do_1", stage, state, counts, {}, None, None, None, now, now)
+    batch = BatchDetails("b1", "run", "do_1", stage, state, counts, {}, None, None, None, now, now)
     answer(monkeypatch, "R1", 1, batch)
     assert command.main(asked) == 0
     told = capsys.readouterr().out.partition("LEARNERS")[2].splitlines()[1]
@@ -76,15 +78,15 @@ def test_who_gets_a_csv_instead_of_a_workbook_is_told(
 ) -> None:
     now, counts = datetime.now(UTC), {"csv_instead_of_xlsx": 1, "cut_cells": 0}
     answer(
-        monkeypatch, "R1", 1, BatchStatus("b1", "run", "do_1", "mark_complete", "done", counts, {}, 9, "b1.zip", None, now, now)
+        monkeypatch, "R1", 1, BatchDetails("b1", "run", "do_1", "mark_complete", "done", counts, {}, 9, "b1.zip", None, now, now)
     )
     assert command.main(["why", "b1"]) == 0
     assert "\n    a csv, for it has more rows or columns than Excel opens\n" in capsys.readouterr().out
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int, *batches: BatchStatus) -> None:
+def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int, *batches: BatchDetails) -> None:
     """Let the command find so many requests, with this text wherever a row has one."""
-    row = RequestStatus(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, False, text)
+    row = RequestDetails(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, False, text)
     monkeypatch.setattr(command, "_requests", lambda *_, **__: ([(row, [*batches])] * min(times, command.MOST), times))
     monkeypatch.setattr(command, "_settings", Settings)
 

@@ -12,8 +12,8 @@ from tests.unit.test_pivot import QUIZ, learners
 
 AS_OF = datetime(2022, 9, 27, 20, 0, tzinfo=UTC)
 COUNTS = {
-    "enrolled": 1210, "reported": 1200, "missing": 7, "left_out.other_org": 3, "left_out.deleted": 2, "left_out.missing": 5,
-    "left_out.inactive": 4, "left_out.no_date": 1,
+    "enrolled": 1210, "reported": 1200, "missing": 7, "excluded.other_org": 3, "excluded.deleted": 2, "excluded.missing": 5,
+    "excluded.inactive": 4, "excluded.no_date": 1,
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ class ClaimRequestsOperator(BaseTaskOperator):
                 self.log.warning("Request %s is held by run %s: this run does not change it", request_id, run_id)
             claimed = claims.claim(selection)
             metrics.requests_ended(claimed.ended)
-            held = claimed.held
+            held = claimed.requests
             delete_staging(site, ended_runs)
             metrics.oldest_pending(claims.oldest_pending_seconds(selection))  # what the claim has left
         missing = set(params.request_ids) - {request.request_id for request in held}

@@ -96,11 +96,11 @@ def summarize(context: "Context", site: Site, runs: Sequence[BatchRun]) -> Summa
     return {
         "requests": {
             "found": context["ti"].xcom_pull(task_ids="claim_requests", key=XCOM_REQUESTS_FOUND) or 0,
-            "claimed": outcomes.claimed,
-            "duplicate": outcomes.duplicates,
-            "succeeded": outcomes.by_outcome[ClaimOutcome.SUCCESS],
-            "failed": outcomes.by_outcome[ClaimOutcome.FAILED],
-            "deferred": outcomes.by_outcome[ClaimOutcome.SUBMITTED],
+            "claimed": sum(number for outcome, number in outcomes.items() if outcome != "duplicate"),
+            "duplicate": outcomes["duplicate"],
+            "succeeded": outcomes[ClaimOutcome.SUCCESS],
+            "failed": outcomes[ClaimOutcome.FAILED],
+            "deferred": outcomes[ClaimOutcome.SUBMITTED],
         },
         "batches": {str(state): states[state] for state in BatchState},
         "learners": dict(learners),

@@ -18,7 +18,7 @@ STATES = {
     "running": "running",
     "done": "done",
     "deferred": "waits for the next run",
-    "refused": "cannot be made",
+    "rejected": "cannot be made",
     "failed": "failed",
     "broken_off": "broken off",
 }
@@ -83,7 +83,7 @@ class BatchView:
     @property
     def left_out(self) -> dict[str, int]:
         """How many learners are left out, by the reason's words."""
-        return {words: number for reason, words in LEFT_OUT.items() if (number := self.batch.counts.get(f"left_out.{reason}"))}
+        return {words: number for reason, words in LEFT_OUT.items() if (number := self.batch.counts.get(f"excluded.{reason}"))}
 
     @property
     def notes(self) -> list[str]:

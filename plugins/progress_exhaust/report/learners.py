@@ -149,7 +149,7 @@ def enrolled_page(page: Sequence[Enrolment], optional: frozenset[str]) -> tuple[
         if enrolment.counts:
             enrolled.append(enrolment)
         else:
-            counts["left_out.no_date" if enrolment.active else "left_out.inactive"] += 1
+            counts["excluded.no_date" if enrolment.active else "excluded.inactive"] += 1
     counts["enrolled"] = len(enrolled)
     not_counted = [cql_values.completed_entry(content_id) for content_id in optional]
     completed = [cql_values.completed_contents(enrolment.content_statuses, not_counted) for enrolment in enrolled]
@@ -171,7 +171,7 @@ def enrolled_page(page: Sequence[Enrolment], optional: frozenset[str]) -> tuple[
 def make_part(enrolled: pa.Table, rules: Rules, sources: Sources) -> tuple[pa.Table, Counter[str]]:
     """Read the facts of a page of enrolled learners; return the reported ones' in the page's order, and counts.
 
-    Counts: missing (from the user cache), reported, and left_out.<reason>.
+    Counts: missing (from the user cache), reported, and excluded.<reason>.
     """
     counts: Counter[str] = Counter(reported=0, missing=0)
     ids = enrolled["user_id"].to_pylist()
@@ -182,7 +182,7 @@ def make_part(enrolled: pa.Table, rules: Rules, sources: Sources) -> tuple[pa.Ta
         counts["missing"] += user is None
         reason = rules.left_out(user)
         if reason:
-            counts[f"left_out.{reason}"] += 1
+            counts[f"excluded.{reason}"] += 1
         kept.append(reason is None)
     part = enrolled.filter(pa.array(kept, pa.bool_()))
     ids = part["user_id"].to_pylist()

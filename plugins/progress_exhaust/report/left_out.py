@@ -1,4 +1,4 @@
-"""Why a learner is left out of a report: the reasons that extract counts as `left_out.<reason>`, in words."""
+"""Why a learner is left out of a report: the reasons that extract counts as `excluded.<reason>`, in words."""
 
 NOT_ENROLLED = {  # these are not counted in `enrolled` either
     "inactive": "whose enrolment is not active",

@@ -20,7 +20,7 @@ CUT = "Excel holds 32,767 characters in a cell: longer texts are cut in {:,} cel
 def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, file_name: str, notes: Iterable[str] = ()) -> str:
     """Return the summary of a report's file.
 
-    counts: as the extract left them, `enrolled`, `reported`, `missing` and `left_out.<reason>`.
+    counts: as the extract left them, `enrolled`, `reported`, `missing` and `excluded.<reason>`.
     """
     zone = report.rules.report_timezone
     left_out = [reason for reason in LEFT_OUT if reason not in NOT_ENROLLED]
@@ -35,7 +35,7 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
         f"Learners in the file: {counts.get('reported', 0):,}",
         *_by_reason("Left out", left_out, counts),
     ]
-    blank = counts.get("missing", 0) - counts.get("left_out.missing", 0)
+    blank = counts.get("missing", 0) - counts.get("excluded.missing", 0)
     if blank:
         lines.append(f"In the file with a blank profile, for none is known: {blank:,}")
     lines += _by_reason("Not counted as enrolled", NOT_ENROLLED, counts)
@@ -44,5 +44,5 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
 
 
 def _by_reason(title: str, reasons: Iterable[str], counts: Mapping[str, int]) -> list[str]:
-    found = {reason: counts[f"left_out.{reason}"] for reason in reasons if f"left_out.{reason}" in counts}
+    found = {reason: counts[f"excluded.{reason}"] for reason in reasons if f"excluded.{reason}" in counts}
     return [f"{title}: {sum(found.values()):,}", *(f"  {number:,} {LEFT_OUT[reason]}" for reason, number in found.items())]

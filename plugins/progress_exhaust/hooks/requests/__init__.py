@@ -1,1 +1,1 @@
-"""Postgres: the queue of requests (job_request), and our own claims and ledger."""
+"""Postgres: the requests (job_request), the claims that say which run works on them, and the ledger of what happened."""

@@ -6,31 +6,31 @@ from collections.abc import Iterator
 
 import pytest
 
-from progress_exhaust.hooks.job_requests import RequestsHook
 from tests.integration.install import Install
+from tests.integration.life import RunHook
 
 LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 
 
 @pytest.fixture
-def hook(install: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[RequestsHook]:
+def hook(install: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunHook]:
     for name, value in install.environment().items():
         monkeypatch.setenv(name, value)
     [row] = install.sql("SELECT current_database() AS name")
     for limit in LIMITS:
         install.sql(f'ALTER DATABASE "{row["name"]}" SET {limit} = 300')  # milliseconds
     # Shorter than the work: the wait for one's turn has no end of its own.
-    yield RequestsHook(run_id="run", job_request_table="job_request", ledger_schema="progress_exhaust", timeout_seconds=0.8)
+    yield RunHook(run_id="run", job_request_table="job_request", ledger_schema="progress_exhaust", timeout_seconds=0.8)
     for limit in LIMITS:
         install.sql(f'ALTER DATABASE "{row["name"]}" RESET {limit}')
 
 
-def test_work_that_takes_longer_than_the_servers_limits_is_done_alone(hook: RequestsHook) -> None:
+def test_work_that_takes_longer_than_the_servers_limits_is_done_by_one_task_at_a_time(hook: RunHook) -> None:
     told: list[str] = []
     first_is_in = threading.Event()
 
     def work(name: str) -> None:
-        with hook.alone("work"):
+        with hook.exclusive_lock("work"):
             told.append(f"{name} begins")
             first_is_in.set()
             time.sleep(1)

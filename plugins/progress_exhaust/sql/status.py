@@ -1,32 +1,27 @@
-"""Statements on Postgres that only read: what became of the requests, as people ask.
+"""Statements on Postgres that only read: the state of the requests, for the page and the command line.
 
-`{job_request}` and `{ledger}` stand for the quoted table and schema of the settings. requested_by, encryption_key and
-download_urls are of nobody's concern here, and are not read.
+They do not read requested_by, encryption_key and download_urls: nobody who looks at the state needs them.
 """
 
-WITH_TIMEOUT = "SET LOCAL statement_timeout = '20s'"
-
-LEDGER_EXISTS = "SELECT to_regclass(%(claim)s) IS NOT NULL AND to_regclass(%(batch_run)s) IS NOT NULL AS there"
-
-# No moment that Python cannot hold: one such row would hide all.
+# A date that Python cannot hold becomes null: one such row would make the whole list fail.
 _MOMENT = "CASE WHEN COLUMN BETWEEN '0001-01-02' AND '9999-12-30' THEN COLUMN END"
 _SUBMITTED_AT = _MOMENT.replace("COLUMN", "dt_job_submitted")
 _COMPLETED_AT = _MOMENT.replace("COLUMN", "dt_job_completed")
 
-# A standalone run has no row in job_request: the ledger's batches of the run stand for it.
+# All requests, and the standalone runs. Those have no row in job_request: the ledger's batches of the run replace it.
 _LISTED = f"""
 WITH listed AS (
   SELECT tag, request_id, '' AS run_id, status, requested_channel AS channel, {_SUBMITTED_AT} AS submitted_at,
     {_COMPLETED_AT} AS completed_at, coalesce(iteration, 0) AS failures, err_message AS error,
     request_data::text AS request_data
   FROM {{job_request}}
-  WHERE job_id = 'progress-exhaust'
+  WHERE job_id = '{{job_id}}'
   UNION ALL
   SELECT '', '', run_id,
-    CASE WHEN bool_and(state = 'done') THEN 'SUCCESS'
-      WHEN bool_or(state IN ('waiting', 'running')) THEN 'PROCESSING' ELSE 'FAILED' END,
+    CASE WHEN bool_and(state = '{{state.DONE}}') THEN '{{status.SUCCESS}}'
+      WHEN bool_or(state IN ('{{state.WAITING}}', '{{state.RUNNING}}')) THEN '{{status.PROCESSING}}' ELSE '{{status.FAILED}}' END,
     '', min(listed_at) AT TIME ZONE 'utc',
-    CASE WHEN NOT bool_or(state IN ('waiting', 'running')) THEN max(changed_at) AT TIME ZONE 'utc' END,
+    CASE WHEN NOT bool_or(state IN ('{{state.WAITING}}', '{{state.RUNNING}}')) THEN max(changed_at) AT TIME ZONE 'utc' END,
     0, NULL, ''
   FROM {{ledger}}.batch_run
   WHERE tag = '' AND request_id = ''
@@ -34,6 +29,7 @@ WITH listed AS (
 )
 """
 
+# Tell whether a run has listed a batch of the request, or whether the request names it.
 _HAS_BATCH = """
 EXISTS (
   SELECT FROM {ledger}.batch_run b
@@ -41,21 +37,21 @@ EXISTS (
 OR position(to_json(%(NAME)s::text)::text IN request_data) > 0
 """
 
-# The rest of what is shown of a request, l; its processed_batches may be of any type.
+# The other columns that are shown of a request `l`. Its processed_batches may be of any type.
 _DETAILS = """
 SELECT tag, request_id, l.run_id, status, channel, submitted_at, completed_at, failures, error,
   (SELECT processed_batches::text FROM {job_request} j
     WHERE j.tag = l.tag AND j.request_id = l.request_id AND l.run_id = '') AS processed_batches,
-  claim.run_id AS claim_run_id, coalesce(claim.held, false) AS held, coalesce(claim.twin_of, '') AS twin_of, found
+  claim.run_id AS claim_run_id, coalesce(claim.held, false) AS held, coalesce(claim.duplicate_of, '') AS duplicate_of, found
 FROM (CHOSEN) l
 LEFT JOIN LATERAL (
-  SELECT c.run_id, c.released_at IS NULL AS held, c.twin_of FROM {ledger}.claim c
+  SELECT c.run_id, c.released_at IS NULL AS held, c.duplicate_of FROM {ledger}.claim c
   WHERE c.tag = l.tag AND c.request_id = l.request_id ORDER BY claimed_at DESC LIMIT 1
 ) claim ON true
 ORDER BY submitted_at DESC NULLS LAST, request_id, tag, l.run_id
 """
 
-# Batch and collection: those that a run has listed, and those that a request names which no run has seen yet.
+# Return one page of requests, the newest first. A batch or collection is found in the lists of runs and in the request's data.
 LIST = _LISTED + _DETAILS.replace(
     "CHOSEN",
     """
@@ -74,12 +70,13 @@ LIST = _LISTED + _DETAILS.replace(
 """,
 )
 
+# Return one request, or one standalone run.
 ONE = _LISTED + _DETAILS.replace(
     "CHOSEN",
     "SELECT *, 1 AS found FROM listed WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s",
 )
 
-# Each batch as its last run left it; a standalone one in its own run.
+# Return the batches of these requests, each as its last run recorded it; those of a standalone run from that run.
 BATCHES = """
 SELECT DISTINCT ON (b.tag, b.request_id, standalone_run, batch_id)
   b.tag, b.request_id, CASE WHEN b.request_id = '' THEN run_id ELSE '' END AS standalone_run, batch_id, run_id, collection_id,
@@ -90,23 +87,25 @@ JOIN unnest(%(tags)s::text[], %(ids)s::text[], %(runs)s::text[]) AS wanted (tag,
 ORDER BY b.tag, b.request_id, standalone_run, batch_id, listed_at DESC
 """
 
+# Count the requests per status.
 TALLY = f"""
 SELECT status, count(*) AS requests, min({_SUBMITTED_AT}) AS oldest_at
-FROM {{job_request}} WHERE job_id = 'progress-exhaust' AND status IS NOT NULL GROUP BY status
+FROM {{job_request}} WHERE job_id = '{{job_id}}' AND status IS NOT NULL GROUP BY status
 """
 
-# Requests and failures by claim, for a request that is refused at once has no batch; standalone runs count by batch.
+# Sum up each of the last days. Requests and failures are counted from claims: a request that is rejected at once has no batch.
+# Learners and seconds are counted from batches.
 NIGHTS = """
 WITH night AS (
   SELECT generate_series(today - %(nights)s + 1, today, '1 day')::date AS day
   FROM (SELECT (now() AT TIME ZONE %(zone)s)::date AS today) AS t
 ), claims AS (
   SELECT (claimed_at AT TIME ZONE %(zone)s)::date AS day, count(*) AS requests,
-    count(*) FILTER (WHERE outcome IN ('FAILED', 'died')) AS failures
+    count(*) FILTER (WHERE outcome IN ('{outcome.FAILED}', '{outcome.LOST}')) AS failures
   FROM {ledger}.claim WHERE claimed_at > now() - make_interval(days => %(nights)s + 1) GROUP BY 1
 ), batches AS (
   SELECT (listed_at AT TIME ZONE %(zone)s)::date AS day,
-    sum((counts ->> 'reported')::bigint) FILTER (WHERE state = 'done') AS learners,
+    sum((counts ->> 'reported')::bigint) FILTER (WHERE state = '{state.DONE}') AS learners,
     sum((SELECT sum(value::float) FROM jsonb_each_text(seconds))) AS seconds
   FROM {ledger}.batch_run WHERE listed_at > now() - make_interval(days => %(nights)s + 1) GROUP BY 1
 )

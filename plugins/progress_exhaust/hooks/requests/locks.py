@@ -1,0 +1,120 @@
+"""Locks: of requests and claims against other runs, and of a stage against a newer attempt of its task.
+
+Only the newest attempt of a task may write. Airflow starts it when it believes that the previous attempt is lost; that one may
+still be running.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from progress_exhaust.errors import ClaimLostError
+from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction, batch_values
+from progress_exhaust.hooks.requests.models import Key, Stage
+from progress_exhaust.report.request import Batch
+from progress_exhaust.sql import connection as limits
+from progress_exhaust.sql import locks as sql
+
+
+class Locks(RequestsConnection):
+    """Locks that are held while a task works elsewhere."""
+
+    @contextmanager
+    def exclusive_lock(self, work: str) -> Iterator[None]:
+        """Let one task of the run at a time do this work; the others wait for it, without a time limit."""
+        with self._transaction() as transaction:
+            transaction.execute(limits.ALLOW_LONG_WORK)
+            transaction.execute_without_limit(sql.WAIT_FOR_EXCLUSIVE_LOCK, {"work": f"progress_exhaust {self.run_id} {work}"})
+            yield
+
+    @contextmanager
+    def lock_task_attempt(self, batch: Batch, stage: str) -> Iterator[None]:
+        """Keep a newer attempt of this stage from starting while the block writes.
+
+        Raises ClaimLostError, before the block starts, if one has started.
+        """
+        with self._locked_attempt(batch, stage):
+            yield
+
+    @contextmanager
+    def lock_claim(self, batch: Batch) -> Iterator[None]:
+        """Keep other runs from taking the claim while the block publishes.
+
+        Raises ClaimLostError, before the block starts, if another run holds the request.
+        """
+        with self._locked_attempt(batch, Stage.PACKAGE) as transaction:
+            if batch.request_id and not transaction.execute(sql.LOCK_CLAIM, batch_values(batch)):
+                raise claim_lost(transaction, batch.request_key)
+            yield
+
+    @contextmanager
+    def lock_list(self) -> Iterator[None]:
+        """Keep a newer attempt from making the list again while the block writes.
+
+        Raises ClaimLostError, before the block starts, if one has made it.
+        """
+        with self._transaction() as transaction:
+            transaction.execute(limits.ALLOW_LONG_PUT)
+            check_list_attempt(transaction)
+            yield
+
+    @contextmanager
+    def _locked_attempt(self, batch: Batch, stage: str) -> Iterator[Transaction]:
+        with self._transaction() as transaction:
+            transaction.execute(limits.ALLOW_LONG_PUT)
+            check_task_attempt(transaction, batch, stage)
+            yield transaction
+
+
+def lock_request(transaction: Transaction, key: Key) -> str | None:
+    """Lock the row of a request, and those of its duplicates in this run; return its processed_batches."""
+    tag, request_id = key
+    rows = transaction.fetch_all(sql.LOCK_REQUEST, {"tag": tag, "request_id": request_id})
+    return {(row[0], row[1]): row[2] for row in rows}.get(key)
+
+
+def check_task_attempt(transaction: Transaction, batch: Batch, stage: str) -> None:
+    """Raise ClaimLostError if a newer attempt of the stage has started; keep one from starting in this transaction."""
+    if transaction.fetch_value(sql.LOCK_TASK_ATTEMPT, batch_values(batch) | {"stage": stage}):
+        raise attempt_replaced(transaction, f"{batch}: {stage}")
+
+
+def check_list_attempt(transaction: Transaction) -> None:
+    """Raise ClaimLostError if a newer attempt has made the list; keep one from making it in this transaction."""
+    if (True,) in transaction.fetch_all(sql.LOCK_LIST_ATTEMPT):
+        raise attempt_replaced(transaction, Stage.LIST_BATCHES)
+
+
+def attempt_replaced(transaction: Transaction, what: str) -> ClaimLostError:
+    """Return the error of an attempt that a newer one has replaced."""
+    return ClaimLostError(
+        f"{what}: a newer attempt of this task has started, because Airflow believed that this one, attempt "
+        f"{transaction.task_attempt}, was lost. Only the newest attempt may write: this one changes nothing more"
+    )
+
+
+def check_holder(transaction: Transaction, key: Key) -> None:
+    """Raise ClaimLostError if this run does not hold a request."""
+    if not holds(transaction, key):
+        raise claim_lost(transaction, key)
+
+
+def holds(transaction: Transaction, key: Key) -> bool:
+    """Tell whether this run holds a request."""
+    return _holder(transaction, key) == transaction.run_id
+
+
+def claim_lost(transaction: Transaction, key: Key) -> ClaimLostError:
+    """Return the error of a run that does not hold a request; it names the run that does."""
+    tag, request_id = key
+    holder = _holder(transaction, key)
+    words = f"is held by run {holder}" if holder else "is no longer held by this run"
+    if not holder:
+        other = transaction.fetch_value(sql.COMPLETED_BY, {"tag": tag, "request_id": request_id})
+        words += f", and run {other} has completed it" if other else ""
+    return ClaimLostError(f"request {request_id} {words}: this run changes nothing more of it")
+
+
+def _holder(transaction: Transaction, key: Key) -> str | None:
+    tag, request_id = key
+    holder: str | None = transaction.fetch_value(sql.HOLDER, {"tag": tag, "request_id": request_id})
+    return holder

@@ -1,0 +1,150 @@
+"""Statements on Postgres about the ledger: create and upgrade it, list batches, record what happened to them."""
+
+# The columns of job_request that we read or write. A missing one is added with this type.
+JOB_REQUEST_COLUMNS = {
+    "tag": "text",
+    "request_id": "text",
+    "job_id": "text",
+    "status": "text",
+    "request_data": "json",
+    "requested_by": "text",
+    "requested_channel": "text",
+    "dt_job_submitted": "timestamp",
+    "download_urls": "text[]",
+    "dt_file_created": "timestamp",
+    "dt_job_completed": "timestamp",
+    "execution_time": "bigint",
+    "err_message": "text",
+    "iteration": "integer",
+    "encryption_key": "text",
+    "batch_number": "integer",
+    "processed_batches": "jsonb",
+}
+
+# Create our own two tables, or upgrade those of an earlier version in place. Every part may run twice. Two runs that start at the
+# same time wait for each other. Not every role may alter the tables: docs/grants/ledger.sql is this same text.
+CREATE_LEDGER = """
+SELECT pg_advisory_xact_lock(hashtext('progress_exhaust ledger'));
+CREATE SCHEMA IF NOT EXISTS {ledger};
+CREATE TABLE IF NOT EXISTS {ledger}.claim (
+  tag text NOT NULL,
+  request_id text NOT NULL,
+  run_id text NOT NULL,
+  duplicate_of text,                             -- request_id of the request whose outcome this one gets
+  claimed_at timestamptz NOT NULL DEFAULT now(),
+  released_at timestamptz,                       -- null while the run holds the request
+  -- {outcome.SUCCESS}, {outcome.FAILED}, {outcome.SUBMITTED} (requeued) or {outcome.LOST} (the run ended without an outcome)
+  outcome text,
+  failure_counted boolean NOT NULL DEFAULT false, -- this run has added its 1 to iteration
+  PRIMARY KEY (tag, request_id, run_id)
+);
+CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
+  tag text NOT NULL,
+  request_id text NOT NULL,
+  batch_id text NOT NULL,
+  run_id text NOT NULL,
+  collection_id text NOT NULL,
+  channel text NOT NULL,                         -- of the requesting org
+  stage text NOT NULL DEFAULT '{stage.LIST_BATCHES}',
+  -- {state.WAITING}, {state.RUNNING}, {state.DONE}, {state.FAILED}, {state.DEFERRED} (to the next run)
+  -- or {state.REJECTED} (permanently: the request asks for something that cannot be made)
+  state text NOT NULL,
+  counts jsonb NOT NULL DEFAULT '{{}}',
+  seconds jsonb NOT NULL DEFAULT '{{}}',         -- per stage
+  task_attempts jsonb NOT NULL DEFAULT '{{}}',   -- per stage: the newest attempt of its task, the only one that may write
+  size_bytes bigint,                             -- of the package
+  object_key text,
+  error text,
+  listed_at timestamptz NOT NULL DEFAULT now(),
+  changed_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tag, request_id, batch_id, run_id)
+);
+
+-- Upgrade the tables of an earlier version: columns and stored words get their new names, and no row is lost.
+SET LOCAL search_path TO {ledger};
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'claim'::regclass AND attname = 'twin_of') THEN
+    ALTER TABLE claim RENAME COLUMN twin_of TO duplicate_of;
+  END IF;
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'batch_run'::regclass AND attname = 'tries') THEN
+    ALTER TABLE batch_run RENAME COLUMN tries TO task_attempts;
+  END IF;
+END $$;
+ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS task_attempts jsonb NOT NULL DEFAULT '{{}}';
+UPDATE {ledger}.claim SET outcome = '{outcome.LOST}' WHERE outcome = 'died';
+UPDATE {ledger}.batch_run SET state = '{state.REJECTED}' WHERE state = 'refused';
+UPDATE {ledger}.batch_run
+SET counts = (SELECT jsonb_object_agg(regexp_replace(key, '^left_out[.]', 'excluded.'), value) FROM jsonb_each(counts))
+WHERE EXISTS (SELECT FROM jsonb_object_keys(counts) AS key WHERE starts_with(key, 'left_out.'));
+
+CREATE UNIQUE INDEX IF NOT EXISTS claim_held_once ON {ledger}.claim (tag, request_id) WHERE released_at IS NULL;
+CREATE INDEX IF NOT EXISTS batch_run_of_run ON {ledger}.batch_run (run_id);
+-- For the page, which counts the last nights.
+CREATE INDEX IF NOT EXISTS batch_run_listed_at ON {ledger}.batch_run (listed_at);
+CREATE INDEX IF NOT EXISTS claim_claimed_at ON {ledger}.claim (claimed_at);
+"""
+
+# Note which attempt of list_batches made the list of this run: older attempts may not change it.
+MARK_LIST_ATTEMPT = """
+UPDATE {ledger}.batch_run
+SET task_attempts = task_attempts || jsonb_build_object('{stage.LIST_BATCHES}', %(task_attempt)s::integer)
+WHERE run_id = %(run_id)s
+"""
+
+# Before a list is made again, delete what the run had not finished of the previous list.
+DELETE_UNFINISHED_BATCHES = """
+DELETE FROM {ledger}.batch_run
+WHERE run_id = %(run_id)s AND state <> '{state.DONE}'
+  AND (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
+"""
+
+# Enter one batch of the run's list; a batch that is listed again starts with empty figures.
+LIST_BATCH = """
+INSERT INTO {ledger}.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, state)
+VALUES (%(tag)s, %(request_id)s, %(batch_id)s, %(run_id)s, %(collection_id)s, %(channel)s, %(state)s)
+ON CONFLICT (tag, request_id, batch_id, run_id) DO UPDATE SET
+  stage = '{stage.LIST_BATCHES}', state = excluded.state, task_attempts = '{{}}', counts = '{{}}', seconds = '{{}}', error = NULL,
+  changed_at = now()
+"""
+
+# Record the state of a batch, unless a newer attempt of the stage has started. A batch that is done stays done: the COMMIT may
+# have succeeded although its answer was lost. A running stage has no final time yet, and its progress replaces earlier progress.
+RECORD = """
+UPDATE {ledger}.batch_run SET
+  task_attempts = task_attempts || jsonb_build_object(%(stage)s::text, %(task_attempt)s::integer),
+  stage = %(stage)s,
+  state = CASE WHEN state = '{state.DONE}' AND %(state)s = '{state.FAILED}' THEN state ELSE %(state)s END,
+  counts = CASE WHEN %(state)s = '{state.RUNNING}' THEN counts - %(progress_keys)s::text[] ELSE counts END || %(counts)s::jsonb,
+  seconds = CASE WHEN %(state)s = '{state.RUNNING}' THEN seconds - %(stage)s::text ELSE seconds END || %(seconds)s::jsonb,
+  size_bytes = coalesce(%(size_bytes)s, size_bytes),
+  error = CASE WHEN state = '{state.DONE}' AND %(state)s = '{state.FAILED}' THEN error ELSE %(error)s END,
+  changed_at = now()
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s AND run_id = %(run_id)s
+  AND coalesce((task_attempts->>%(stage)s)::integer, 0) <= %(task_attempt)s
+"""
+
+_BATCH_RUN = """
+SELECT tag, request_id, batch_id, collection_id, channel, stage, state, counts, seconds, size_bytes, object_key, error
+FROM {ledger}.batch_run
+WHERE run_id = %(run_id)s
+"""
+
+# Return what the ledger says about one batch of the run.
+BATCH_RUN = _BATCH_RUN + " AND tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s"
+
+# Return what the ledger says about every batch of the run, in the order of the list.
+RUN_BATCHES = _BATCH_RUN + " ORDER BY listed_at, request_id, batch_id"
+
+# Return the batches that other runs left unfinished, of the requests that this run brought to SUCCESS.
+UNFINISHED_IN_OTHER_RUNS = """
+SELECT b.run_id, b.tag, b.request_id, b.channel, b.batch_id, b.collection_id
+FROM {ledger}.batch_run b JOIN {ledger}.claim c ON c.tag = b.tag AND c.request_id = b.request_id
+WHERE c.run_id = %(run_id)s AND c.outcome = '{outcome.SUCCESS}' AND b.run_id <> c.run_id AND b.state <> '{state.DONE}'
+"""
+
+# Return the bytes that this run has published for an org, without those of the batch itself.
+CHANNEL_BYTES = """
+SELECT coalesce(sum(size_bytes), 0) FROM {ledger}.batch_run
+WHERE run_id = %(run_id)s AND channel = %(channel)s AND NOT (request_id = %(request_id)s AND batch_id = %(batch_id)s)
+"""

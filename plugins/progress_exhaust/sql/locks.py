@@ -1,0 +1,53 @@
+"""Statements on Postgres that lock: rows of requests and claims, and attempts of a task.
+
+Whoever changes a claim locks the request's row in job_request first.
+"""
+
+# Wait until no other task of the run holds this lock; it is held until the transaction ends.
+WAIT_FOR_EXCLUSIVE_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%(work)s, 0))"
+
+# Lock a request and its duplicates, which end together. Only the next statement sees who holds them: a statement that had to
+# wait for a lock still sees the previous claims.
+LOCK_REQUEST = """
+SELECT tag, request_id, processed_batches::text FROM {job_request}
+WHERE (tag, request_id) IN (
+  SELECT %(tag)s, %(request_id)s
+  UNION SELECT tag, request_id FROM {ledger}.claim WHERE run_id = %(run_id)s AND duplicate_of = %(request_id)s)
+ORDER BY tag, request_id FOR UPDATE
+"""
+
+# Lock several requests, always in the same order, so that two runs cannot block each other.
+LOCK_REQUESTS = """
+SELECT FROM {job_request} WHERE (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
+ORDER BY tag, request_id FOR UPDATE
+"""
+
+# Keep other runs from taking a claim while this run publishes a file.
+LOCK_CLAIM = """
+SELECT FROM {ledger}.claim
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s AND released_at IS NULL FOR SHARE
+"""
+
+# Tell whether a newer attempt of the stage has started; keep one from starting while this one writes.
+LOCK_TASK_ATTEMPT = """
+SELECT coalesce((task_attempts->>%(stage)s)::integer, 0) > %(task_attempt)s FROM {ledger}.batch_run
+WHERE run_id = %(run_id)s AND tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s FOR SHARE
+"""
+
+# Tell the same about list_batches. A list without a batch leaves no row here: an old attempt finds its requests finished instead.
+LOCK_LIST_ATTEMPT = """
+SELECT coalesce((task_attempts->>'{stage.LIST_BATCHES}')::integer, 0) > %(task_attempt)s FROM {ledger}.batch_run
+WHERE run_id = %(run_id)s ORDER BY tag, request_id, batch_id FOR UPDATE
+"""
+
+# Return the run that holds a request.
+HOLDER = """
+SELECT run_id FROM {ledger}.claim WHERE tag = %(tag)s AND request_id = %(request_id)s AND released_at IS NULL
+"""
+
+# Return the other run that completed a request last, for the message about a lost claim.
+COMPLETED_BY = """
+SELECT run_id FROM {ledger}.claim
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND outcome = '{outcome.SUCCESS}' AND run_id <> %(run_id)s
+ORDER BY released_at DESC LIMIT 1
+"""

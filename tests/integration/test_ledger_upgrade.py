@@ -1,0 +1,173 @@
+"""A ledger of an earlier version is upgraded in place, with every row, by whichever run comes first."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from progress_exhaust.errors import SetupError
+from progress_exhaust.hooks.requests.models import BatchState
+from progress_exhaust.hooks.requests.status import Filter, RequestStatusReader
+from progress_exhaust.report.request import Batch
+from tests.integration.install import GRANTS, psql
+from tests.integration.life import CONNECTION, CURRENT, LEDGER, chosen, connect, empty_database, hook_of, insert
+
+# The ledger as version 0.1.0 creates it.
+VERSION_0_1_0 = """
+CREATE SCHEMA progress_exhaust;
+CREATE TABLE progress_exhaust.claim (
+  tag text NOT NULL,
+  request_id text NOT NULL,
+  run_id text NOT NULL,
+  twin_of text,
+  claimed_at timestamptz NOT NULL DEFAULT now(),
+  released_at timestamptz,
+  outcome text,
+  failure_counted boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (tag, request_id, run_id)
+);
+CREATE UNIQUE INDEX claim_held_once ON progress_exhaust.claim (tag, request_id) WHERE released_at IS NULL;
+CREATE TABLE progress_exhaust.batch_run (
+  tag text NOT NULL,
+  request_id text NOT NULL,
+  batch_id text NOT NULL,
+  run_id text NOT NULL,
+  collection_id text NOT NULL,
+  channel text NOT NULL,
+  stage text NOT NULL DEFAULT 'list_batches',
+  state text NOT NULL,
+  counts jsonb NOT NULL DEFAULT '{}',
+  seconds jsonb NOT NULL DEFAULT '{}',
+  tries jsonb NOT NULL DEFAULT '{}',
+  size_bytes bigint,
+  object_key text,
+  error text,
+  listed_at timestamptz NOT NULL DEFAULT now(),
+  changed_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tag, request_id, batch_id, run_id)
+);
+ALTER TABLE progress_exhaust.batch_run ADD COLUMN IF NOT EXISTS tries jsonb NOT NULL DEFAULT '{}';
+CREATE INDEX batch_run_of_run ON progress_exhaust.batch_run (run_id);
+CREATE INDEX batch_run_listed_at ON progress_exhaust.batch_run (listed_at);
+CREATE INDEX claim_claimed_at ON progress_exhaust.claim (claimed_at);
+"""
+AT = "2022-09-27 08:00:00+00"
+ROWS = f"""
+INSERT INTO progress_exhaust.claim VALUES
+  ('t', 'held', 'run', NULL, '{AT}', NULL, NULL, false),
+  ('t', 'shared', 'run', 'held', '{AT}', NULL, NULL, false),
+  ('t', 'held', 'killed', NULL, '{AT}', '{AT}', 'died', true),
+  ('t', 'made', 'old', NULL, '{AT}', '{AT}', 'SUCCESS', false);
+INSERT INTO progress_exhaust.batch_run VALUES
+  ('t', 'held', 'b1', 'run', 'do_1', 'org', 'package', 'running',
+    '{{"enrolled": 9, "left_out.inactive": 2, "left_out.no_date": 0}}', '{{"extract": 1.5}}',
+    '{{"list_batches": 1, "package": 2}}', NULL, NULL, NULL, '{AT}', '{AT}'),
+  ('t', 'held', 'b2', 'run', 'do_1', 'org', 'list_batches', 'refused',
+    '{{}}', '{{}}', '{{}}', NULL, NULL, 'too big', '{AT}', '{AT}'),
+  ('t', 'made', 'b3', 'old', 'do_2', 'org', 'mark_complete', 'done',
+    '{{"reported": 7}}', '{{}}', '{{}}', 5, 'k.zip', NULL, '{AT}', '{AT}');
+"""
+# What the same rows are in this version.
+RENAMED = ROWS.replace("left_out.", "excluded.").replace("'refused'", "'rejected'").replace("'died'", "'lost'")
+
+
+@pytest.fixture
+def cursor(servers: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Yield a cursor on a database with a ledger of version 0.1.0."""
+    uri = empty_database("progress_exhaust_upgrade")
+    monkeypatch.setenv(CONNECTION, uri)
+    connection = connect(uri)
+    cursor = connection.cursor()
+    cursor.execute(CURRENT + ";" + VERSION_0_1_0)
+    yield cursor
+    connection.close()
+
+
+def everything(cursor: Any) -> list[Any]:
+    """Return the columns, the indexes and the rows of our tables."""
+    found = []
+    for table in ("claim", "batch_run"):
+        cursor.execute(f"SELECT * FROM {LEDGER}.{table} ORDER BY request_id, run_id, 3")
+        found += [[column.name for column in cursor.description], sorted(cursor.fetchall(), key=repr)]
+    cursor.execute(f"SELECT indexdef FROM pg_indexes WHERE schemaname = '{LEDGER}' ORDER BY 1")
+    return [*found, cursor.fetchall()]
+
+
+def with_rows_of_this_version(cursor: Any) -> list[Any]:
+    """Return what a new ledger with these rows holds."""
+    cursor.execute(f"DROP SCHEMA {LEDGER} CASCADE")
+    hook_of("any").prepare()
+    cursor.execute(RENAMED)
+    return everything(cursor)
+
+
+def test_nothing_is_lost(cursor: Any) -> None:
+    cursor.execute(ROWS)
+    hook_of("any").prepare()
+    upgraded = everything(cursor)
+    hook_of("any").prepare()
+    assert everything(cursor) == upgraded
+    cursor.execute(psql((GRANTS / "ledger.sql").read_text()))  # a person may run it again
+    assert everything(cursor) == upgraded == with_rows_of_this_version(cursor)
+
+
+def test_a_person_upgrades_it_with_the_same_statements(cursor: Any) -> None:
+    cursor.execute(ROWS)
+    cursor.execute(psql((GRANTS / "ledger.sql").read_text()))
+    assert everything(cursor) == with_rows_of_this_version(cursor)
+
+
+def test_two_first_runs_upgrade_it_together(cursor: Any) -> None:
+    runs = 4
+    for _ in range(5):
+        cursor.execute(f"DROP SCHEMA {LEDGER} CASCADE; {VERSION_0_1_0} {ROWS}")
+        together = threading.Barrier(runs)
+
+        def first_task(number: int, together: threading.Barrier = together) -> None:
+            hook = hook_of(f"run {number}")
+            together.wait(10)
+            hook.prepare()
+
+        with ThreadPoolExecutor(runs) as pool:
+            list(pool.map(first_task, range(runs)))
+        upgraded = everything(cursor)
+        assert upgraded == with_rows_of_this_version(cursor)
+
+
+def test_the_run_goes_on_with_what_it_had_begun(cursor: Any) -> None:
+    """Its newest attempts stay the newest ones, its claims are held, and its duplicates end with their request."""
+    for request_id in ("held", "shared", "made"):
+        insert(cursor, request_id, tag="t", status="PROCESSING")
+    cursor.execute(ROWS)
+    run = hook_of("run")
+    run.prepare()
+    assert [request.request_id for request in run.held_without_duplicates()] == ["held"]
+    [b1, b2] = run.run_batches()
+    assert (b1.counts, b2.state) == ({"enrolled": 9, "excluded.inactive": 2, "excluded.no_date": 0}, BatchState.REJECTED)
+    run.task_attempt = 3
+    run.record(b1.batch, stage="package", state="running")
+    assert run.fail("t", "held", "too big") == {"FAILED": 2}
+    assert hook_of("next").claim(chosen()).requests != []
+
+
+def test_a_ledger_from_before_the_attempts_were_kept_is_upgraded(cursor: Any) -> None:
+    cursor.execute(f"ALTER TABLE {LEDGER}.batch_run DROP COLUMN tries")
+    key = insert(cursor, "r1")
+    run = hook_of("run")
+    run.prepare()
+    run.claim(chosen())
+    batch = Batch(*key, "org-1", "b1", "do_1")
+    run.list_batches([batch], [])
+    run.record(batch, stage="extract", state="running")
+    made = run.batch_run(batch)
+    assert made is not None and made.state is BatchState.RUNNING
+
+
+def test_the_page_says_that_a_run_has_to_come_first(cursor: Any) -> None:
+    reader = RequestStatusReader(job_request_table="job_request", ledger_schema=LEDGER)
+    with pytest.raises(SetupError, match=r"one of an older version\. The first run of the DAG"):
+        reader.tally()
+    hook_of("any").prepare()
+    assert reader.requests(Filter(), most=1, skip=0) == ([], 0)
