@@ -76,7 +76,6 @@ class Site:
 
     def claims(self) -> "Claims":
         from progress_exhaust.hooks.requests.claims import Claims
-    from progress_exhaust.hooks.requests.connection import RequestsConnection
 
         return self._connect(Claims)
 
