@@ -10,7 +10,7 @@ from progress_exhaust import compat
 from progress_exhaust.hooks.requests.models import ClaimOutcome
 
 PREFIX = "progress_exhaust"
-OUTCOME_NAMES = {
+OUTCOME_NAMES: Mapping[str, str] = {
     ClaimOutcome.SUCCESS: "succeeded",
     ClaimOutcome.FAILED: "failed",
     ClaimOutcome.SUBMITTED: "deferred",

@@ -71,7 +71,8 @@ class Buckets:
 
     def elsewhere(self, code: str, connection: str | None = None) -> subprocess.Popen[bytes]:
         """Run code that knows a `hook`, as a task on another worker."""
-        script = f"import os; from progress_exhaust.hooks.report_store import *; hook = ReportStoreHook(**{self.urls!r}); {code}"
+        imports = "import os; from pathlib import Path; from progress_exhaust.hooks.report_store import *"
+        script = f"{imports}; hook = ReportStoreHook(**{self.urls!r}); {code}"
         environment = os.environ | {CONNECTION: connection or self.store.connection(), "PYTHONPATH": f"{PROJECT}/plugins"}
         return subprocess.Popen([sys.executable, "-c", script], env=environment)
 

@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust import metrics
@@ -32,7 +32,7 @@ class MarkCompleteOperator(StageOperator):
     Returns the batch's summary: all counts, bytes, seconds per stage, and the key of the published file.
     """
 
-    operator_extra_links = (RequestLink(), FileLink())
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (RequestLink(), FileLink())
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"outlets": [REPORT]} | kwargs)

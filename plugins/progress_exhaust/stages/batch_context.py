@@ -11,7 +11,7 @@ from progress_exhaust.stages.site_setup import RunParams, Site
 from progress_exhaust.staging.batch_folder import BatchFolder
 
 if TYPE_CHECKING:
-    from logging import Logger
+    from airflow.sdk.types import Logger
 
     from progress_exhaust.hooks.requests.claims import Claims
     from progress_exhaust.hooks.requests.ledger import Ledger

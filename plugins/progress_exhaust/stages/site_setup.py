@@ -4,7 +4,7 @@ import os
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from zoneinfo import ZoneInfo
 
 from airflow.sdk import Variable
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.org_api import OrgApiHook
     from progress_exhaust.hooks.report_store import ReportStoreHook
     from progress_exhaust.hooks.requests.claims import Claims
+    from progress_exhaust.hooks.requests.connection import RequestsConnection
     from progress_exhaust.hooks.requests.ledger import Ledger
     from progress_exhaust.hooks.requests.locks import Locks
     from progress_exhaust.hooks.requests.models import Stage
     from progress_exhaust.hooks.user_cache import UserCacheHook
     from progress_exhaust.report.request import Batch
     from progress_exhaust.security.public_key_download import KeySource
+
+
+RequestsHook = TypeVar("RequestsHook", bound="RequestsConnection")
 
 
 @dataclass(frozen=True)
@@ -73,17 +77,17 @@ class Site:
     def claims(self) -> "Claims":
         from progress_exhaust.hooks.requests.claims import Claims
 
-        return Claims(**self._requests_arguments())
+        return self._connect(Claims)
 
     def ledger(self) -> "Ledger":
         from progress_exhaust.hooks.requests.ledger import Ledger
 
-        return Ledger(**self._requests_arguments())
+        return self._connect(Ledger)
 
     def locks(self) -> "Locks":
         from progress_exhaust.hooks.requests.locks import Locks
 
-        return Locks(**self._requests_arguments())
+        return self._connect(Locks)
 
     def learner_tables(self) -> "LearnerTablesHook":
         from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
@@ -159,14 +163,14 @@ class Site:
         """Return the layout of the run; raises SetupError, with the known ones, for an unknown name."""
         return self.settings.layout_named(params.layout or self.settings.layout)
 
-    def _requests_arguments(self) -> dict[str, object]:
-        return {
-            "run_id": self.run_id,
-            "job_request_table": self.settings.job_request_table,
-            "ledger_schema": self.settings.ledger_schema,
-            "timeout_seconds": self.settings.read_timeout_seconds,
-            "task_attempt": self.task_attempt,
-        }
+    def _connect(self, hook: "type[RequestsHook]") -> "RequestsHook":
+        return hook(
+            job_request_table=self.settings.job_request_table,
+            ledger_schema=self.settings.ledger_schema,
+            run_id=self.run_id,
+            task_attempt=self.task_attempt,
+            timeout_seconds=self.settings.read_timeout_seconds,
+        )
 
 
 def read_site(context: "Context") -> Site:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust import metrics
@@ -30,7 +31,7 @@ class StageOperator(BaseTaskOperator):
     """
 
     template_fields = ("batch",)
-    operator_extra_links = (RequestLink(),)
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (RequestLink(),)
     # The manifests of earlier stages: if one is missing, nothing is claimed, recorded or made.
     needs: "tuple[type[Manifest], ...]" = ()
 

@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 
-from airflow.exceptions import AirflowNotFoundException
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.bases.hook import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.report_store.files import StoredFile, list_files

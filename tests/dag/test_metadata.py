@@ -1,0 +1,47 @@
+"""Airflow's own models behave as compat expects: the page reads runs and results from the metadata database."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+from airflow.configuration import conf
+from airflow.models.dagrun import DagRun
+from airflow.models.xcom import XComModel
+from airflow.utils.db import initdb
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+from progress_exhaust import compat
+
+RESULT = """
+    INSERT INTO xcom (dag_run_id, dag_id, run_id, task_id, map_index, key, value, timestamp, dag_result)
+    VALUES (?, 'compat', 'one', ?, -1, 'return_value', ?, '2022-09-27', false)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _metadata() -> None:
+    """Make Airflow's metadata database, with one run and what two of its tasks returned."""
+    initdb()
+    with create_session() as session:
+        run = DagRun(dag_id="compat", run_id="one", run_type=DagRunType.MANUAL, state=DagRunState.FAILED)
+        run.conf, run.triggered_by = {"layout": "standard"}, DagRunTriggeredByType.TEST
+        session.add(run)
+        session.flush()
+        run_number = run.id
+    path = conf.get("database", "sql_alchemy_conn").removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as database, database:  # without foreign keys: there is no task instance
+        for task_id, value in (("list_batches", [{"batch_id": "B1"}]), ("another", 1)):
+            database.execute(RESULT, [run_number, task_id, json.dumps(XComModel.serialize_value(value))])
+
+
+def test_the_runs_that_still_exist() -> None:
+    assert compat.find_dag_runs("compat", ["one", "deleted"]) == [("one", "failed", {"layout": "standard"})]
+    assert compat.find_dag_runs("another", ["one"]) == []
+
+
+def test_what_a_task_returned() -> None:
+    assert compat.find_task_results("compat", ["one"], "list_batches") == {"one": [{"batch_id": "B1"}]}
+    assert compat.find_task_results("compat", ["deleted"], "list_batches") == {}
