@@ -100,8 +100,6 @@ def test_each_file_keeps_to_its_room(file: Path) -> None:
     assert violations(room_of(file), file.read_text()) == []
 
 
-
-
 @pytest.mark.parametrize(
     "hook", sorted({file.relative_to(PACKAGE / "hooks").parts[0] for file in (PACKAGE / "hooks").rglob("*.py")})
 )

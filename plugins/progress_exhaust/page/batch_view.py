@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from progress_exhaust.hooks.requests.models import BATCH_STAGES, BatchState, Stage
 from progress_exhaust.hooks.requests.status import BatchDetails
-from progress_exhaust.report.excluded import LEFT_OUT as EXCLUSION_REASONS
+from progress_exhaust.report.excluded import EXCLUDED as EXCLUSION_REASONS
 
 INTERRUPTED = "interrupted"  # the run has ended, and the batch has not recorded how it ended
 STATE_LABELS: Mapping[str, str] = {state.value: state.value for state in BatchState} | {

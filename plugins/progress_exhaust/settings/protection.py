@@ -4,20 +4,15 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from progress_exhaust.security.levels import DefaultLevel, ZipCipher
 from progress_exhaust.settings.field_types import MAIN, EncryptionKey, Host, UrlPath
 
 
 class Protection(BaseModel):
     """Security levels, ciphers, and the source of the orgs' policies and public keys."""
 
-    default_security_level: Literal[
-        "strictest",
-        "PLAIN_DATASET",
-        "PASSWORD_PROTECTED_DATASET",
-        "TEXT_KEY_ENCRYPTED_DATASET",
-        "PUBLIC_KEY_ENCRYPTED_DATASET",
-    ] = Field(
-        "strictest",
+    default_security_level: DefaultLevel = Field(
+        DefaultLevel.STRICTEST,
         description="Security level if the org's policy does not set one. `strictest` uses the org's public key, else the "
         "request's encryption key (TEXT_KEY), else no protection.",
         json_schema_extra=MAIN,
@@ -33,8 +28,8 @@ class Protection(BaseModel):
     org_search_path: UrlPath = Field(
         "/private/v2/org/search", description="Path of the org search API, below the same connection."
     )
-    zip_cipher: Literal["AES-256", "ZipCrypto"] = Field(
-        "AES-256",
+    zip_cipher: ZipCipher = Field(
+        ZipCipher.AES_256,
         description="Cipher of a zip with a password. ZipCrypto is for tools that do not support AES. It is broken: attackers "
         "can open such a zip without the password.",
     )
@@ -53,7 +48,7 @@ class Protection(BaseModel):
 
     @model_validator(mode="after")
     def _check_public_keys_have_a_source(self) -> Self:
-        if self.org_policy_source == "none" and self.default_security_level == "PUBLIC_KEY_ENCRYPTED_DATASET":
+        if self.org_policy_source == "none" and self.default_security_level is DefaultLevel.PUBLIC_KEY:
             raise ValueError(
                 "default_security_level PUBLIC_KEY_ENCRYPTED_DATASET needs org_policy_source api, the source of public keys"
             )

@@ -1,11 +1,10 @@
 """Settings that decide what a report contains."""
 
-from typing import Literal
-
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report.layout import BUILT_IN, Layout, is_time_zone
+from progress_exhaust.report.options import ChosenAttempt, ColumnLabels, OutputFormat
 from progress_exhaust.settings.field_types import MAIN, LayoutName
 
 
@@ -18,17 +17,17 @@ class ReportContents(BaseModel):
         description="Columns of the report: `standard`, `sunbird-lern-7` or a name from `layouts`.",
         json_schema_extra=MAIN,
     )
-    output_format: Literal["csv", "xlsx"] = Field(
-        "csv",
+    output_format: OutputFormat = Field(
+        OutputFormat.CSV,
         description="File in the package: `csv`, or `xlsx` for an Excel workbook. For more than 1,048,575 learners or 16,384 "
         "columns, the csv comes instead of the workbook.",
     )
-    dynamic_column_labels: Literal["id", "name"] = Field(
-        "id", description="Labels of the dynamic columns: `<id> - Score`, or `<name> (<id>) - Score`."
+    dynamic_column_labels: ColumnLabels = Field(
+        ColumnLabels.ID, description="Labels of the dynamic columns: `<id> - Score`, or `<name> (<id>) - Score`."
     )
     report_timezone: str = Field("Asia/Kolkata", description="Time zone of the date in the file name of a report.")
-    scored_attempt: Literal["best", "latest"] = Field(
-        "best", description="The assessment attempt whose score is reported, if a learner has several."
+    scored_attempt: ChosenAttempt = Field(
+        ChosenAttempt.BEST, description="The assessment attempt whose score is reported, if a learner has several."
     )
     assessment_content_types: tuple[str, ...] = Field(
         ("SelfAssess",), description="Values of contentType that make a content an assessment."
