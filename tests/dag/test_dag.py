@@ -52,7 +52,7 @@ def test_only_settling_runs_whatever_happened_and_is_the_only_leaf(dag: Any) -> 
 def test_each_stage_is_mapped_by_batch_labelled_by_its_id_and_in_the_pool(dag: Any, stage: str) -> None:
     task = dag.get_task(f"batch.{stage}")
     assert task.get_closest_mapped_task_group().group_id == "batch"
-    assert task.map_index_template == "{{ task.batch['batch_id'] }}{{ task.label_suffix }}"
+    assert task.map_index_template == "{{ task.batch['batch_id'] }}{{ label_suffix | default('') }}"
     assert task.pool == "progress_exhaust"
     assert task.template_fields == ("batch",)
 

@@ -31,7 +31,7 @@ RULES: dict[str, set[str]] = {
     "hooks": {"airflow", *DRIVERS, API_BASE, *ours("compat", "errors", "report", "security", "sql")},
     "staging": {"pydantic", *ours("errors", "hooks", "report")},
     "stages": {"airflow", *SHARED, *ours("links")},
-    "extract": {*FRAMES, *SHARED, *ours("stages")},
+    "extract": {"airflow", "pydantic", *FRAMES, *SHARED, *ours("stages")},
     "operators": {"airflow", "pydantic", *SHARED, *ours("extract", "lineage", "links", "stages")},
     "sensors": {"airflow", *SHARED, *ours("stages")},
     "dags": {"airflow", *ours("failure_notifier", "links", "names", "operators", "sensors")},
