@@ -136,6 +136,12 @@ def test_the_models_of_the_requests_need_no_driver(name: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT / "plugins", check=False).returncode == 0
 
 
+def test_the_settings_import_no_frame_and_no_cipher() -> None:
+    heavy = sorted({"airflow", "cryptography", *FRAMES, *DRIVERS})
+    code = f"import sys, progress_exhaust.settings; sys.exit(bool({{*{heavy}}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT / "plugins", check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("room", "source"),
     [
