@@ -111,6 +111,12 @@ def test_a_hook_knows_one_driver_and_no_other_hook(hook: str) -> None:
     assert [module for module in found if module.startswith(f"{OURS}.hooks") and not module.startswith((own, API_BASE))] == []
 
 
+def test_the_settings_import_no_frame_and_no_cipher() -> None:
+    heavy = sorted({"airflow", "cryptography", *FRAMES, *DRIVERS})
+    code = f"import sys, progress_exhaust.settings; sys.exit(bool({{*{heavy}}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT / "plugins", check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("room", "source"),
     [

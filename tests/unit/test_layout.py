@@ -149,8 +149,8 @@ def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said
 def test_the_only_column_with_a_mistake_is_told_of_once() -> None:
     message = mistake(mine={"columns": [{"label": "Mine", "field": "user.email"}]})
     assert message == (
-        "Variable progress_exhaust: layouts.mine.columns.0: column 'Mine': 'email' is a contact field, which is never read, or is "
-        "not a name"
+        "Variable progress_exhaust: layouts.mine.columns.0: column 'Mine': 'email' is a contact field, which is never read, or "
+        "is not a name"
     )
 
 
