@@ -1,27 +1,21 @@
-"""Parts for tests, by a dict a learner that names only what matters; made by the product's own `make_part`."""
+"""Facts chunks for tests: one dict per learner names only what matters. The product's own `make_facts_chunk` makes them."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
+from progress_exhaust.extract.schemas import ATTEMPTS, ENROLLED, NESTED_PROGRESS, rows_to_table
+from progress_exhaust.report.eligibility import Eligibility
 from progress_exhaust.report.layout import BUILT_IN
-from progress_exhaust.report.learners import (
-    ATTEMPTS,
-    ENROLLED,
-    NESTED_PROGRESS,
-    Rules,
-    Sources,
-    make_part,
-    table_of,
-)
 
 USER_FIELDS = tuple(sorted({field for layout in BUILT_IN.values() for field in layout.user_fields}))
 ENROLLED_PLAINLY = {"enrolled_at": 0, "completed_contents": 0, "has_certificate": False}
 
 
 def part_of(*learners: Mapping[str, Any]) -> pa.Table:
-    """Return the part of these learners, called `u0`, `u1`, … where they have no `user_id`.
+    """Return the facts chunk of these learners, called `u0`, `u1`, … where they have no `user_id`.
 
     A learner's keys are fields of ENROLLED and of the user cache, `nested` (rows of NESTED_PROGRESS without the user)
     and `attempts` (dicts of ATTEMPTS).
@@ -34,12 +28,12 @@ def part_of(*learners: Mapping[str, Any]) -> pa.Table:
         for one in everybody
         for attempt in one.get("attempts", ())
     ]
-    sources = Sources(
+    sources = FactSources(
         users=lambda _: {
             one["user_id"]: {field: one[field] for field in USER_FIELDS if one.get(field) is not None} for one in everybody
         },
-        nested=lambda _: table_of(nested, NESTED_PROGRESS),
-        attempts=lambda _: table_of(attempts, ATTEMPTS),
+        nested=lambda _: rows_to_table(nested, NESTED_PROGRESS),
+        attempts=lambda _: rows_to_table(attempts, ATTEMPTS),
     )
-    part, _ = make_part(enrolled, Rules(owned=True, channel="org", user_fields=USER_FIELDS), sources)
-    return part
+    chunk, _ = make_facts_chunk(enrolled, Eligibility(owned=True, channel="org"), USER_FIELDS, sources)
+    return chunk

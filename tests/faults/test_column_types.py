@@ -14,7 +14,7 @@ from cassandra.util import uuid_from_time
 from dev.load import insert
 from dev.world import ORG, Row, World, batch_row
 from progress_exhaust.errors import SetupError
-from progress_exhaust.hooks.learner_tables import LearnerTablesHook
+from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from tests.integration.install import REPORT_DAY, Install
 from tests.oracle import expected_csv
 

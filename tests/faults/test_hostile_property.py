@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from dev.world import World
 from progress_exhaust.errors import RequestError, SetupError
+from progress_exhaust.extract.chunk_files import from_parquet
+from progress_exhaust.hooks.cassandra.raw_values import completed_entry, count_completed
 from progress_exhaust.report.columns import columns
-from progress_exhaust.report.cql_values import completed_contents, completed_entry
 from progress_exhaust.report.csv_file import page_csv, write_csv
 from progress_exhaust.report.hierarchy import AssessmentKinds, Hierarchy, parse_tree, reduce_tree
 from progress_exhaust.report.layout import BUILT_IN
-from progress_exhaust.report.learners import from_parquet
 from progress_exhaust.report.plan import Catalogue, Limits, plan, twins
 from progress_exhaust.report.request import JobRequest, is_id, parse_request_data
 from progress_exhaust.report.xlsx_file import write_xlsx
@@ -173,7 +173,7 @@ def test_a_million_contents_of_a_learner_are_counted_without_objects_of_them(odd
     assert stored
     tracemalloc.start()
     try:
-        counted = completed_contents(stored, [completed_entry("do_2"), completed_entry("do_none")])
+        counted = count_completed(stored, [completed_entry("do_2"), completed_entry("do_none")])
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -25,8 +25,8 @@ from dev.content_api import serve
 from dev.machine import is_free
 from dev.servers import CASSANDRA_PASSWORD, CASSANDRA_USER, Cassandra, Postgres, Service, Settings
 from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.content_api import ContentApiHook
-from progress_exhaust.hooks.learner_tables import LearnerTablesHook
 from progress_exhaust.hooks.org_api import OrgApiHook
 from progress_exhaust.hooks.requests.ledger import Ledger
 from progress_exhaust.hooks.user_cache import UserCacheHook

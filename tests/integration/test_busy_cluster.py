@@ -13,8 +13,8 @@ from dev import services
 from dev.servers import Cassandra
 from dev.world import batch_world
 from progress_exhaust.errors import SourceError
-from progress_exhaust.hooks import learner_tables
-from progress_exhaust.hooks.learner_tables import LearnerTablesHook
+from progress_exhaust.hooks.cassandra import cluster
+from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from tests.integration.install import Install
 
 TIMEOUT_SECONDS = 0.5
@@ -65,7 +65,7 @@ def test_a_read_of_many_pages_goes_on_where_it_was_not_answered(
     tables: LearnerTablesHook, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each learner once, whichever of the pages Cassandra leaves without an answer."""
-    monkeypatch.setattr(learner_tables, "ROWS_PER_PAGE", 10)
+    monkeypatch.setattr(cluster, "ROWS_PER_PAGE", 10)
     world = batch_world(100, 0, nested=1, assessments=1, leaves=3)
     install.load(world)
     batch = world.batches[0]
@@ -78,7 +78,7 @@ def test_a_read_of_many_pages_goes_on_where_it_was_not_answered(
 
 
 def test_a_cluster_that_never_answers_fails_the_read_in_words(tables: LearnerTablesHook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learner_tables, "PAUSES_SECONDS", (0.1, 0.1))
+    monkeypatch.setattr(cluster, "PAUSES_SECONDS", (0.1, 0.1))
     assert tables.hierarchy("nobody") is None
     with silent(30), pytest.raises(SourceError, match=r"Cassandra at 127\.0\.0\.1:\d+ \(connection progress_exhaust_cassandra\)"):
         tables.hierarchy("nobody")

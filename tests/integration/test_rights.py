@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from progress_exhaust.errors import SetupError
-from progress_exhaust.hooks.learner_tables import AGGREGATES, LearnerTablesHook
+from progress_exhaust.hooks.cassandra.models import Table
+from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.user_cache import UserCacheHook
 from tests.integration.install import RELATIONS_DB, USERS_DB, Install, cassandra_grants, redis_rules
 
@@ -45,7 +46,7 @@ def read_all(install: Install) -> None:
         assert list(tables.batches(["nobody"])) == list(tables.enrolments_of_batch("nobody", "nobody")) == []
         assert list(tables.nested_progress(["nobody"], ["nobody"], "nobody")) == []
         assert list(tables.attempts(["nobody"], "nobody", "nobody")) == []
-        tables.partitions(AGGREGATES)
+        tables.estimate_partitions(Table.AGGREGATES)
 
 
 def ask_all() -> None:

@@ -1,19 +1,20 @@
-"""Two requests for one batch: what is read for the first serves the second, unless that one's is wanted anew."""
+"""Two requests for one batch: the second uses what is extracted for the first, unless its own extract is run again."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dev.world import World, batch_world, request_row
 from progress_exhaust.errors import SourceError
-from progress_exhaust.operators.extract import ExtractOperator
-from progress_exhaust.operators.stage import EXTRACT_FILE, Work
+from progress_exhaust.extract import enrolment_reading
+from progress_exhaust.stages.batch_context import BatchContext
+from progress_exhaust.staging.manifests import ExtractManifest
+from tests.integration.extract_context import extract, extract_context, prepared
 from tests.integration.install import Install
-from tests.integration.stage_work import begun, stage_work
 
-SERVES = "serves this one too"
+Contexts = tuple[BatchContext, BatchContext]
+COPIED = "uses what was extracted for request"
 
 
 @pytest.fixture
@@ -30,45 +31,42 @@ def world(install: Install) -> World:
 
 
 @pytest.fixture
-def works(install: Install, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Work, Work]:
+def contexts(install: Install, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contexts:
     """Return the extract of each request, of which neither is done."""
-    first = stage_work(install, tmp_path, monkeypatch, learners_per_part=25, processes_per_task=1)
-    [other] = [run.batch for run in first.requests.run_batches() if run.batch != first.batch]
+    first = extract_context(install, tmp_path, monkeypatch, learners_per_part=25, processes_per_task=1)
+    [other] = [run.batch for run in first.ledger.run_batches() if run.batch != first.batch]
     assert len(world.requests) == 2
-    return first, begun(replace(first, batch=other, folder=first.site.store().batch_folder(first.site.run_id, other)))
+    return first, prepared(first.for_batch(other))
 
 
-def extract(work: Work) -> dict[str, int]:
-    return ExtractOperator(task_id="extract", batch={}).make(work)  # type: ignore[no-any-return]
-
-
-def test_a_batch_is_read_once_for_all_who_ask_for_it(works: tuple[Work, Work], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batch_is_read_once_for_all_who_ask_for_it(contexts: Contexts, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    first, second = works
+    first, second = contexts
     counts = extract(first)
-    assert SERVES not in caplog.text
+    assert COPIED not in caplog.text
     assert extract(second) == counts
-    assert f"{first.batch.request_id} {SERVES}" in caplog.text
-    assert [second.part(number).read_bytes() for number in range(3)] == [first.part(number).read_bytes() for number in range(3)]
+    assert f"{COPIED} {first.batch.request_id}" in caplog.text
+    for number in range(3):
+        assert second.staging.facts_chunk(number).read_bytes() == first.staging.facts_chunk(number).read_bytes()
 
 
-def test_an_extract_that_is_wanted_anew_takes_over_nothing_older(
-    works: tuple[Work, Work], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_an_extract_that_is_run_again_copies_nothing_older(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    first, second = works
+    first, second = contexts
     extract(first)
     extract(second)
-    as_of = second.read(EXTRACT_FILE)["as_of"]
+    as_of = second.staging.read(ExtractManifest).as_of
     with monkeypatch.context() as broken:
-        broken.setattr(ExtractOperator, "_enrolments", _breaks_off)
+        broken.setattr(enrolment_reading, "open_enrolments", _fails)
         with pytest.raises(SourceError):
             extract(second)
     caplog.clear()
     extract(second)
-    assert SERVES not in caplog.text
-    assert second.read(EXTRACT_FILE)["as_of"] > as_of
+    assert COPIED not in caplog.text
+    assert second.staging.read(ExtractManifest).as_of > as_of
 
 
-def _breaks_off(*_arguments: object) -> None:
+def _fails(*_arguments: object) -> None:
     raise SourceError("Cassandra does not answer")

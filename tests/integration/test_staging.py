@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from progress_exhaust.operators.site_operator import RunParams, Site
+from progress_exhaust.operators.stage import PACKAGE_FILE
 
 from dev.world import ORG, Row, World, request_row
 from progress_exhaust.errors import SetupError, SourceError
@@ -20,8 +22,6 @@ from progress_exhaust.hooks.job_requests import BatchRun, RequestsHook
 from progress_exhaust.operators.fetch_hierarchy import FetchHierarchyOperator
 from progress_exhaust.operators.mark_complete import REPORT, MarkCompleteOperator
 from progress_exhaust.operators.package import PackageOperator
-from progress_exhaust.operators.site_operator import RunParams, Site
-from progress_exhaust.operators.stage import PACKAGE_FILE
 from progress_exhaust.report.request import Batch
 from progress_exhaust.settings import parse_settings
 from progress_exhaust.sql.ledger import UNFINISHED_IN_OTHER_RUNS

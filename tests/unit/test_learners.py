@@ -8,33 +8,23 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from progress_exhaust.extract.chunk_files import from_parquet, read_counts, to_parquet
+from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
+from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
+from progress_exhaust.extract.schemas import ATTEMPTS, NESTED_PROGRESS, rows_to_table
+from progress_exhaust.hooks.cassandra.decoding import completed_count
+from progress_exhaust.hooks.cassandra.models import Enrolment
+from progress_exhaust.report.eligibility import Eligibility, User, enrolment_exclusion, is_cache_flushed
 from progress_exhaust.report.layout import BUILT_IN
-from progress_exhaust.report.learners import (
-    ATTEMPTS,
-    NESTED_PROGRESS,
-    Enrolment,
-    Rules,
-    Sources,
-    User,
-    cache_was_flushed,
-    completed_count,
-    counts_of,
-    enrolled_page,
-    from_parquet,
-    make_part,
-    pages,
-    table_of,
-    to_parquet,
-)
 from tests.cql import cql_map
 
 Row = tuple[Any, ...]
 
 ORG, OTHER_ORG = "org", "other org"
 FIELDS = BUILT_IN["standard"].user_fields
-OWNER = Rules(owned=True, channel=ORG, user_fields=FIELDS)
-STRANGER = Rules(owned=False, channel=ORG, user_fields=FIELDS)
-OF_THE_CACHE = Rules(owned=True, channel=ORG, user_fields=FIELDS, cached_only=True)
+OWNER = Eligibility(owned=True, channel=ORG)
+OTHER = Eligibility(owned=False, channel=ORG)
+CACHED_ONLY = Eligibility(owned=True, channel=ORG, cached_only=True)
 ASHA = {"firstname": "Asha", "lastname": "Rao", "state": "Goa", "district": "North Goa", "rootorgid": ORG, "status": "1"}
 
 
@@ -53,7 +43,7 @@ class Asked:
         self.of_users: list[list[str]] = []
         self.of_facts: list[list[str]] = []
         self._users, self._nested, self._attempts = users, nested, attempts
-        self.sources = Sources(self.users, self.nested, self.attempts)
+        self.sources = FactSources(self.users, self.nested, self.attempts)
 
     def users(self, ids: Sequence[str]) -> dict[str, User]:
         self.of_users.append(list(ids))
@@ -61,22 +51,22 @@ class Asked:
 
     def nested(self, ids: Sequence[str]) -> pa.Table:
         self.of_facts.append(list(ids))
-        return table_of(self._nested, NESTED_PROGRESS)
+        return rows_to_table(self._nested, NESTED_PROGRESS)
 
     def attempts(self, ids: Sequence[str]) -> pa.Table:
         self.of_facts.append(list(ids))
-        return table_of(self._attempts, ATTEMPTS)
+        return rows_to_table(self._attempts, ATTEMPTS)
 
 
-def made(page: Sequence[Enrolment], rules: Rules, found: Asked) -> tuple[pa.Table, Counter[str]]:
-    enrolled, counts = enrolled_page(page, frozenset())
-    part, counts_of_part = make_part(enrolled, rules, found.sources)
+def made(page: Sequence[Enrolment], eligibility: Eligibility, found: Asked) -> tuple[pa.Table, Counter[str]]:
+    enrolled, counts = make_enrolled_chunk(page, frozenset())
+    part, counts_of_part = make_facts_chunk(enrolled, eligibility, FIELDS, found.sources)
     return part, counts + counts_of_part
 
 
-def rows(*page: Enrolment, rules: Rules = OWNER, users: Mapping[str, User] | None = None) -> list[dict[str, Any]]:
+def rows(*page: Enrolment, eligibility: Eligibility = OWNER, users: Mapping[str, User] | None = None) -> list[dict[str, Any]]:
     found = {one.user_id: ASHA for one in page} if users is None else users
-    part, _ = made(page, rules, Asked(found))
+    part, _ = made(page, eligibility, Asked(found))
     found_rows: list[dict[str, Any]] = part.to_pylist()
     return found_rows
 
@@ -95,7 +85,8 @@ def rows(*page: Enrolment, rules: Rules = OWNER, users: Mapping[str, User] | Non
     ],
 )
 def test_an_active_enrolment_with_a_date_is_one(changes: dict[str, Any], is_one: bool) -> None:
-    assert enrolment(**changes).counts is is_one
+    one = enrolment(**changes)
+    assert (enrolment_exclusion(one.active, one.enrolled_at, one.enrolled_text) is None) is is_one
     assert len(rows(enrolment(**changes))) == is_one
 
 
@@ -113,15 +104,15 @@ def test_an_active_enrolment_with_a_date_is_one(changes: dict[str, Any], is_one:
     ],
 )
 def test_an_owner_gets_all_another_org_its_own(user: User | None, for_owner: str | None, for_another: str | None) -> None:
-    assert OWNER.left_out(user) == for_owner
-    assert STRANGER.left_out(user) == for_another
-    assert OF_THE_CACHE.left_out(user) == ("missing" if user is None else None)
+    assert OWNER.exclusion(user) == for_owner
+    assert OTHER.exclusion(user) == for_another
+    assert CACHED_ONLY.exclusion(user) == ("missing" if user is None else None)
 
 
 def test_an_org_without_a_name_owns_nobody() -> None:
-    nameless = Rules(owned=False, channel="", user_fields=())
-    assert nameless.left_out(None) == "missing"
-    assert nameless.left_out({"firstname": "Asha"}) == "other_org"
+    nameless = Eligibility(owned=False, channel="")
+    assert nameless.exclusion(None) == "missing"
+    assert nameless.exclusion({"firstname": "Asha"}) == "other_org"
 
 
 @pytest.mark.parametrize("user", [None, ASHA | {"status": "2"}])
@@ -139,7 +130,7 @@ def test_who_is_in_is_counted_and_who_is_not_by_reason() -> None:
     users = {"a": ASHA, "b": ASHA | {"status": "2"}, "c": ASHA | {"rootorgid": OTHER_ORG}}
     never = {"excluded.inactive": 2, "excluded.no_date": 1}
     assert made(page, OWNER, Asked(users))[1] == {"enrolled": 4, "missing": 1, "reported": 4, **never}
-    assert made(page, STRANGER, Asked(users))[1] == {
+    assert made(page, OTHER, Asked(users))[1] == {
         "enrolled": 4, "missing": 1, "reported": 1, "excluded.deleted": 1, "excluded.other_org": 1, "excluded.missing": 1,
         **never,
     }  # fmt: skip
@@ -155,7 +146,7 @@ def test_email_and_phone_are_never_read() -> None:
 
 
 def test_optional_contents_do_not_count_as_completed() -> None:
-    page, _ = enrolled_page([enrolment(content_statuses=cql_map({"a": 2, "b": 2, "c": 2, "d": 1}))], frozenset({"b", "x"}))
+    page, _ = make_enrolled_chunk([enrolment(content_statuses=cql_map({"a": 2, "b": 2, "c": 2, "d": 1}))], frozenset({"b", "x"}))
     assert page["completed_contents"].to_pylist() == [2]
 
 
@@ -180,7 +171,7 @@ def test_facts_stand_beside_their_learner_in_the_pages_order_and_strangers_are_p
 
 def test_each_source_is_asked_once_a_page_and_only_for_whom_it_concerns() -> None:
     found = Asked({"a": ASHA, "b": ASHA | {"rootorgid": OTHER_ORG}})
-    made([enrolment("a"), enrolment("b"), enrolment("c", active=False)], STRANGER, found)
+    made([enrolment("a"), enrolment("b"), enrolment("c", active=False)], OTHER, found)
     assert (found.of_users, found.of_facts) == ([["a", "b"]], [["a"], ["a"]])
 
 
@@ -196,7 +187,7 @@ def test_a_part_comes_back_from_its_file_with_its_counts(tmp_path: Path) -> None
     part, counts = made([enrolment("a"), enrolment("b")], OWNER, Asked({"a": ASHA}, [("a", "n", 1.5)]))
     (tmp_path / "part").write_bytes(to_parquet(part, counts))
     assert from_parquet((tmp_path / "part").read_bytes()).to_pylist() == part.to_pylist()
-    assert counts_of(tmp_path / "part") == dict(counts) == {"enrolled": 2, "reported": 2, "missing": 1}
+    assert read_counts(tmp_path / "part") == dict(counts) == {"enrolled": 2, "reported": 2, "missing": 1}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +210,7 @@ def test_completed_counts_come_from_the_newer_column_else_the_older(aggregates: 
 @pytest.mark.parametrize(("learners", "sizes"), [(0, []), (1, [1]), (3, [3]), (4, [3, 1]), (7, [3, 3, 1])])
 def test_pages_hold_at_most_their_size_and_everybody_once(learners: int, sizes: list[int]) -> None:
     everybody = [enrolment(str(number)) for number in range(learners)]
-    found = list(pages(iter(everybody), 3))
+    found = list(cut_into_chunks(iter(everybody), 3))
     assert [len(page) for page in found] == sizes
     assert [one for page in found for one in page] == everybody
 
@@ -242,4 +233,4 @@ def test_pages_hold_at_most_their_size_and_everybody_once(learners: int, sizes: 
 def test_too_many_missing_of_a_batch_over_100_is_a_flushed_cache(
     enrolled: int, missing: int, percent: float, flushed: bool
 ) -> None:
-    assert cache_was_flushed({"enrolled": enrolled, "missing": missing}, percent) is flushed
+    assert is_cache_flushed(enrolled=enrolled, missing=missing, max_missing_percent=percent) is flushed

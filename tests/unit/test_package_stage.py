@@ -13,14 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-
-from progress_exhaust.errors import RequestError, SetupError, SourceError
-from progress_exhaust.hooks.report_store import make_folder
-from progress_exhaust.operators.package import PackageOperator
 from progress_exhaust.operators.site_operator import RunParams, Site
 from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, Work, scratch_folder
+
+from progress_exhaust.errors import RequestError, SetupError, SourceError
+from progress_exhaust.extract.scan_buckets import ScanBuckets
+from progress_exhaust.hooks.report_store import make_folder
+from progress_exhaust.operators.package import PackageOperator
 from progress_exhaust.report.request import Batch
-from progress_exhaust.report.scan_buckets import ScanBuckets
 from progress_exhaust.report.security import Level, Protection
 from progress_exhaust.settings import Settings
 from tests.unit.test_report_store import file_size_limit, tmpfs

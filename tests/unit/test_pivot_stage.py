@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 from airflow.sdk import ObjectStoragePath
-
-from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.operators import stage
-from progress_exhaust.operators.pivot import PivotOperator
 from progress_exhaust.operators.site_operator import RunParams, Site
 from progress_exhaust.operators.stage import EXTRACT_FILE, FACTS_FILE, HIERARCHY_FILE, PIVOT_FILE, Work
+
+from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.extract.chunk_files import to_parquet
+from progress_exhaust.operators import stage
+from progress_exhaust.operators.pivot import PivotOperator
 from progress_exhaust.report import xlsx_file
-from progress_exhaust.report.learners import to_parquet
 from progress_exhaust.report.summary_text import NO_ROOM
 from progress_exhaust.settings import Settings
 from tests.parts import part_of

@@ -13,24 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dev.world import Row, World, batch_world, sample_world
+from progress_exhaust.extract.chunk_files import attempted_contents, from_parquet, to_parquet
+from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
+from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
+from progress_exhaust.extract.schemas import ATTEMPTS, NESTED_PROGRESS, rows_to_table
+from progress_exhaust.hooks.cassandra.decoding import completed_count
+from progress_exhaust.hooks.cassandra.models import Enrolment
 from progress_exhaust.report.csv_file import page_csv, write_csv
+from progress_exhaust.report.eligibility import Eligibility, Exclusion
 from progress_exhaust.report.hierarchy import AssessmentKinds, Hierarchy, parse_tree, reduce_tree
 from progress_exhaust.report.layout import BUILT_IN, Layout
-from progress_exhaust.report.learners import (
-    ATTEMPTS,
-    NESTED_PROGRESS,
-    Enrolment,
-    Rules,
-    Sources,
-    attempted_contents,
-    completed_count,
-    enrolled_page,
-    from_parquet,
-    make_part,
-    pages,
-    table_of,
-    to_parquet,
-)
 from progress_exhaust.report.pivot import CellRules, Report
 from progress_exhaust.report.plan import Catalogue, Limits, plan
 from progress_exhaust.report.request import Batch, BatchFacts, JobRequest
@@ -63,7 +55,7 @@ def test_so_it_is_in_the_incumbents_layout(world: World, options: Options, spark
     made, counts = make(world, request, batch_id, options, page_size, layout)
     expected = expected_lern7_csv(world, request, batch_id, options=replace(options, spark=spark))
     assert made.decode() == expected.decode()
-    assert counts["excluded.missing"] == counts["missing"] and counts["reported"] == expected.count(b"\n") - 1
+    assert counts[Exclusion.MISSING.count_name] == counts["missing"] and counts["reported"] == expected.count(b"\n") - 1
 
 
 @pytest.mark.parametrize("options", [Options(), Options(bom=True, defuse=False, attempt="latest", named_labels=True)])
@@ -89,10 +81,10 @@ def assert_alike(world: World, request: Row | None, batch_id: str, options: Opti
     made, counts = make(world, request, batch_id, options, page_size)
     assert made.decode() == expected_csv(world, request, batch_id, DAY, options=options).decode()
     expected = expected_counts(world, request, batch_id, options=options)
-    left_out = {f"excluded.{reason}": number for reason, number in (expected.left_out | expected.not_enrolled).items()}
+    excluded = {f"excluded.{reason}": number for reason, number in (expected.left_out | expected.not_enrolled).items()}
     assert counts == Counter(
         enrolled=expected.enrolled, reported=expected.reported, missing=expected.missing,
-        assessments=expected.assessments, nested=expected.nested, **left_out,
+        assessments=expected.assessments, nested=expected.nested, **excluded,
     )  # fmt: skip
 
 
@@ -146,22 +138,22 @@ def make_parts(
     hierarchy = Hierarchy.from_dict(json.loads(json.dumps(reduce_tree(tree, batch.collection_id, kinds, optional).to_dict())))
     labels = "name" if options.named_labels else "id"
     cell_rules = CellRules(options.attempt, options.failed_certstatus, labels, options.defuse, options.zone)
-    rules = Rules(facts.owned, batch.channel, layout.user_fields, cached_only=layout.learners == "cached")
+    eligibility = Eligibility(facts.owned, batch.channel, cached_only=layout.learners == "cached")
     users = dict(world.users)
-    sources = Sources(
+    sources = FactSources(
         users=lambda ids: {user_id: users[user_id] for user_id in ids if users.get(user_id)},
         # As a scan does, with other learners' rows: what a page takes of them is its own.
-        nested=lambda _ids: table_of(_nested_rows(world, hierarchy.nested_ids, batch), NESTED_PROGRESS),
-        attempts=lambda _ids: table_of(_attempt_rows(world, batch), ATTEMPTS),
+        nested=lambda _ids: rows_to_table(_nested_rows(world, hierarchy.nested_ids, batch), NESTED_PROGRESS),
+        attempts=lambda _ids: rows_to_table(_attempt_rows(world, batch), ATTEMPTS),
     )
     enrolments = sorted(
         _enrolment(row) for row in world.enrolments if (row["batchid"], row["courseid"]) == (batch.batch_id, batch.collection_id)
     )
     counts: Counter[str] = Counter(assessments=len(hierarchy.assessment_ids), nested=len(hierarchy.nested_ids))
     parts = []
-    for page in pages(enrolments, page_size):
-        enrolled, counts_of_page = enrolled_page(page, optional)
-        part, counts_of_part = make_part(enrolled, rules, sources)
+    for page in cut_into_chunks(enrolments, page_size):
+        enrolled, counts_of_page = make_enrolled_chunk(page, optional)
+        part, counts_of_part = make_facts_chunk(enrolled, eligibility, layout.user_fields, sources)
         parts.append(to_parquet(part, counts_of_part))
         counts.update(counts_of_page)
         counts.update(counts_of_part)

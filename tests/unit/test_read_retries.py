@@ -7,7 +7,8 @@ from cassandra import ConsistencyLevel, OperationTimedOut
 from cassandra.cluster import NoHostAvailable
 from cassandra.policies import RetryPolicy
 
-from progress_exhaust.hooks.learner_tables import _NextCoordinator, _reason
+from progress_exhaust.hooks.cassandra.cluster import NextCoordinatorPolicy
+from progress_exhaust.hooks.cassandra.driver_errors import describe_error
 
 NEXT, GIVEN_UP = (RetryPolicy.RETRY_NEXT_HOST, None), (RetryPolicy.RETHROW, None)
 AT = {"consistency": ConsistencyLevel.LOCAL_QUORUM}
@@ -27,18 +28,18 @@ def test_three_coordinators_are_asked_for_what_the_replicas_do_not_answer(
     kind: str, told: dict[str, Any], retry_num: int, answer: tuple[int, None]
 ) -> None:
     """At the same consistency each time: a report is not made of what one replica happens to have."""
-    assert getattr(_NextCoordinator(), f"on_{kind}")(object(), **AT, **told, retry_num=retry_num) == answer
+    assert getattr(NextCoordinatorPolicy(), f"on_{kind}")(object(), **AT, **told, retry_num=retry_num) == answer
 
 
 @pytest.mark.parametrize("retry_num", [0, 2, 10])
 def test_a_coordinator_that_breaks_off_costs_none_of_these_tries(retry_num: int) -> None:
     """The driver ends it, when it has asked every node."""
-    assert _NextCoordinator().on_request_error(object(), **AT, error=ConnectionError(), retry_num=retry_num) == NEXT
+    assert NextCoordinatorPolicy().on_request_error(object(), **AT, error=ConnectionError(), retry_num=retry_num) == NEXT
 
 
 def test_nodes_that_do_not_answer_are_told_in_words() -> None:
     refused = {"10.0.0.1:9042": ConnectionRefusedError(111, "Connection refused"), "10.0.0.2:9042": OperationTimedOut()}
-    told = _reason(NoHostAvailable("Unable to complete the operation against any hosts", refused))
+    told = describe_error(NoHostAvailable("Unable to complete the operation against any hosts", refused))
     assert told == "10.0.0.1:9042: [Errno 111] Connection refused; 10.0.0.2:9042: no answer in time"
-    none = _reason(NoHostAvailable("Unable to complete the operation against any hosts", {}))
+    none = describe_error(NoHostAvailable("Unable to complete the operation against any hosts", {}))
     assert none == "all connections to its nodes are closed"

@@ -103,7 +103,7 @@ def test_a_copy_with_other_bytes_takes_nobodys_place_and_the_retry_succeeds(
     store.publish(package(tmp_path, b"of this morning"), KEY)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "copyfileobj", lambda _source, copy, _size: copy.write(arrived))
-        with pytest.raises(SourceError, match=r"^The reports container file://.*The checksum of the stored .* differs from that of the package$"):
+        with pytest.raises(SourceError, match=r"^The reports container file://.*The checksum of the stored .* differs"):
             store.publish(package(tmp_path), KEY)
     assert files(tmp_path / "reports") == {KEY: b"of this morning"}
     assert store.publish(package(tmp_path), KEY) == 700
@@ -207,7 +207,7 @@ def as_somebody(folder: Path) -> Iterator[None]:
 
 @pytest.mark.skipif(find_spec("s3fs") is not None, reason="S3's provider is installed here")
 def test_a_store_without_its_provider_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"Setting reports_container_url, s3://reports: .*apache-airflow-providers-amazon\[s3fs\]"):
+    with pytest.raises(SetupError, match=r"Setting reports_container_url, s3:.*apache-airflow-providers-amazon\[s3fs\]"):
         ReportStoreHook(container_url="s3://reports", staging_url=(tmp_path / "staging").as_uri())
 
 

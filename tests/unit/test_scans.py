@@ -1,4 +1,4 @@
-"""Scans of the tables keyed by user: when one is worth it, and how its rows come to their batches, and to their pages."""
+"""Scans of the tables keyed by user: when a scan is cheaper, and how its rows get to their batches and chunks."""
 
 import random
 from pathlib import Path
@@ -7,18 +7,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from progress_exhaust.report import learners
-from progress_exhaust.report.learners import ENROLMENT, BatchKey, Enrolment, table_of
-from progress_exhaust.report.read_strategy import scan_wins
-from progress_exhaust.report.scan_buckets import ScanBuckets
-from progress_exhaust.report.sorted_runs import ROWS_READ_AHEAD, merged, read_runs, write_runs
+from progress_exhaust.extract.read_strategy import should_scan
+from progress_exhaust.extract.scan_buckets import ScanBuckets
+from progress_exhaust.extract.schemas import ATTEMPTS, ENROLMENT, NESTED_PROGRESS, rows_to_table
+from progress_exhaust.extract.sorted_runs import ROWS_READ_AHEAD, merge_enrolments, read_runs, write_runs
+from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Table
 
 FIRST, SECOND = ("do_1", "01"), ("do_2", "02")
 AWKWARD = ["b", "B", "a", "é", "e\u0301", "\U0001f642", "\uffee", "", " ", "u,1", "-"]
 
 
 def enrolments(*user_ids: str) -> pa.Table:
-    return table_of([Enrolment(user_id, True, 0, None, None, None, None, None, None) for user_id in user_ids], ENROLMENT)
+    return rows_to_table([Enrolment(user_id, True, 0, None, None, None, None, None, None) for user_id in user_ids], ENROLMENT)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def folders(tmp_path: Path) -> dict[BatchKey, Path]:
 
 
 def ids(folder: Path) -> list[str]:
-    return [one.user_id for one in merged(folder)]
+    return [one.user_id for one in merge_enrolments(folder)]
 
 
 @pytest.mark.parametrize("bytes_in_memory", [1, 200, 10**6])
@@ -75,8 +75,8 @@ def test_runs_that_are_longer_than_what_is_read_ahead_are_merged_whole(folders: 
     ],
 )
 def test_every_fact_survives(folders: dict[BatchKey, Path], whole: Enrolment) -> None:
-    write_runs([(FIRST, table_of([whole], ENROLMENT))], folders)
-    assert list(merged(folders[FIRST])) == [whole]
+    write_runs([(FIRST, rows_to_table([whole], ENROLMENT))], folders)
+    assert list(merge_enrolments(folders[FIRST])) == [whole]
 
 
 def test_merging_many_runs_holds_a_little_of_each(folders: dict[BatchKey, Path]) -> None:
@@ -84,7 +84,7 @@ def test_merging_many_runs_holds_a_little_of_each(folders: dict[BatchKey, Path])
     learners_each, runs = 3000, 10
     wide = b"x" * 1000
     tables = (
-        table_of(
+        rows_to_table(
             [Enrolment(f"{n:06}", True, 0, None, None, wide, None, None, None) for n in range(run, learners_each * runs, runs)],
             ENROLMENT,
         )
@@ -92,14 +92,14 @@ def test_merging_many_runs_holds_a_little_of_each(folders: dict[BatchKey, Path])
     )
     write_runs(((FIRST, table) for table in tables), folders, bytes_in_memory=1)
     before = pa.total_allocated_bytes()
-    stream = merged(folders[FIRST])
+    stream = merge_enrolments(folders[FIRST])
     next(stream)
     assert pa.total_allocated_bytes() - before < 0.5 * len(wide) * learners_each * runs
     assert sum(1 for _ in stream) == learners_each * runs - 1
 
 
 def nested(*rows: tuple[Any, ...]) -> pa.Table:
-    return table_of(rows, learners.NESTED_PROGRESS)
+    return rows_to_table(rows, NESTED_PROGRESS)
 
 
 @pytest.mark.parametrize("bytes_in_memory", [1, 10**6])
@@ -108,14 +108,14 @@ def test_each_row_of_a_scan_comes_to_its_learners_page(
 ) -> None:
     rows = [("b", "n", 1.0), ("z", "n", 2.0), ("a", "n", 3.0), ("l", "n", 4.0), ("m", "n", 5.0), ("b", "o", 6.0)]
     write_runs([(FIRST, nested(row)) for row in rows], folders, bytes_in_memory=bytes_in_memory)
-    buckets = ScanBuckets(tmp_path, ["b", "m", "x"], learners.NESTED_PROGRESS)
+    buckets = ScanBuckets(tmp_path, ["b", "m", "x"], NESTED_PROGRESS)
     buckets.fill(read_runs(folders[FIRST]))
-    pages = [[tuple(row.values()) for row in buckets.page(number).to_pylist()] for number in range(3)]
+    pages = [[tuple(row.values()) for row in buckets.rows_of_chunk(number).to_pylist()] for number in range(3)]
     assert [sorted(page) for page in pages] == [sorted([rows[0], rows[2], rows[3], rows[5]]), [rows[4]], [rows[1]]]
 
 
 def test_a_page_without_rows_is_an_empty_table(tmp_path: Path) -> None:
-    assert ScanBuckets(tmp_path, ["a"], learners.ATTEMPTS).page(0).schema == learners.ATTEMPTS
+    assert ScanBuckets(tmp_path, ["a"], ATTEMPTS).rows_of_chunk(0).schema == ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_page_without_rows_is_an_empty_table(tmp_path: Path) -> None:
         (10, 1000, "auto", False, "by partitions, for 10 of about 1,000 partitions are wanted"),
         (50, 1000, "auto", False, "by partitions, for 50 of about 1,000 partitions are wanted"),
         (51, 1000, "auto", True, "by scan, for 51 of about 1,000 partitions are wanted"),
-        (200, 0, "auto", False, "by partitions, for the cluster has no estimate of its size"),
+        (200, 0, "auto", False, "by partitions, because the cluster has no estimate of the table's size"),
         (1, 1000, "scan", True, "by scan, as read_strategy says"),
         (1000, 1000, "partitions", False, "by partitions, as read_strategy says"),
     ],
@@ -132,5 +132,5 @@ def test_a_page_without_rows_is_an_empty_table(tmp_path: Path) -> None:
 def test_a_scan_wins_where_more_than_a_twentieth_of_the_table_is_wanted(
     wanted: int, partitions: int, setting: str, scan: bool, why: str
 ) -> None:
-    found = scan_wins("user_activity_agg", wanted=wanted, partitions=partitions, setting=setting)
+    found = should_scan(Table.AGGREGATES, wanted=wanted, partitions=partitions, setting=setting)
     assert found == (scan, f"user_activity_agg: {why}")

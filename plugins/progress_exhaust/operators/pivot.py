@@ -76,7 +76,7 @@ class PivotOperator(StageOperator):
 
 def make_report(batch_context: BatchContext) -> "Report":
     """Return what all chunks of the report have in common."""
-    from progress_exhaust.report.learners import attempted_contents
+    from progress_exhaust.extract.chunk_files import attempted_contents
     from progress_exhaust.report.pivot import CellRules, Report
 
     settings, layout = batch_context.site.settings, batch_context.site.layout(batch_context.params)
@@ -117,8 +117,8 @@ def write_lines(batch_context: BatchContext, target: BinaryIO, report: "Report")
 
 def write_workbook(batch_context: BatchContext, target: BinaryIO, report: "Report") -> "Written":
     """Write the workbook; it is made on local disk first."""
+    from progress_exhaust.extract.chunk_files import from_parquet
     from progress_exhaust.report.csv_file import Written, put
-    from progress_exhaust.report.learners import from_parquet
     from progress_exhaust.report.xlsx_file import write_xlsx
 
     paths = facts_chunks(batch_context)
@@ -148,7 +148,7 @@ def write_summary(batch_context: BatchContext, report: "Report", file_name: str,
 
 def csv_lines(report: "Report", chunk: bytes) -> bytes:
     """Return the csv lines of a facts chunk (Parquet)."""
+    from progress_exhaust.extract.chunk_files import from_parquet
     from progress_exhaust.report.csv_file import page_csv
-    from progress_exhaust.report.learners import from_parquet
 
     return page_csv(from_parquet(chunk), report)

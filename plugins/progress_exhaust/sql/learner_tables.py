@@ -1,10 +1,10 @@
 """Statements on Cassandra. `{…}` stands for a keyspace or table of the validated settings.
 
-Timestamps are read as milliseconds: a year that Python has no date for must not end a report. `question` is never
-read: it weighs kilobytes a row.
+Timestamps are read as milliseconds: Python has no date for some years, and they must not end a report. `question` is never
+read: it has kilobytes per row.
 """
 
-# The columns that we read, with the type that a missing one is added with.
+# The columns that we read. A missing column is added with this type.
 ENROLMENT_COLUMNS = {
     "userid": "text",
     "courseid": "text",
@@ -40,7 +40,7 @@ ATTEMPT_COLUMNS = {
 BATCH_COLUMNS = {"courseid": "text", "batchid": "text", "name": "text"}
 HIERARCHY_COLUMNS = {"identifier": "text", "hierarchy": "text"}
 
-# The types that are read as the type that a missing column is added with; `contentstatus` is counted from its bytes.
+# The types that can be read in place of the types above. `contentstatus` is counted from its bytes.
 _WHOLE = "tinyint|smallint|int|bigint"
 _NUMBER = f"{_WHOLE}|float|double"
 READABLE = {
@@ -55,54 +55,60 @@ READABLE = {
     "contentstatus": f"map<(text|ascii), ({_WHOLE})>",
 }
 
-# Only counted: they come as bytes.
+# These are only counted: their values stay bytes.
 LEFT_AS_BYTES = frozenset({"contentstatus", "certificates", "issued_certificates"})
 
 _ENROLMENT = """
 SELECT userid, active, toUnixTimestamp(enrolled_date), enrolleddate, toUnixTimestamp(completedon), contentstatus,
   certificates, issued_certificates, certstatus"""
 
-# The batch's partition, in the order of its user ids.
+# Read the enrolments of a batch, in the order of their user ids.
 ENROLMENTS_OF_BATCH = _ENROLMENT + " FROM {enrolments} WHERE batchid = ? AND courseid = ?"
 
+# Count the enrolments of a batch.
 COUNT_ENROLMENTS = "SELECT count(userid) FROM {enrolments} WHERE batchid = ? AND courseid = ?"
 
+# Read how far some learners are in one collection.
 NESTED_PROGRESS = """
 SELECT user_id, activity_id, aggregates, agg FROM {courses}.user_activity_agg
 WHERE activity_type = 'Course' AND activity_id = ? AND user_id IN ? AND context_id = ?
 """
 
+# Read the assessment attempts of some learners in a batch.
 ATTEMPTS = """
 SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), total_max_score
 FROM {courses}.assessment_aggregator WHERE user_id IN ? AND course_id = ? AND batch_id = ?
 """
 
-# One range of the ring, filtered by the server to some batches; each row ends with its batch and its collection.
-IN_RANGE = {
-    "enrolments": _ENROLMENT
+# Scan one range of the ring for the rows of some batches. The server filters. Each row ends with its batch and collection.
+SCAN_ENROLMENTS = (
+    _ENROLMENT
     + """, batchid, courseid
 FROM {enrolments} WHERE token(userid) > ? AND token(userid) <= ? AND batchid IN ? ALLOW FILTERING
-""",
-    "user_activity_agg": """
+"""
+)
+SCAN_NESTED_PROGRESS = """
 SELECT user_id, activity_id, aggregates, agg, context_id, activity_id FROM {courses}.user_activity_agg
 WHERE token(activity_type, activity_id, user_id) > ? AND token(activity_type, activity_id, user_id) <= ?
   AND activity_type = 'Course' AND context_id IN ? ALLOW FILTERING
-""",
-    "assessment_aggregator": """
+"""
+SCAN_ATTEMPTS = """
 SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), total_max_score,
   batch_id, course_id
 FROM {courses}.assessment_aggregator WHERE token(user_id, course_id) > ? AND token(user_id, course_id) <= ?
   AND batch_id IN ? ALLOW FILTERING
-""",
-}
+"""
 
-# course_batch is keyed by course and small: a batch that is known by its own id alone is found by the server's filter.
+# Find batches by their ids alone. The table is keyed by course and small: the server filters it.
 BATCHES_BY_ID = "SELECT courseid, batchid, name FROM {courses}.course_batch WHERE batchid IN ? ALLOW FILTERING"
 
+# List the batches of some collections.
 BATCHES_OF_COLLECTIONS = "SELECT courseid, batchid, name FROM {courses}.course_batch WHERE courseid IN ?"
 
+# Read the tree of a collection.
 HIERARCHY = "SELECT hierarchy FROM {hierarchies} WHERE identifier = ?"
 
+# Read the node's estimate of how many partitions a table has in the node's own ranges.
 TABLE_SIZE = """
 SELECT partitions_count FROM system.size_estimates WHERE keyspace_name = ? AND table_name = ?
 """

@@ -17,8 +17,8 @@ from progress_exhaust.staging.batch_folder import BatchFolder
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
     from progress_exhaust.hooks.content_api import ContentApiHook
-    from progress_exhaust.hooks.learner_tables import LearnerTablesHook
     from progress_exhaust.hooks.org_api import OrgApiHook
     from progress_exhaust.hooks.public_key import KeySource
     from progress_exhaust.hooks.report_store import ReportStoreHook
@@ -90,7 +90,7 @@ class Site:
         return self._connect(Locks)
 
     def learner_tables(self) -> "LearnerTablesHook":
-        from progress_exhaust.hooks.learner_tables import LearnerTablesHook
+        from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 
         settings = self.settings
         return LearnerTablesHook(

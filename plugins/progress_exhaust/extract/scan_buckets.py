@@ -1,7 +1,4 @@
-"""Rows of a scan, sorted into the pages of learners that they belong to, on local disk.
-
-A page's rows are few enough to hold, all rows are not.
-"""
+"""The rows of a scan, one bucket per chunk of learners, on local disk: the rows of a chunk fit in memory, all rows do not."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -12,11 +9,11 @@ import pyarrow as pa
 
 
 class ScanBuckets:
-    """One bucket a page.
+    """The rows of one table, by chunk.
 
     :param folder: an empty local folder
-    :param first_ids: the first user id of each page, ascending
-    :param schema: of the rows; the user id comes first
+    :param first_ids: the first user id of each chunk, ascending
+    :param schema: of the rows; the first column is the user id
     """
 
     def __init__(self, folder: Path, first_ids: Sequence[str], schema: pa.Schema) -> None:
@@ -25,7 +22,7 @@ class ScanBuckets:
         self._schema = schema
 
     def fill(self, runs: Iterable[pa.Table]) -> None:
-        """Put each row where its learner's page is; each run is sorted by user id."""
+        """Put each row into the bucket of its learner's chunk. Each run is sorted by user id."""
         for run in runs:
             ids = run["user_id"]
             starts = [bisect_left(ids, first_id, key=lambda user_id: user_id.as_py()) for first_id in self._first_ids[1:]]
@@ -34,8 +31,8 @@ class ScanBuckets:
                     with self._bucket(number).open("ab") as target, pa.ipc.new_stream(target, self._schema) as stream:
                         stream.write_table(run.slice(start, end - start))
 
-    def page(self, number: int) -> pa.Table:
-        """Return the rows of a page's learners, and of others whose ids lie between theirs."""
+    def rows_of_chunk(self, number: int) -> pa.Table:
+        """Return the rows of a chunk's learners, and of others whose ids are between theirs."""
         bucket = self._bucket(number)
         tables = []
         if bucket.exists():

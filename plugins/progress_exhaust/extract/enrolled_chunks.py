@@ -1,0 +1,53 @@
+"""From enrolments to enrolled chunks: the enrolments that count, cut into chunks of learners."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import pyarrow as pa
+
+from progress_exhaust.extract.schemas import ENROLLED
+from progress_exhaust.hooks.cassandra.models import Enrolment
+from progress_exhaust.hooks.cassandra.raw_values import completed_entry, count_completed, count_elements
+from progress_exhaust.report.eligibility import enrolment_exclusion
+
+
+def cut_into_chunks(enrolments: Iterable[Enrolment], size: int) -> Iterator[list[Enrolment]]:
+    """Yield the enrolments in lists of at most `size`."""
+    stream = iter(enrolments)
+    while chunk := list(islice(stream, size)):
+        yield chunk
+
+
+def make_enrolled_chunk(enrolments: Sequence[Enrolment], optional: frozenset[str]) -> tuple[pa.Table, Counter[str]]:
+    """Return the enrolments that count (ENROLLED), in their order, and counts: enrolled, and excluded by reason.
+
+    :param optional: ids of the contents that do not count towards completion
+    """
+    counts: Counter[str] = Counter(enrolled=0)
+    enrolled: list[Enrolment] = []
+    for enrolment in enrolments:
+        reason = enrolment_exclusion(enrolment.active, enrolment.enrolled_at, enrolment.enrolled_text)
+        if reason is None:
+            enrolled.append(enrolment)
+        else:
+            counts[reason.count_name] += 1
+    counts["enrolled"] = len(enrolled)
+    ignored_entries = [completed_entry(content_id) for content_id in optional]
+    table = pa.table(
+        {
+            "user_id": [enrolment.user_id for enrolment in enrolled],
+            "enrolled_at": [enrolment.enrolled_at for enrolment in enrolled],
+            "enrolled_text": [enrolment.enrolled_text for enrolment in enrolled],
+            "completed_at": [enrolment.completed_at for enrolment in enrolled],
+            "completed_contents": [count_completed(enrolment.content_statuses, ignored_entries) for enrolment in enrolled],
+            "has_certificate": [_has_certificate(enrolment) for enrolment in enrolled],
+            "certificate_status": [enrolment.certificate_status for enrolment in enrolled],
+        },
+        schema=ENROLLED,
+    )
+    return table, counts
+
+
+def _has_certificate(enrolment: Enrolment) -> bool:
+    return bool(count_elements(enrolment.certificates) or count_elements(enrolment.issued_certificates))

@@ -1,0 +1,27 @@
+"""What an extract depends on, in addition to the sources."""
+
+from datetime import datetime
+
+from progress_exhaust.report.eligibility import Eligibility
+from progress_exhaust.stages.batch_context import BatchContext
+from progress_exhaust.staging.manifests import BatchManifest, ExtractInputs, HierarchyManifest, RestartManifest
+
+
+def current_inputs(batch_context: BatchContext) -> ExtractInputs:
+    """Return what the extracted files depend on now: if it changes, they are extracted again."""
+    layout = batch_context.site.layout(batch_context.params)
+    hierarchy = batch_context.staging.read(HierarchyManifest).hierarchy
+    return ExtractInputs(hierarchy=hierarchy, learners=layout.learners, user_fields=layout.user_fields)
+
+
+def make_eligibility(batch_context: BatchContext) -> Eligibility:
+    """Return the rule that decides which learners are in the report."""
+    layout = batch_context.site.layout(batch_context.params)
+    facts = batch_context.staging.read(BatchManifest).facts
+    return Eligibility(facts.owned, batch_context.batch.channel, cached_only=layout.learners == "cached")
+
+
+def is_recent(batch_context: BatchContext, as_of: datetime) -> bool:
+    """Return whether facts of this instant may be used: they are from today, and from after a restart of the extract."""
+    restart = batch_context.staging.find(RestartManifest)
+    return batch_context.is_from_today(as_of) and (restart is None or as_of > restart.restarted_at)

@@ -1,0 +1,61 @@
+"""The Arrow schemas of what is extracted, and how rows become a table."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from progress_exhaust.hooks.cassandra.models import Table
+
+# Arrow's own pools keep some 50 MB more than they use, and are not faster here.
+pa.set_memory_pool(pa.system_memory_pool())
+
+# Rows of a scan of the enrolments: the fields of an Enrolment.
+ENROLMENT = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("active", pa.bool_()),
+        ("enrolled_at", pa.int64()),
+        ("enrolled_text", pa.string()),
+        ("completed_at", pa.int64()),
+        ("content_statuses", pa.binary()),
+        ("certificates", pa.binary()),
+        ("issued_certificates", pa.binary()),
+        ("certificate_status", pa.int64()),
+    ]
+)
+# An enrolled chunk: the enrolments of learners who are enrolled. Times are in milliseconds since 1970.
+ENROLLED = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("enrolled_at", pa.int64()),
+        ("enrolled_text", pa.string()),  # if enrolled_at is null
+        ("completed_at", pa.int64()),
+        ("completed_contents", pa.int32()),
+        ("has_certificate", pa.bool_()),
+        ("certificate_status", pa.int64()),
+    ]
+)
+# A facts chunk is an enrolled chunk with `user.<field>` of the user cache, and a list of each of the next two per learner.
+NESTED_PROGRESS = pa.schema([("user_id", pa.string()), ("id", pa.string()), ("completed", pa.float64())])
+ATTEMPTS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("content_id", pa.string()),
+        ("attempt_id", pa.string()),
+        ("total_score", pa.float64()),
+        ("grand_total", pa.string()),
+        ("attempted_at", pa.int64()),
+        ("total_max_score", pa.float64()),
+    ]
+)
+
+COUNTS = b"counts"  # key of a chunk file's metadata: the counts as JSON
+
+SCHEMA_OF = {Table.ENROLMENTS: ENROLMENT, Table.AGGREGATES: NESTED_PROGRESS, Table.ATTEMPTS: ATTEMPTS}
+
+
+def rows_to_table(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Return rows as a table."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)

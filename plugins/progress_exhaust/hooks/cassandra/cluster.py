@@ -1,0 +1,163 @@
+"""The connection to one cluster: its policies, prepared statements, paging and retries."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from airflow.providers.apache.cassandra.hooks.cassandra import CassandraHook
+from cassandra import ConsistencyLevel, OperationTimedOut, ReadTimeout, Unavailable
+from cassandra.cluster import Cluster, NoHostAvailable, ResponseFuture, ResultSet, Session
+from cassandra.metadata import TableMetadata
+from cassandra.policies import ConstantSpeculativeExecutionPolicy, DCAwareRoundRobinPolicy, RetryPolicy, TokenAwarePolicy
+from cassandra.protocol import OverloadedErrorMessage
+from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
+
+from progress_exhaust import compat
+from progress_exhaust.hooks.cassandra.decoding import make_protocol_handler
+from progress_exhaust.hooks.cassandra.driver_errors import translate_driver_errors
+from progress_exhaust.hooks.cassandra.models import Row
+from progress_exhaust.sql import learner_tables as cql
+
+ROWS_PER_PAGE = 1000
+COORDINATORS_TRIED = 3
+# Version 5 only if the connection says so. The driver (3.30) loses the start of a segment whose header arrives in two pieces.
+# It then takes the rest for a damaged segment and closes the connection.
+PROTOCOL_VERSION = 4
+BUSY = (OperationTimedOut, ReadTimeout, Unavailable, OverloadedErrorMessage, NoHostAvailable)
+PAUSES_SECONDS = (0.1, 1, 5)  # each before a read is sent again to a cluster that was too busy to answer
+
+
+class NextCoordinatorPolicy(RetryPolicy):  # type: ignore[misc]  # the driver has no types
+    """Ask other coordinators if the replicas do not answer one in time: each of our reads is idempotent."""
+
+    def on_read_timeout(self, *_args: Any, retry_num: int, **_kwargs: Any) -> Any:
+        return self._try_next(retry_num)
+
+    def on_unavailable(self, *_args: Any, retry_num: int, **_kwargs: Any) -> Any:
+        return self._try_next(retry_num)
+
+    def _try_next(self, retry_num: int) -> Any:
+        return (self.RETRY_NEXT_HOST if retry_num < COORDINATORS_TRIED - 1 else self.RETHROW), None
+
+
+class ClusterConnection(CassandraHook):
+    """A session with the cluster of one Airflow connection.
+
+    :param connection_id: the Airflow connection
+    :param consistency: name of the consistency level of every read
+    :param timeout_seconds: how long one query may take
+    """
+
+    def __init__(self, connection_id: str, consistency: str, timeout_seconds: float) -> None:
+        connection = self.get_connection(connection_id)
+        self.name = f"Cassandra at {connection.host}:{connection.port or 9042} (connection {connection_id})"
+        self._consistency = consistency
+        self._prepared: dict[str, PreparedStatement] = {}
+        self.cluster: Cluster
+        with translate_driver_errors(self.name, consistency):
+            super().__init__(connection_id)
+            self.cluster = _with_read_profile(self.cluster, connection.extra_dejson, consistency, timeout_seconds)
+            try:
+                self._session: Session = self.get_conn()
+            except BaseException:
+                self.shutdown_cluster()
+                raise
+        self._session.default_fetch_size = ROWS_PER_PAGE
+        self._session.client_protocol_handler = make_protocol_handler()
+
+    @staticmethod
+    def get_lb_policy(policy_name: str, policy_args: Mapping[str, Any]) -> Any:
+        """Prefer a node of this data centre that owns the data, unless the connection names another policy."""
+        if policy_name == "undefined":
+            return TokenAwarePolicy(DCAwareRoundRobinPolicy())
+        return CassandraHook.get_lb_policy(policy_name, dict(policy_args))
+
+    def find_table(self, table: str) -> TableMetadata | None:
+        """Return what the cluster says about `keyspace.table`; None if it does not exist."""
+        keyspace, name = table.split(".")
+        known = self.cluster.metadata.keyspaces.get(keyspace)
+        return known.tables.get(name) if known else None
+
+    def owners(self, keyspace: str, routing_key: bytes) -> tuple[str, ...]:
+        """Return the addresses of the nodes that own a partition; an empty tuple if the cluster has one node."""
+        metadata = self.cluster.metadata
+        if len(metadata.all_hosts()) == 1:
+            return ()
+        return tuple(sorted(host.address for host in metadata.get_replicas(keyspace, routing_key)))
+
+    def estimate_partitions(self, table: str) -> int:
+        """Return about how many partitions `keyspace.table` has; 0 if not known.
+
+        The node that answers knows only its own ranges: its estimate is multiplied by the number of nodes.
+        """
+        statement = self.prepare(cql.TABLE_SIZE)
+        own = sum(count for (count,) in self.rows([statement.bind(table.split("."))], in_flight=1))
+        return int(own) * len(self.cluster.metadata.all_hosts())
+
+    def prepare(self, query: str) -> PreparedStatement:
+        """Return the prepared statement of a query."""
+        if query not in self._prepared:
+            with translate_driver_errors(self.name, self._consistency):
+                statement = self._session.prepare(query)
+            statement.is_idempotent = True
+            self._prepared[query] = statement
+        return self._prepared[query]
+
+    def rows(self, statements: Iterable[BoundStatement], in_flight: int) -> Iterator[Row]:
+        """Yield the rows of all reads, in their order. At most `in_flight` reads are sent before the first is used."""
+        waiting: deque[tuple[BoundStatement, ResponseFuture]] = deque()
+        with translate_driver_errors(self.name, self._consistency):
+            for statement in statements:
+                waiting.append((statement, self._session.execute_async(statement)))
+                if len(waiting) >= in_flight:
+                    yield from self._pages(*waiting.popleft())
+            while waiting:
+                yield from self._pages(*waiting.popleft())
+
+    def _pages(self, statement: BoundStatement, future: ResponseFuture) -> Iterator[Row]:
+        """Yield the rows of one read. Its next page is already on the way while the last one is used.
+
+        Each page is a request of its own. The driver would continue the same request: it then takes a late answer of a slow
+        coordinator for the next page, and gives that page no timeout.
+        """
+        state = None
+        while True:
+            page = self._wait_for_page(statement, state, future)
+            state = page.paging_state
+            if state is None:
+                yield from page.current_rows
+                return
+            future = self._session.execute_async(statement, paging_state=state)
+            yield from page.current_rows
+
+    def _wait_for_page(self, statement: BoundStatement, state: bytes | None, future: ResponseFuture) -> ResultSet:
+        """Return one page. Ask for it again, after a pause, if the cluster is too busy to answer."""
+        for pause_seconds in PAUSES_SECONDS:
+            try:
+                return future.result()
+            except BUSY:
+                time.sleep(pause_seconds)
+                future = self._session.execute_async(statement, paging_state=state)
+        return future.result()
+
+
+def _with_read_profile(made: Cluster, extra: Mapping[str, Any], consistency: str, timeout_seconds: float) -> Cluster:
+    """Return a new cluster in place of the one that Airflow's hook made, with our policies.
+
+    :param made: Airflow's cluster, which is shut down
+    :param extra: the extra of the Airflow connection
+    """
+    return compat.recreate_cassandra_cluster(
+        made,
+        protocol_version=extra.get("protocol_version", PROTOCOL_VERSION),
+        # The driver waits 2 s for the schema: too short for a slow network or a cluster with many tables.
+        control_connection_timeout=timeout_seconds,
+        profile={
+            "retry_policy": NextCoordinatorPolicy(),
+            "consistency_level": ConsistencyLevel.name_to_value[consistency],
+            "request_timeout": timeout_seconds,
+            "row_factory": tuple_factory,
+            "speculative_execution_policy": ConstantSpeculativeExecutionPolicy(timeout_seconds / 4, 1),
+        },
+    )

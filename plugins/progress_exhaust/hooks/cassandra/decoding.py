@@ -1,0 +1,44 @@
+"""How the rows of a result become Python values: only what the report needs, and text of any bytes."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from math import isfinite
+from typing import Any
+
+from progress_exhaust import compat
+from progress_exhaust.hooks.cassandra.models import Row
+from progress_exhaust.sql import learner_tables as cql
+
+COMPLETED_COUNT = "completedCount"  # key of the maps `aggregates` and `agg`
+_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+
+
+def make_protocol_handler() -> Any:
+    """Return the protocol handler of our sessions.
+
+    It leaves the maps and lists of an enrolment as bytes: they are only counted, and objects of them cost four times as
+    much. It also reads text that is not UTF-8, which Cassandra accepts.
+    """
+    return compat.make_cassandra_protocol_handler(cql.LEFT_AS_BYTES, repair_text)
+
+
+def repair_text(data: bytes) -> str:
+    """Return the text of any bytes: U+FFFD replaces half a character (a surrogate) and what is not UTF-8."""
+    return _SURROGATE.sub("\ufffd".encode(), data).decode(errors="replace")
+
+
+def completed_count(aggregates: Mapping[str, float] | None, agg: Mapping[str, int] | None) -> float | None:
+    """Return completedCount from the newer column, else from the older one; None if neither has a number."""
+    for values in (aggregates, agg):
+        count = (values or {}).get(COMPLETED_COUNT)
+        if count is not None and isfinite(count):
+            return count
+    return None
+
+
+def decode_nested_progress(rows: Iterable[Row]) -> Iterator[Row]:
+    """Replace the two maps of each row (columns 3 and 4) with the number of completed contents; skip rows without one."""
+    for user_id, collection_id, aggregates, agg, *more in rows:
+        completed = completed_count(aggregates, agg)
+        if completed is not None:
+            yield user_id, collection_id, completed, *more

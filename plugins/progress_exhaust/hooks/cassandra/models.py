@@ -1,0 +1,30 @@
+"""What the Cassandra hook takes and returns. This module imports no driver."""
+
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+BatchKey = tuple[str, str]  # collection id, batch id
+TokenRange = tuple[int, int]  # start excluded, end included
+Row = tuple[Any, ...]
+
+
+class Table(StrEnum):
+    """The tables that are read for the learners of a batch. The values are used in logs and folder names."""
+
+    ENROLMENTS = "enrolments"
+    AGGREGATES = "user_activity_agg"  # nested progress: contents completed per learner and collection
+    ATTEMPTS = "assessment_aggregator"  # assessment attempts
+
+
+class Enrolment(NamedTuple):
+    """A learner's enrolment in a batch. Times are in milliseconds since 1970; maps and lists are Cassandra's bytes."""
+
+    user_id: str
+    active: bool | None
+    enrolled_at: int | None
+    enrolled_text: str | None
+    completed_at: int | None
+    content_statuses: bytes | None  # map<text, int>
+    certificates: bytes | None  # list
+    issued_certificates: bytes | None  # list
+    certificate_status: int | None
