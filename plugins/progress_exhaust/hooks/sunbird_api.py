@@ -4,7 +4,6 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -100,9 +99,9 @@ class SunbirdApiHook(HttpHook):
             return connection
         scheme = "https" if connection.conn_type == "https" else "http"
         port = f":{connection.port}" if connection.port else ""
-        changed = copy(connection)
-        changed.host, changed.port, changed.schema = f"{scheme}://{connection.host}{port}/{schema.strip('/')}", None, None
-        return changed
+        connection.host, connection.port = f"{scheme}://{connection.host}{port}/{schema.strip('/')}", None
+        connection.schema = None
+        return connection
 
     def _send(self, method: str, path: str, **arguments: Any) -> Answer:
         """Return the answer, read completely; raises SourceError if it is late, too large or a redirect.

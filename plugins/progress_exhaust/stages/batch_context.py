@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
 from progress_exhaust.hooks.requests.models import BatchState, Stage
@@ -11,13 +11,18 @@ from progress_exhaust.stages.site_setup import RunParams, Site
 from progress_exhaust.staging.batch_folder import BatchFolder
 
 if TYPE_CHECKING:
-    from airflow.sdk.types import Logger
-
     from progress_exhaust.hooks.requests.claims import Claims
     from progress_exhaust.hooks.requests.ledger import Ledger
     from progress_exhaust.hooks.requests.locks import Locks
     from progress_exhaust.hooks.requests.models import BatchRun
     from progress_exhaust.report.request import Batch
+
+
+class Log(Protocol):
+    """The log of a task; Airflow's logger and Python's both fit."""
+
+    def info(self, message: Any, /, *args: Any) -> Any: ...
+    def warning(self, message: Any, /, *args: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class BatchContext:
     claims: "Claims"
     ledger: "Ledger"
     locks: "Locks"
-    log: "Logger"
+    log: Log
     stage: Stage
 
     def for_batch(self, batch: "Batch") -> "BatchContext":
