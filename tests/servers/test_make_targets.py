@@ -94,7 +94,7 @@ def test_the_runbook_finds_who_has_a_request(demo: tuple[dict[str, str], str]) -
     batch, request = (re.findall(r"=(\w+)$", command)[0] for command in (why, status_of_one))
     entered = made(submit, environment)
     new = entered.split()[0]
-    assert entered == f"{new}  SUBMITTED: the next run takes it; `status {new}` shows it\n"
+    assert entered == f"{new}  SUBMITTED: the next run takes it. `status {new}` shows its state\n"
     for known in (environment, site(environment)):
         assert f"\n{new} " in made("make status", known)
         one = made(status_of_one.replace(request, new), known)
