@@ -1,4 +1,4 @@
-"""What docs/ has from the code: the table of settings, and the ledger for psql. `python dev/docs.py` writes them anew."""
+"""Write what docs/ has from the code: the table of settings, and the ledger for psql."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ def settings_table() -> str:
 
 
 def with_table(page: str) -> str:
-    """Return the page with the table between its marks made anew."""
+    """Return the page with a new table between its marks."""
     return re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: BEGIN + settings_table() + END, page, flags=re.DOTALL)
 
 
