@@ -30,7 +30,6 @@ from tests.integration.install import REPORT_DAY, Install, RunResult
 from tests.oracle import expected_csv
 
 DATE = datetime(2020, 8, 25, 13, 45, 54, 150_000, UTC)
-DATE_CELL = "2020-08-25 13:45:54:150+0000"
 LONG = "x" * 150  # the longest id
 HEALTHY, NOBODY = "0199healthy", "0199nobody"
 FIRST_INSTANT, YEAR_0, YEAR_9999, LAST_INSTANT = -(2**63), -62_167_219_200_001, 253_402_300_799_999, 2**63 - 1
