@@ -50,7 +50,7 @@ $(STORES)/.installed: $(VENV)/.installed dev/stores/requirements.txt dev/stores/
 	  > "$$($(STORES)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
 	@$(STORES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r dev/stores/requirements.txt
 	@if command -v npm >/dev/null; then npm ci --prefix dev/stores --silent --no-audit --no-fund; \
-	  else echo "npm is missing: the tests on Azure are left out" >&2; fi
+	  else echo "npm is missing: the tests on Azure are skipped" >&2; fi
 	@touch $@
 
 services: env ## start Cassandra, Postgres, Redis and the content API on 127.0.0.1
@@ -113,7 +113,7 @@ bench-small: env ## measure 200 batches of 50 learners through Airflow's own ser
 docs: env ## write the tables in docs/ that are made from the code
 	@$(PY) dev/docs.py
 
-lock: ## pin requirements.in anew, and what the image and the stores add (needs uv)
+lock: ## pin the newest versions for requirements.in, and for the image and the stores (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  requirements.in --output-file requirements.txt
 	@# What they have in common is of one version, where it can be.

@@ -5,7 +5,7 @@
     python benchmarks/big_batch.py 20000 --strategies point partitions scan
     python benchmarks/big_batch.py 20000 --others 40000 400000
 
-Each size is loaded alone, with twice as many other learners beside it; then the DAG runs as `make run` does, first to warm
+Each size is loaded alone, with twice as many learners of other batches; then the DAG runs as `make run` does, first to warm
 the servers up and then to be measured. Cassandra runs with the heap and compiler of a real node, in a data folder of its own.
 """
 
@@ -93,7 +93,7 @@ class Bench:
             cursor.execute("TRUNCATE job_request")
 
     def settle(self) -> None:
-        """Let Cassandra write and compact what it holds, and estimate its tables anew, as a cluster at rest has."""
+        """Let Cassandra write and compact what it holds, and estimate its tables again, as an idle cluster has."""
         self.nodetool("flush")
         deadline = time.monotonic() + COMPACTION_TIMEOUT_SECONDS
         while not re.search(r"pending tasks\W+0", self.nodetool("compactionstats")) and time.monotonic() < deadline:
@@ -165,7 +165,7 @@ def main(given: list[str]) -> int:
     """Run the benchmark; print its table."""
     parser = argparse.ArgumentParser(description="Time one big batch through a whole DAG run.")
     parser.add_argument("sizes", type=int, nargs="*", default=[1000, 20_000, 100_000], help="learners of the batch")
-    parser.add_argument("--others", type=int, nargs="*", help="learners beside them (twice as many)")
+    parser.add_argument("--others", type=int, nargs="*", help="learners of other batches (default: twice as many)")
     parser.add_argument("--strategies", nargs="*", default=["auto"], choices=STRATEGIES, help="how tables keyed by user are read")
     parser.add_argument("--runs", type=int, default=1, help="measured runs of each, after one to warm up")
     parser.add_argument("--keep", action="store_true", help="let the servers run on, loaded for the next call")

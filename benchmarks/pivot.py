@@ -1,7 +1,7 @@
 """How fast parts become csv: `python benchmarks/pivot.py --rows 200000 --nested 10 --assessments 10`.
 
 Makes parts like those of a big batch in memory, then turns each into csv, and prints CPU-seconds of one core. The parts are the
-same at each call, so that the sha256 tells whether a change for speed changed a byte.
+same at each call, so that the sha256 shows whether a change for speed changed a byte.
 """
 
 import argparse

@@ -78,7 +78,7 @@ def all_servers(settings: Settings) -> list[AirflowServer]:
 
 
 def environment() -> dict[str, str]:
-    """Return all that Airflow's servers, and its command line beside them, need."""
+    """Return all that Airflow's servers, and its command line, need."""
     settings = Settings.from_environment()
     keys = settings.data / "airflow-keys.json"
     if not keys.exists():
@@ -130,7 +130,7 @@ def start() -> None:
     if missing:
         print("airflow    preparing its database …", flush=True)
         run(*AIRFLOW, "db", "migrate")
-        run(*AIRFLOW, "pools", "set", "progress_exhaust", str(POOL_SLOTS), "batches at work at a time")
+        run(*AIRFLOW, "pools", "set", "progress_exhaust", str(POOL_SLOTS), "batches that run at the same time")
     for server in missing:
         server.spawn()
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -145,7 +145,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Stop what this data folder started, the scheduler first, so that nothing new is begun."""
+    """Stop what this data folder started, the scheduler first, so that it starts nothing new."""
     for server in reversed(all_servers(Settings.from_environment())):
         print(f"airflow    {server.words[0]} {'stopped' if server.stop() else 'was not running'}", flush=True)
 

@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
 def demo_world(**options: Any) -> World:
     """Return the sample world, where one org wants its reports under a password.
 
-    Two nights have passed for the requests that can never be met: after this run, nobody tries them again.
+    Two nights have passed for the requests that can never be met: no run tries them again after this one.
     """
     world = sample_world(**options)
     requests = [request | {"iteration": 2} if place in NEVER_MET else request for place, request in enumerate(world.requests)]

@@ -67,7 +67,7 @@ class LoadError(Exception):
     """The world cannot be loaded; the message says what to do."""
 
 
-# What a user can mend gets a line, not a traceback.
+# What a user can fix gets a line, not a traceback.
 EXPECTED_ERRORS = (LoadError, ValueError, OSError, psycopg2.Error, redis.RedisError, DriverException, NoHostAvailable)
 
 
@@ -221,7 +221,7 @@ def load_optional_nodes(client: Any, optional_nodes: Mapping[str, set[str]]) -> 
 
 
 def submit(pg: Any, requests: list[Row], table: str = "job_request") -> int:
-    """Upsert requests, each again as its row says; columns that an old install lacks are left out."""
+    """Upsert requests, each again as its row says; columns that an old install lacks are skipped."""
     if not requests:
         return 0
     name = sql.Identifier(*table.split("."))
@@ -251,7 +251,7 @@ def for_postgres(value: Any) -> Any:
 
 
 def write_content_data(folder: Path, world: World) -> None:
-    """Write contents.json and orgs.json, beside what other worlds left in them, and one file a hierarchy."""
+    """Add to contents.json and orgs.json, which other worlds may have written, and write one file per hierarchy."""
     (folder / "hierarchies").mkdir(parents=True, exist_ok=True)
     path = folder / "contents.json"
     earlier = json.loads(path.read_bytes()) if path.exists() else []
@@ -264,7 +264,7 @@ def write_content_data(folder: Path, world: World) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write beside, then rename: the API may be reading."""
+    """Write a temporary file, then rename it: the API may be reading."""
     beside = path.with_name(f"{path.name}.new")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
@@ -279,7 +279,7 @@ class Progress:
     def __init__(self, name: str, part: int, parts: int, quiet: bool) -> None:
         self.label = name if parts == 1 else f"{name}, part {part + 1} of {parts}"
         self.quiet = quiet
-        self.begun = self.said = time.monotonic()
+        self.started = self.said = time.monotonic()
 
     def show(self, count: int) -> None:
         if time.monotonic() - self.said > SECONDS_A_LINE:
@@ -290,7 +290,7 @@ class Progress:
 
     def _say(self, count: int) -> None:
         self.said = time.monotonic()
-        rate = count / max(self.said - self.begun, 0.001)
+        rate = count / max(self.said - self.started, 0.001)
         if not self.quiet:
             print(f"{self.label}: {count:,} rows, {rate:,.0f} rows/s", file=sys.stderr, flush=True)
 
@@ -379,7 +379,7 @@ def run_part(places: Places, world: World, part: int, parts: int) -> None:
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Load sample data: without options, the sample world.")
     parser.add_argument("--learners", type=int, help="make one batch of so many learners instead of the sample world")
-    parser.add_argument("--others", type=int, default=0, help="with so many learners of other batches beside them")
+    parser.add_argument("--others", type=int, default=0, help="with this number of learners in other batches")
     parser.add_argument("--nested", type=int, default=3, help="nested collections of the big batch's course (3)")
     parser.add_argument("--assessments", type=int, default=5, help="its assessments (5)")
     parser.add_argument("--leaves", type=int, default=40, help="its contents in all (40)")
@@ -402,7 +402,7 @@ def make_world(arguments: argparse.Namespace) -> World:
 def main(given: list[str]) -> int:
     """Run the command; return the exit code."""
     arguments = parse_arguments(given)
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         world = make_world(arguments)
         if arguments.requests_only:
@@ -415,7 +415,7 @@ def main(given: list[str]) -> int:
     except EXPECTED_ERRORS as error:
         print(f"load: {error}", file=sys.stderr)
         return 1
-    print(f"loaded in {time.monotonic() - begun:.1f} s; requests:")
+    print(f"loaded in {time.monotonic() - started:.1f} s; requests:")
     for request in world.requests:
         print(f"  {request['request_id']}  {request['job_id']}  {json.dumps(request['request_data'])[:80]}")
     return 0

@@ -29,7 +29,7 @@ class ServiceError(Exception):
 
 
 def is_free(port: int, address: str = "127.0.0.1") -> bool:
-    """Tell whether nobody listens on the port of an address of this machine."""
+    """Tell whether the port of an address of this machine is free."""
     with socket.socket() as probe:
         # As the servers do it: connections of the last run that are still winding down do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

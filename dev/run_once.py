@@ -29,7 +29,7 @@ def main() -> int:
     try:
         conf = json.loads(os.environ.get("CONF") or "{}")
     except ValueError as error:
-        print(f"CONF is no JSON: {error}", file=sys.stderr)
+        print(f"CONF is not valid JSON: {error}", file=sys.stderr)
         return 2
     if not isinstance(conf, dict):
         print('CONF must be a JSON object of Params, such as {"dry_run": true}', file=sys.stderr)
@@ -44,7 +44,7 @@ def run(conf: dict[str, Any]) -> tuple[str, float]:
     home = Path(os.environ["AIRFLOW_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{home}/airflow.db"
-    # A person waits for it: an error is tried again soon, and the DAG's own words are all that is told.
+    # A person waits for it: errors are retried soon, and only the DAG's own lines are shown.
     os.environ.setdefault("PROGRESS_EXHAUST_RETRIES", "2")
     os.environ.setdefault("PROGRESS_EXHAUST_RETRY_DELAY_SECONDS", "5")
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
@@ -56,10 +56,10 @@ def run(conf: dict[str, Any]) -> tuple[str, float]:
 
     def prepare() -> None:
         initdb()
-        Pool.create_or_update_pool(DAG_ID, POOL_SLOTS, "batches at work at a time", include_deferred=False)
+        Pool.create_or_update_pool(DAG_ID, POOL_SLOTS, "batches that run at the same time", include_deferred=False)
         end_killed_runs()
 
-    with at_work(home, lambda: in_a_process(prepare)):
+    with shared_home(home, lambda: in_a_process(prepare)):
         bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
         if bag.import_errors:
             raise SystemExit(f"The DAG does not load: {bag.import_errors}")
@@ -78,8 +78,8 @@ def in_a_process(work: Callable[[], None]) -> None:
 
 
 @contextmanager
-def at_work(home: Path, prepare: Callable[[], None]) -> Iterator[None]:
-    """Prepare the home where no other run is at work in it, and share its lock with other runs for the block's time."""
+def shared_home(home: Path, prepare: Callable[[], None]) -> Iterator[None]:
+    """Prepare the home if no other run uses it, and share its lock with other runs until the block ends."""
     with (home / "run_once.lock").open("w") as lock:
         with suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,7 +89,7 @@ def at_work(home: Path, prepare: Callable[[], None]) -> Iterator[None]:
 
 
 def end_killed_runs() -> None:
-    """Say of runs that were killed here that they are over, as a scheduler would: their claims are dead then."""
+    """Mark runs that were killed here as failed, as a scheduler does: other runs may take their claims then."""
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState

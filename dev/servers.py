@@ -1,6 +1,6 @@
-"""The four servers: where each one lives, the command that runs it, and how to tell that it answers.
+"""The four servers: the folder of each one, the command that runs it, and the check that it answers.
 
-A pid file holds the pid and the process's start time, so that a pid which the system gave to somebody else is never
+A pid file holds the pid and the process's start time, so that a pid which the system gave to another process is never
 taken for ours; and the session that the process was started in.
 """
 
@@ -64,7 +64,7 @@ class Settings:
         if base and not (base.isdigit() and 1024 <= int(base) <= 65000):
             raise ServiceError(f"PROGRESS_EXHAUST_DEV_PORT_BASE: not a usable port number: {base}")
         if heap not in JVM_PROFILES:
-            raise ServiceError(f"PROGRESS_EXHAUST_DEV_CASSANDRA_HEAP: {heap} is none of {', '.join(JVM_PROFILES)}")
+            raise ServiceError(f"PROGRESS_EXHAUST_DEV_CASSANDRA_HEAP: {heap} is not one of {', '.join(JVM_PROFILES)}")
         return cls(
             data=Path(read("DATA", str(HERE.parent / ".services"))).resolve(),
             cache=Path(read("CACHE", "~/.cache/progress-exhaust")).expanduser().resolve(),
@@ -86,7 +86,7 @@ class Settings:
 
 
 class Service:
-    """One server: its folder, its process and how to tell that it answers."""
+    """One server: its folder, its process and the check that it answers."""
 
     name: str
     address = "127.0.0.1"
@@ -160,7 +160,7 @@ class Service:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 state, _, _, its_session, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
-                # In our folder: by now, the session's number may be somebody else's.
+                # In our folder: another session may have the number by now.
                 if its_session == session and state not in "ZX" and (folder / "cwd").samefile(self.settings.data):
                     left.append(int(folder.name))
             except OSError:
@@ -283,7 +283,7 @@ class Postgres(Service):
         assert binaries is not None
         if not self.folder.exists():
             self.initialise(binaries)
-        # Left by a kill. Postgres would take it for a running server if somebody else has that pid by now.
+        # Left by a kill. Postgres would take it for a running server if another process has that pid by now.
         left = self.folder / "postmaster.pid"
         if left.exists() and not self.is_postgres(left.read_text().split()[0]):
             left.unlink()
@@ -292,7 +292,7 @@ class Postgres(Service):
             "max_connections": 200, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
         }  # fmt: skip
         flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        return [*self.as_nobody(), str(binaries / "postgres"), "-D", str(self.folder), *flags]
+        return [*self.as_other_user(), str(binaries / "postgres"), "-D", str(self.folder), *flags]
 
     def is_postgres(self, pid: str) -> bool:
         """Tell whether this pid serves this very folder."""
@@ -301,7 +301,7 @@ class Postgres(Service):
         except OSError:
             return False
 
-    def as_nobody(self) -> list[str]:
+    def as_other_user(self) -> list[str]:
         """Return the prefix that hides root, which Postgres refuses; the files stay root's, wherever they are."""
         if os.geteuid() != 0:
             return []
@@ -314,7 +314,7 @@ class Postgres(Service):
         return prefix
 
     def initialise(self, binaries: Path) -> None:
-        """Make the cluster beside its place and move it there, so that a kill leaves no half-made one."""
+        """Make the cluster in another folder and move it to its place, so that a kill leaves no half-made one."""
         password = secrets.token_urlsafe(18)
         self.password_file.unlink(missing_ok=True)
         with os.fdopen(os.open(self.password_file, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
@@ -322,7 +322,7 @@ class Postgres(Service):
         making = self.folder.with_suffix(".new")
         shutil.rmtree(making, ignore_errors=True)
         run(
-            *self.as_nobody(), str(binaries / "initdb"), "-D", str(making), "-U", PG_USER, "--no-sync",
+            *self.as_other_user(), str(binaries / "initdb"), "-D", str(making), "-U", PG_USER, "--no-sync",
             "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256", f"--pwfile={self.password_file}",
         )  # fmt: skip
         making.rename(self.folder)

@@ -47,7 +47,7 @@ __all__ = [
 DEFAULT_PORT_BASE = 19000
 PORT_STEP = 20
 START_TIMEOUT_SECONDS = 120
-# Named, the protocol's version is not found out anew, with two warnings, by each task.
+# With the protocol's version named, a task does not search for it, with two warnings.
 CASSANDRA_EXTRA = quote(json.dumps({"protocol_version": 5}))
 
 
@@ -67,20 +67,20 @@ def bring_up(settings: Settings, services: list[Service]) -> None:
         warn_of_other_heap(settings, missing)
         for folder in ("reports", "staging"):
             (settings.data / folder).mkdir(exist_ok=True)
-        begun = time.monotonic()
+        started = time.monotonic()
         for service in missing:
             service.spawn()
         deadline = time.monotonic() + START_TIMEOUT_SECONDS  # From here on: a download may have taken minutes.
         waiting = list(services)
         while waiting:
             for service in list(waiting):
-                # The process first: on its port somebody else may be answering.
+                # The process first: another program may answer on its port.
                 if service.pid() is None:
                     raise ServiceError(f"{service.name} ended while starting:\n{service.end_of_log()}")
                 if service.answers():
                     service.furnish()
                     waiting.remove(service)
-                    how = f"ready after {time.monotonic() - begun:.1f} s" if service in missing else "was running"
+                    how = f"ready after {time.monotonic() - started:.1f} s" if service in missing else "was running"
                     print(f"{service.name:<10} {how}, port {service.port}", flush=True)
             if waiting and time.monotonic() > deadline:
                 names = ", ".join(service.name for service in waiting)
@@ -93,9 +93,9 @@ def stop() -> None:
     settings = Settings.from_environment()
     with only_one_at_a_time(settings):
         for service in all_services(settings):
-            begun = time.monotonic()
+            started = time.monotonic()
             how = "stopped" if service.stop() else "was not running"
-            print(f"{service.name:<10} {how} ({time.monotonic() - begun:.1f} s)", flush=True)
+            print(f"{service.name:<10} {how} ({time.monotonic() - started:.1f} s)", flush=True)
 
 
 def status() -> bool:

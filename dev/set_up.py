@@ -46,7 +46,7 @@ def make_pool() -> None:
     from airflow.models.pool import Pool
 
     if Pool.get_pool("progress_exhaust") is None:
-        Pool.create_or_update_pool("progress_exhaust", POOL_SLOTS, "batches at work at a time", include_deferred=False)
+        Pool.create_or_update_pool("progress_exhaust", POOL_SLOTS, "batches that run at the same time", include_deferred=False)
 
 
 def make_buckets(names: set[str]) -> None:

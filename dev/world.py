@@ -2,7 +2,7 @@
 
 The rule: the same arguments give the same rows, always, so that a world can be loaded into servers and read again by a
 test that knows what must come out. Rows are plain dicts with the stores' own column names; a key that is absent is a
-column that was never written. Small worlds are lists. Big ones make their rows anew at each reading, one learner at a
+column that was never written. Small worlds are lists. Big ones make their rows again at each reading, one learner at a
 time, so that a million learners take no memory.
 
   sample_world         a few hundred learners, every awkward case that the specification names
@@ -89,7 +89,7 @@ def request_row(data: Row, *, label: str, channel: str, by: str, at: datetime, j
 
 
 def collection_node(identifier: str, name: str, children: Sequence[Row], **more: Any) -> Row:
-    """Make a course; nested or not, they look alike. `leafNodesCount=None` leaves the count out."""
+    """Make a course; a nested one looks the same. `leafNodesCount=None` omits the count."""
     node = {
         "identifier": identifier, "name": name, "mimeType": COLLECTION, "contentType": "Course",
         "primaryCategory": "Course", "objectType": "Collection", "visibility": "Default", "children": list(children),
@@ -120,7 +120,7 @@ def self_assess_node(identifier: str, name: str) -> Row:
 
 
 def question_set_node(identifier: str, name: str, category: str = "Practice Question Set") -> Row:
-    """Make a question set; its questions hang below it and are no leaves of the course."""
+    """Make a question set; its questions are below it, and do not count as leaves of the course."""
     question = {"identifier": f"{identifier}_q1", "name": "Q1", "mimeType": "application/vnd.sunbird.question"}
     return {
         "identifier": identifier, "name": name, "mimeType": QUESTION_SET, "primaryCategory": category,
@@ -190,7 +190,7 @@ def sample_world(*, seed: int = 1, requested_at: datetime = REQUESTED_AT) -> Wor
         ],
         leafNodesCount=9,
     )  # fmt: skip
-    # No count in the root, a count as text below it, a lone surrogate in a name, a question set that is no assessment.
+    # No count in the root, a count as text below it, a lone surrogate in a name, a question set that is not an assessment.
     science = collection_node(
         node_id(rng), 'Science, "Grade 7"',
         [
@@ -217,7 +217,7 @@ def sample_world(*, seed: int = 1, requested_at: datetime = REQUESTED_AT) -> Wor
     sizes = [
         (literacy, ORG, "Batch1", 130), (literacy, ORG, "दूसरा बैच, 2022", 30), (science, OTHER_ORG, "Science", 60),
         (teachers, ORG, "+Teachers", 20), (retired, ORG, "Old", 5), (formula, OTHER_ORG, None, 15),
-        (formula, OTHER_ORG, "Nobody yet", 0),
+        (formula, OTHER_ORG, "Nobody yet", 0),  # plain-english: quoted
     ]  # fmt: skip
     school = _School(world, rng)
     batches = []

@@ -241,7 +241,7 @@ def find_batch(world: Stores, batch_id: str) -> tuple[Row, Row, Row]:
 
 
 def sort_learners(world: Stores, request: Row | None, batch_id: str) -> Sorted:
-    """Decide about each enrolment of the batch: reported, left out, or never enrolled."""
+    """Decide about each enrolment of the batch: reported, excluded, or never enrolled."""
     collection, _, _ = find_batch(world, batch_id)
     owner = collection.get("channel")
     requester = request["requested_channel"] if request else owner

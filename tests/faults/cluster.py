@@ -25,9 +25,9 @@ FROM_EVERY_NODE = "SELECT status FROM system_distributed.view_build_status WHERE
 
 
 def own_settings(folder: Path) -> Settings:
-    """Return the place of servers that nobody else uses.
+    """Return the settings of servers that no other test uses.
 
-    Their ports are far from those where any other start begins to look: while a server of ours is dead, nobody may take its.
+    Their ports are far from those that another start tries first: while a server of ours is down, no other may take its port.
     """
     settings = Settings(folder, Settings.from_environment().cache, port_base=None, heap="512M")
     settings.port_file.write_text(str(FIRST_PORT + os.getpid() % 400 * services.PORT_STEP))
@@ -85,7 +85,7 @@ class Cluster:
 
     @contextmanager
     def paused(self) -> Iterator[Callable[[str], None]]:
-        """Yield what lets a node answer nobody, with its connections open, until the block's end."""
+        """Yield a function that freezes a node, with its connections open, until the block's end."""
         with ExitStack() as stack:
 
             def pause(address: str) -> None:

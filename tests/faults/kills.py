@@ -2,7 +2,7 @@
 
     python tests/faults/kills.py 200 --seed 1
 
-Several runs are at work at a time, each on several requests and batches. What is killed: the process of a task, one of a
+Several runs are running at the same time, each on several requests and batches. What is killed: the process of a task, one of a
 task's own processes, the worker above a task, and now and then one of Airflow's servers or of the services, which is then
 started again. Recovery is what the runbook says: Airflow's own retries, failed tasks cleared, and the next night.
 The seed chooses when, what kind and which one; how far the work is by then, the machine does.
@@ -66,7 +66,7 @@ def moments(number: int, seed: int, kinds: Mapping[str, int] = ALL_KINDS) -> lis
 
 @dataclass
 class Found:
-    """What is not as after a quiet night, in words."""
+    """What differs from a quiet night, as messages."""
 
     lost: list[str] = field(default_factory=list)  # no SUCCESS, or no file
     double: list[str] = field(default_factory=list)  # a second file, or made by two runs
@@ -92,7 +92,7 @@ class Kills:
         self.expected = self._undisturbed()
 
     def _undisturbed(self) -> dict[str, str]:
-        """Return the sha256 of each batch's file, from a run that nobody disturbs."""
+        """Return the sha256 of each batch's file, from an undisturbed run."""
         request = self.site.request(*self.site.batches)
         self.site.airflow.run(request_ids=[request])
         made = self.site.published(request)
@@ -101,8 +101,8 @@ class Kills:
     # Work
 
     def keep_busy(self) -> None:
-        """See to it that several runs are at work."""
-        for _ in range(RUNS_AT_A_TIME - len(self.at_work())):
+        """Start runs until several are running."""
+        for _ in range(RUNS_AT_A_TIME - len(self.running_runs())):
             ids = []
             for _ in range(REQUESTS_A_RUN):
                 batches = self.rng.sample(self.site.batches, self.rng.randint(1, 3))
@@ -116,7 +116,7 @@ class Kills:
         self.runs.append(patiently(lambda: self.site.airflow.start_run(**conf)))
         self._active.append(self.runs[-1])
 
-    def at_work(self) -> list[str]:
+    def running_runs(self) -> list[str]:
         """Return the runs that are not over."""
         self._active = [run for run in self._active if patiently(lambda run=run: self.site.airflow.state(run)) not in OVER]
         return self._active
@@ -136,7 +136,7 @@ class Kills:
         return name
 
     def _hit_task(self, moment: Moment) -> str | None:
-        """Kill a process of a task; None where no run is at work any more."""
+        """Kill a process of a task; None if no run is running any more."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             tasks = task_processes(self.site)
@@ -151,16 +151,16 @@ class Kills:
                     return f"{stages[found[pid]]}: {moment.kind}"
             self._start_airflow()
             self.keep_busy()
-            if not self.at_work():
+            if not self.running_runs():
                 return None
             time.sleep(0.05)
-        raise AssertionError("no task was at work")
+        raise AssertionError("no task was running")
 
     def _stages(self) -> dict[str, str]:
         """Return the task ids of all task instances, by their ids."""
         return {
             task.id: task.task_id
-            for run in self.at_work()
+            for run in self.running_runs()
             for task in patiently(lambda run=run: self.site.airflow.tasks(run)).values()
         }
 
@@ -211,7 +211,7 @@ class Kills:
     def _wait_for_runs(self) -> None:
         def over() -> bool:
             self._start_airflow()
-            return not self.at_work()
+            return not self.running_runs()
 
         wait_until(over, "the end of all runs", PATIENCE_SECONDS)
 
@@ -261,7 +261,7 @@ STUCK = {
         SELECT request_id FROM job_request j
         WHERE status = 'PROCESSING' AND request_id = ANY(%s) AND NOT EXISTS (
           SELECT FROM progress_exhaust.claim c WHERE c.request_id = j.request_id AND released_at IS NULL)""",
-    "a claim that nobody released": """
+    "a claim that was not released": """
         SELECT request_id, run_id FROM progress_exhaust.claim WHERE released_at IS NULL AND request_id = ANY(%s)""",
     "done in the row, not in the ledger": """
         SELECT request_id, b.batch_id, run_id, b.stage, b.state
@@ -272,7 +272,7 @@ STUCK = {
 
 
 def task_processes(site: Site) -> dict[str, dict[int, str]]:
-    """Return the ids of the tasks that are at work, by kind of process and pid."""
+    """Return the ids of the running tasks, by kind of process and pid."""
     words_of = {pid: words for pid, words in processes() if words.startswith("airflow worker -- ") and works_in(pid, site.data)}
     found: dict[str, dict[int, str]] = {kind: {} for kind in TASK_KINDS}
     for pid, words in words_of.items():
@@ -289,7 +289,7 @@ def task_processes(site: Site) -> dict[str, dict[int, str]]:
 
 
 def ended(pid: int) -> bool:
-    """Tell whether a process is over, its memory too, as dev/servers.py sees it before it starts another."""
+    """Tell whether a process has ended, and its memory is free, as dev/servers.py checks before it starts another."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except OSError:
@@ -310,17 +310,17 @@ def patiently(ask: Callable[[], Answer], seconds: float = 120) -> Answer:
 
 def disturb(site: Site, planned: list[Moment], seed: int) -> Kills:
     """Kill at these moments, and recover; says how far it is."""
-    begun = time.monotonic()
+    started = time.monotonic()
 
     def say(words: str) -> None:
-        print(f"{time.monotonic() - begun:6.0f} s  {words}", flush=True)
+        print(f"{time.monotonic() - started:6.0f} s  {words}", flush=True)
 
     kills = Kills(site, seed)
-    say("the quiet night is over")
+    say("the quiet night has ended")
     for number, moment in enumerate(planned, start=1):
         kills.keep_busy()
         say(f"{number} of {len(planned)}: {kills.hit(moment)}")
-    say(f"recovery: {len(kills.at_work())} of {len(kills.runs)} runs are at work")
+    say(f"recovery: {len(kills.running_runs())} of {len(kills.runs)} runs are running")
     kills.recover()
     say("checking")
     return kills
@@ -332,7 +332,7 @@ def main(given: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     arguments = parser.parse_args(given)
     print(f"{arguments.kills} kills, seed {arguments.seed}", flush=True)
-    begun = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="progress-exhaust-kills-") as folder, started_site(Path(folder)) as site:
         kills = disturb(site, moments(arguments.kills, arguments.seed), arguments.seed)
         found = kills.check()
@@ -344,7 +344,7 @@ def main(given: list[str]) -> int:
     print("| kills | lost | double | wrong | seconds | seed |\n|---|---|---|---|---|---|")
     print(
         f"| {kills.hits.total()} | {len(found.lost)} | {len(found.double)} | {len(found.wrong)} "
-        f"| {time.monotonic() - begun:.0f} | {arguments.seed} |"
+        f"| {time.monotonic() - started:.0f} | {arguments.seed} |"
     )
     return 1 if found.words() else 0
 

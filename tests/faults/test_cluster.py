@@ -11,8 +11,8 @@ import pytest
 from dev.load import Names
 from dev.servers import apply_schema
 from dev.world import Row, World, batch_world
+from tests.fault_proxy import Moment, proxy_to, saying
 from tests.faults.cluster import Cluster, cluster
-from tests.faulty_way import Moment, saying, way_to
 from tests.integration.fixtures import emptied
 from tests.integration.install import REPORT_DAY, Install, RunResult
 from tests.oracle import expected_csv
@@ -105,9 +105,9 @@ def disturbed(site: Install, fault: Callable[[], None], settings: Row, **more: o
     port, _, database = rest.partition("/")
     # One table has been scanned, and the next one is about to be.
     moment = saying(b"scan of assessment_aggregator") if port_of == "postgres" else between_parts()
-    with way_to(int(port)) as way, ThreadPoolExecutor(1) as pool:
-        with way.held(moment) as wait:
-            connections = {server: f"{at}:{way.port}/{database}"}
+    with proxy_to(int(port)) as proxy, ThreadPoolExecutor(1) as pool:
+        with proxy.held(moment) as wait:
+            connections = {server: f"{at}:{proxy.port}/{database}"}
             run = pool.submit(site.run_dag, settings=settings, connections=connections, **more)
             wait()
             fault()
@@ -124,7 +124,7 @@ def test_one_node_that_is_killed_costs_time_alone(
     assert site.published() == undisturbed
 
 
-def test_two_nodes_that_are_killed_fail_the_extract_in_words_until_they_are_back(
+def test_two_nodes_that_are_killed_fail_the_extract_with_a_message_until_they_are_back(
     site: Install, nodes: Cluster, world: World, undisturbed: dict[str, bytes]
 ) -> None:
     result = disturbed(site, lambda: nodes.kill("127.0.0.1", "127.0.0.2"), PARTITIONS | {"processes_per_task": 2})
@@ -143,7 +143,7 @@ def test_two_nodes_that_are_killed_fail_the_extract_in_words_until_they_are_back
 def test_a_node_that_falls_silent_is_asked_no_longer(
     site: Install, nodes: Cluster, undisturbed: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its connections stay open: only time tells. Another coordinator is asked meanwhile, and no page comes twice."""
+    """Its connections stay open: only a time limit shows it. Another coordinator is asked meanwhile; no page comes twice."""
     silent = "127.0.0.2"
     settings = PARTITIONS | {"processes_per_task": 1}
     with nodes.paused() as pause:

@@ -1,4 +1,7 @@
-"""Installs whose Cassandra columns are of other types: what can be read is read alike, all else is named before it is counted."""
+"""Installs whose Cassandra columns are of other types.
+
+What can be read gives the same values. The rest is rejected before any learner is counted.
+"""
 
 import re
 import uuid

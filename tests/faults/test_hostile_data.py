@@ -1,4 +1,4 @@
-"""Hostile and odd data beside healthy: the right cell, a counted skip, or FAILED in words; the rest is made.
+"""Hostile and odd data next to healthy data: the right cell, a counted skip, or FAILED with a message; the rest is made.
 
 What a store does not take is tried in those that do: Postgres has no NUL in a text, and its jsonb no half of a character;
 Cassandra takes half a character, and Redis any bytes. A tree cannot be cyclic in JSON, but by its ids it can.
@@ -30,7 +30,6 @@ from tests.integration.install import REPORT_DAY, Install, RunResult
 from tests.oracle import expected_csv
 
 DATE = datetime(2020, 8, 25, 13, 45, 54, 150_000, UTC)
-DATE_CELL = "2020-08-25 13:45:54:150+0000"
 LONG = "x" * 150  # the longest id
 HEALTHY, NOBODY = "0199healthy", "0199nobody"
 FIRST_INSTANT, YEAR_0, YEAR_9999, LAST_INSTANT = -(2**63), -62_167_219_200_001, 253_402_300_799_999, 2**63 - 1
@@ -51,7 +50,7 @@ class HalfText:
 
 @dataclass(frozen=True)
 class Learner:
-    """A learner of the odd batch, and the cells that he is to have; none: he is left out."""
+    """A learner of the odd batch, and its expected cells; None: it is excluded."""
 
     cells: dict[str, str] | None
     enrolment: Row | None = None
@@ -119,7 +118,7 @@ LEARNERS: dict[str, Learner] = {
     ),
     "no UTF-8 in Redis": Learner({"State": "a\ufffd\ufffdb"}, user={"state": b"a\xff\xfeb", b"\xff": b"\xff"}),
     "a hash of thousands": Learner({"State": "Goa"}, user={"state": "Goa", **{f"field{n}": "x" for n in range(5000)}}),
-    "fields of 1 MB that nobody reads": Learner(
+    "unused fields of 1 MB": Learner(
         {"State": "Goa"}, user={"state": "Goa", "profile": "x" * 2**20, "email": "y" * 2**20}
     ),
     "a name as JSON": Learner({"State": '{"a": null}'}, user={"state": '{"a": null}'}),
@@ -455,13 +454,13 @@ def done(install: Install, world: World, tmp_path_factory: pytest.TempPathFactor
         "first of two": searched({"identifier": "do_two1"}),
         "second of two": searched({"identifier": "do_two2"}),
         "learners": json.dumps({"batchId": "0199learners"}),
-        "nobody": json.dumps({"batchId": NOBODY}),
+        "no learners": json.dumps({"batchId": NOBODY}),
         "healthy": healthy,
     }
     requests = {name: ask(data, number) for number, (name, data) in enumerate(asked.items())}
     requests["long"] = ask(json.dumps({"batchId": LONG}), 1000, request_id=LONG)
     requests |= {f"name {name}": ask(healthy, 1100 + number, request_id=name) for number, name in enumerate(ODD_NAMES)}
-    for name, processed in zip(("10 MB", "the last of a key counts", "nobody", "odd"), ODD_PROCESSED, strict=True):
+    for name, processed in zip(("10 MB", "the last of a key counts", "no learners", "odd"), ODD_PROCESSED, strict=True):
         requests[name]["processed_batches"] = processed
     template = "{{ var.value.progress_exhaust }}{% raw %}"
     requests["template"] = ask(healthy, 1300, tag=template, requested_channel=template, requested_by=template)
@@ -479,7 +478,7 @@ def test_the_run_is_green_and_each_request_has_an_end(done: Done) -> None:
     assert {path.name for path in done.install.folder.iterdir()} == {"reports", "staging"}
 
 
-def test_what_can_never_be_made_is_failed_in_words(done: Done) -> None:
+def test_what_can_never_be_made_is_failed_with_a_message(done: Done) -> None:
     expected = {f"never {number}": words for number, words in enumerate(NEVER.values())}
     expected |= {name: words for name, (_, words) in TREES.items() if isinstance(words, str)}
     expected |= {f"name {name}": "The request's id is not valid" for name in ODD_NAMES}
@@ -495,8 +494,8 @@ def test_every_healthy_file_has_its_bytes(done: Done) -> None:
         assert done.csv(name) == expected_csv(done.world, done.requests[name], HEALTHY, REPORT_DAY), name[:100]
     assert done.csv("long") == expected_csv(done.world, done.requests["long"], LONG, REPORT_DAY)
     assert done.row("long")["download_urls"] == [f"progress-exhaust/{LONG}/{LONG}_progress_20220928.zip"]
-    assert done.csv("nobody") == expected_csv(done.world, done.requests["nobody"], NOBODY, REPORT_DAY)
-    assert done.csv("nobody").count(b"\r\n") == 1
+    assert done.csv("no learners") == expected_csv(done.world, done.requests["no learners"], NOBODY, REPORT_DAY)
+    assert done.csv("no learners").count(b"\r\n") == 1
     assert done.csv("template").count(b"\r\n") == 1  # no org of that name has learners
     made = [name for name, row in done.requests.items() if done.rows[row["request_id"]]["status"] == "SUCCESS"]
     assert sorted(done.install.published()) == sorted(url for name in made for url in done.row(name)["download_urls"])
@@ -514,7 +513,7 @@ def test_an_odd_tree_has_its_columns(done: Done, name: str) -> None:
     assert list(rows) == ["a learner"]
 
 
-def test_an_odd_learner_has_the_right_cells_or_is_left_out(done: Done) -> None:
+def test_an_odd_learner_has_the_right_cells_or_is_excluded(done: Done) -> None:
     _, rows = table(done.csv("learners"))
     for name, learner in LEARNERS.items():
         by_id = name.startswith(("id ", "the longest"))
@@ -535,7 +534,7 @@ def test_an_odd_learner_has_the_right_cells_or_is_left_out(done: Done) -> None:
 CLEAN = {0: None, 9: " ", 10: " ", 13: " "}
 
 
-def test_nothing_of_a_learner_or_a_template_is_told(done: Done) -> None:
+def test_no_data_of_a_learner_or_a_template_is_logged(done: Done) -> None:
     for kept in (done.result.log, done.install.airflow.all_that_is_kept()):
         assert "gnp.=1" not in kept and "nnnnnnnn" not in kept and "SUM(A1)" not in kept
         assert "kkkkkkkk" not in kept

@@ -1,4 +1,4 @@
-"""Whatever the stores hold, the core either makes a sound file of it, or says in words that it cannot."""
+"""Whatever the stores hold, the core makes a sound file of it, or reports why it cannot."""
 
 import csv
 import io
@@ -69,8 +69,8 @@ request_keys = ("batchId", "batchFilter", "searchFilter", "request", "filters", 
 
 @settings(max_examples=150, deadline=None)
 @given(text=json_texts(*request_keys) | st.text(max_size=20))
-def test_any_request_data_is_understood_or_refused_in_words(text: str) -> None:
-    request = JobRequest("tag", "R1", text, "somebody", "org", None, ())
+def test_any_request_data_is_understood_or_rejected(text: str) -> None:
+    request = JobRequest("tag", "R1", text, "user-1", "org", None, ())
     assert duplicates([request, request]) == {}  # the same key is the same request
     try:
         wanted = parse_request_data(text)
@@ -90,7 +90,7 @@ def test_any_request_data_is_understood_or_refused_in_words(text: str) -> None:
     rows=st.lists(st.tuples(st.sampled_from(ODD_TEXTS), st.sampled_from(ODD_TEXTS), st.sampled_from(ODD_TEXTS)), max_size=8),
     found=st.lists(st.sampled_from(ODD_TEXTS), max_size=4),
 )
-def test_any_requests_are_planned_beside_a_healthy_one(texts: list[str], rows: list[Any], found: list[str]) -> None:
+def test_any_requests_are_planned_with_a_healthy_one(texts: list[str], rows: list[Any], found: list[str]) -> None:
     rows = [row for row in rows if row[1] != "0199healthy"] + [("do_healthy", "0199healthy", "Batch")]
     catalogue = Catalogue(
         batches=lambda ids: [row for row in rows if row[1] in ids],
@@ -98,8 +98,8 @@ def test_any_requests_are_planned_beside_a_healthy_one(texts: list[str], rows: l
         collections=lambda ids: [{"identifier": one, "name": None, "channel": ["org"]} for one in ids],
         search=lambda *_: [{"identifier": one} for one in found],
     )
-    healthy = JobRequest("tag", "R", '{"batchId": "0199healthy"}', "somebody", "org", None, ())
-    asked = [JobRequest("tag", f"R{number}", text, "somebody", "org", None, ()) for number, text in enumerate(texts)]
+    healthy = JobRequest("tag", "R", '{"batchId": "0199healthy"}', "user-1", "org", None, ())
+    asked = [JobRequest("tag", f"R{number}", text, "user-1", "org", None, ()) for number, text in enumerate(texts)]
     planned = plan([*asked, healthy], catalogue, Limits(20, 1000, 1000))
     keys = [batch.object_key(DAY) for batch, _ in planned.to_make]
     assert "progress-exhaust/R/0199healthy_progress_20220927.zip" in keys
@@ -116,7 +116,7 @@ tree_keys = (
 
 @settings(max_examples=150, deadline=None)
 @given(text=json_texts(*tree_keys) | st.text(max_size=20), optional=st.frozensets(st.text(max_size=3), max_size=3))
-def test_any_tree_is_reduced_or_refused_in_words(text: str, optional: frozenset[str]) -> None:
+def test_any_tree_is_reduced_or_rejected(text: str, optional: frozenset[str]) -> None:
     try:
         tree = parse_tree(text, "do_1")
     except RequestError:
@@ -128,7 +128,7 @@ def test_any_tree_is_reduced_or_refused_in_words(text: str, optional: frozenset[
 
 @settings(max_examples=80, deadline=None)
 @given(text=json_texts(*Settings.model_fields, "columns", "label", "field", "like") | st.text(max_size=20))
-def test_any_settings_are_read_or_refused_in_words(text: str) -> None:
+def test_any_settings_are_read_or_rejected(text: str) -> None:
     with suppress(SetupError):
         parse_settings(text)
 

@@ -1,4 +1,4 @@
-"""A content API that does not say what is so: each lie ends in words, in time and little memory; then comes the right report."""
+"""A content API that lies: each lie ends with a message, in time and with little memory; then comes the right report."""
 
 import gzip
 import json
@@ -54,7 +54,7 @@ def endless(handler: Handler) -> None:
 
 
 def byte_by_byte(handler: Handler) -> None:
-    """Never let a second go by without a byte, for longer than anybody waits."""
+    """Never let a second go by without a byte, for longer than any client waits."""
     handler.send_response(200)
     handler.send_header("Connection", "close")
     handler.end_headers()
@@ -165,7 +165,7 @@ def tree() -> Row | None:
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lie_is_told_with_connection_and_cause(api: Api, lie: str) -> None:
+def test_a_lie_is_reported_with_connection_and_cause(api: Api, lie: str) -> None:
     api.lies, words = [LIES[lie][0]], LIES[lie][1]
     with pytest.raises(SourceError, match=rf"^Content API at http://127.*/api \(connection {CONNECTION_ID}\).*({words})"):
         search(30 if lie in ("endless", "gzip bomb") else 2)
@@ -241,7 +241,7 @@ def test_an_api_that_stays_busy_is_left_to_the_retry(api: Api, monkeypatch: pyte
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_redirect_is_followed(api: Api, status: int) -> None:
-    """Not to a link-local address, nor to one where somebody would answer."""
+    """Not to a link-local address, nor to one where a server would answer."""
     for target in (
         "http://169.254.169.254/latest/meta-data/",
         f"http://127.0.0.1:{api.server_port}/secret",
@@ -254,7 +254,7 @@ def test_no_redirect_is_followed(api: Api, status: int) -> None:
     assert set(api.asked) == {"/api/v1/search"}
 
 
-def test_what_has_no_identifier_is_left_out_and_counted(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_has_no_identifier_is_skipped_and_counted(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     odd = [None, 5, [], {}, {"identifier": 7}, {"identifier": None}]
     api.lies = [result(count=7, content=[*odd, {"identifier": "do_1", "name": 5, "channel": [], "status": {}}])]
     assert [one["identifier"] for one in search()] == ["do_1"]
@@ -293,7 +293,7 @@ QUICK = ("200 with HTML", "byte by byte")
 
 
 @pytest.mark.parametrize("lie", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in LIES])
-def test_a_lie_fails_the_stage_in_words_and_the_next_run_is_right(
+def test_a_lie_fails_the_stage_with_a_message_and_the_next_run_is_right(
     queue: Install, world: World, asked: Row, lying: dict[str, Lie], lie: str
 ) -> None:
     before = queue.row(asked)

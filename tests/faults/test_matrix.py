@@ -1,7 +1,7 @@
-"""Each server of a run × each fault on the way to it × before the stage and in its middle.
+"""Each server of a run × each fault on the connection to it × before the stage and in its middle.
 
-A fault of a moment costs a try and no byte: the task fails in words that name connection and cause, is tried again, and the run
-publishes what an undisturbed one does. What is only slow costs not even the try.
+A short fault costs a try and no byte: the task fails with a message that names connection and cause, is tried again,
+and the run publishes what an undisturbed one does. What is only slow costs not even the try.
 """
 
 import importlib.util
@@ -17,17 +17,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from dev.world import World
-from tests.faulty_way import CUT, DELAY, HANG, REFUSE, RESET, TRICKLE, FaultyWay, saying, way_to
+from tests.fault_proxy import CUT, DELAY, HANG, REFUSE, RESET, TRICKLE, FaultProxy, proxy_to, saying
 from tests.integration.install import Install, Row, RunResult
 
 # Three parts in two processes; and no patience with what is down.
 SETTINGS = {"learners_per_chunk": 5, "processes_per_task": 2, "read_strategy": "partitions"}
 TIMEOUT = {"read_timeout_seconds": 2}
 S3_CLIENT = {"connect_timeout": 2, "read_timeout": 2, "retries": {"max_attempts": 1}}
-RETRIES = 8  # more than a fault lasts: it ends once the log tells of it
+RETRIES = 8  # more than a fault lasts: it ends once the log has it
 
 SLOW = (DELAY, TRICKLE)
-# What a message calls a fault, as the client of each server sees it: that of S3 tries a put again until its time is over.
+# What a message calls a fault, as the client of each server sees it: that of S3 tries a put again until its time limit.
 CAUSES = {
     # Cassandra's driver waits five seconds for a connection that ends in the middle of its handshake.
     REFUSE: r"refused|closed|reset|could not connect|aborted|incomplete|disconnected|shut ?down|timed out creating connection",
@@ -93,21 +93,21 @@ def matrix(servers: list[str]) -> list[Any]:
 def undisturbed(install: Install, world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Return what a run publishes that nothing disturbs."""
     install.folder = tmp_path_factory.mktemp("undisturbed")
-    anew(install, world)
+    new_request(install, world)
     assert install.run_dag(settings=SETTINGS).state == "success"
     published = install.published()
     assert len(published) == 1
     return published
 
 
-def anew(install: Install, world: World) -> None:
+def new_request(install: Install, world: World) -> None:
     install.make_tables()
     install.submit(world.requests)
 
 
 @contextmanager
-def ended_once_told(way: FaultyWay, logs: Path, words: str) -> Iterator[None]:
-    """End the fault once the newest log tells of a failed task with these words."""
+def ended_once_logged(proxy: FaultProxy, logs: Path, words: str) -> Iterator[None]:
+    """End the fault once the newest log has a failed task with these words."""
     over = threading.Event()
     known = set(logs.glob("run-*.log"))
 
@@ -115,7 +115,7 @@ def ended_once_told(way: FaultyWay, logs: Path, words: str) -> Iterator[None]:
         while not over.wait(0.05):
             for log in set(logs.glob("run-*.log")) - known:
                 if any("SourceError" in line and words in line for line in log.read_text(errors="replace").splitlines()):
-                    way.end()
+                    proxy.end()
                     return
 
     watcher = threading.Thread(target=watch)
@@ -125,16 +125,16 @@ def ended_once_told(way: FaultyWay, logs: Path, words: str) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
-        way.end()
+        proxy.end()
 
 
 @dataclass
 class Disturbed:
-    """A run with a fault on the way to one server."""
+    """A run with a fault on the connection to one server."""
 
     install: Install
     server: Server
-    way: FaultyWay
+    proxy: FaultProxy
     settings: Row = field(default_factory=dict)
 
     @property
@@ -143,17 +143,17 @@ class Disturbed:
 
     def run(self, connection: str, fault: str, moment: str) -> RunResult:
         if moment == "before":
-            self.way.begin(fault)
+            self.proxy.begin(fault)
         else:
-            self.way.begin(fault, saying(self.server.at), self.server.after_bytes)
-        # A slow way is told of by nobody.
-        with ended_once_told(self.way, self.install.airflow.home, self.connection_id):
+            self.proxy.begin(fault, saying(self.server.at), self.server.after_bytes)
+        # A slow server is not logged.
+        with ended_once_logged(self.proxy, self.install.airflow.home, self.connection_id):
             result = self.install.run_dag(
                 settings=SETTINGS | self.settings | ({} if fault in SLOW else TIMEOUT),
                 connections={self.server.connection: connection},
                 retries=RETRIES,
             )
-        assert self.way.met > 0, "the fault was never felt"
+        assert self.proxy.met > 0, "the fault was never felt"
         return result
 
     def check(self, result: RunResult, fault: str, moment: str) -> None:
@@ -176,11 +176,11 @@ def test_a_fault_of_a_moment_costs_a_try_and_no_byte(
 ) -> None:
     server = SERVERS[name]
     install.folder = tmp_path
-    anew(install, world)
+    new_request(install, world)
     port = server.port(install)
-    with way_to(port) as way:
-        run = Disturbed(install, server, way)
-        uri = install.connections()[server.connection].replace(f":{port}", f":{way.port}")
+    with proxy_to(port) as proxy:
+        run = Disturbed(install, server, proxy)
+        uri = install.connections()[server.connection].replace(f":{port}", f":{proxy.port}")
         if name == "cassandra":
             uri = uri.partition("?")[0]  # the protocol's version is the package's own choice, as at a site
         result = run.run(uri, fault, moment)
@@ -206,14 +206,14 @@ def test_a_fault_on_the_way_to_the_store_costs_a_try_and_no_byte(
     from tests.stores.conftest import CONNECTION, Buckets
 
     install.folder = tmp_path
-    anew(install, world)
-    with stores.s3(tmp_path) as store, way_to(store.port) as way:
+    new_request(install, world)
+    with stores.s3(tmp_path) as store, proxy_to(store.port) as proxy:
         monkeypatch.setenv(CONNECTION, store.connection())
         buckets = Buckets(store, "faults")
         for which in ("reports", "private"):
             buckets.make(which)
-        run = Disturbed(install, STORE, way, dict(buckets.settings))
-        result = run.run(store.connection(way.port, config_kwargs=S3_CLIENT), fault, moment)
+        run = Disturbed(install, STORE, proxy, dict(buckets.settings))
+        result = run.run(store.connection(proxy.port, config_kwargs=S3_CLIENT), fault, moment)
         run.check(result, fault, moment)
         assert buckets.published() == undisturbed
         assert buckets.staged() == []

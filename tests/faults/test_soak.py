@@ -1,7 +1,7 @@
 """Hundreds of small requests over many runs, with a fault every few seconds: nothing grows and nothing leaks.
 
 PROGRESS_EXHAUST_SOAK_REQUESTS says how many; 500 take some fifteen minutes on two idle cores. It prints what it measures, each
-time with no run at work: after a tenth of the requests, after half of them, and at the end.
+time while no run is running: after a tenth of the requests, after half of them, and at the end.
 """
 
 import os
@@ -26,7 +26,7 @@ SEED = 3
 PAIRS_A_RUN = 10
 SERVICES = ("cassandra", "postgres", "redis", "content")
 KINDS = {"task": 4, "process of a task": 2, "drop postgres": 2, "drop redis": 2} | {f"pause {name}": 1 for name in SERVICES}
-SECONDS_BETWEEN_FAULTS = 3  # beside those of the moments
+SECONDS_BETWEEN_FAULTS = 3  # in addition to those of the moments
 
 MOST_GROWTH = 0.15  # of a server's memory, from after the warm-up to the end
 POOL = 10  # connections that Airflow's servers may keep open, and did not need before
@@ -40,10 +40,10 @@ class Soak(Kills):
     def __init__(self, site: Site) -> None:
         super().__init__(site, SEED)
         self.to_submit = 0  # pairs
-        self.twins: dict[str, str] = {}  # request id -> the one whose files it gets
+        self.duplicates: dict[str, str] = {}  # request id -> the one whose files it gets
 
     def keep_busy(self) -> None:
-        while self.to_submit and len(self.at_work()) < 3:
+        while self.to_submit and len(self.running_runs()) < 3:
             pairs = min(PAIRS_A_RUN, self.to_submit)
             self.to_submit -= pairs
             firsts = []
@@ -51,8 +51,8 @@ class Soak(Kills):
                 batches, by = [self.rng.choice(self.site.batches[1:])], user_id(self.rng.randbytes(16))
                 first, twin = (self.site.request(*batches, by=by) for _ in range(2))
                 firsts.append(first)
-                self.wanted[first], self.twins[twin] = batches, first
-            ids = [*firsts, *(twin for twin, first in self.twins.items() if first in firsts)]
+                self.wanted[first], self.duplicates[twin] = batches, first
+            ids = [*firsts, *(twin for twin, first in self.duplicates.items() if first in firsts)]
             self._start_run(request_ids=ids)
 
     def hit(self, moment: Moment) -> str | None:
@@ -77,17 +77,17 @@ class Soak(Kills):
         """Submit so many requests, disturb them, and wait until all is done."""
         self.to_submit += requests // 2
         self.keep_busy()
-        while self.to_submit or self.at_work():
+        while self.to_submit or self.running_runs():
             time.sleep(SECONDS_BETWEEN_FAULTS)
             self.keep_busy()
-            if self.at_work():
+            if self.running_runs():
                 self.hit(next(faults))
         self.recover()
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What there is while no run is at work."""
+    """What there is while no run is running."""
 
     memory_mb: dict[str, float]  # resident, by server
     files: dict[str, int]  # open, by server
@@ -134,7 +134,7 @@ def resident_mb(pid: int) -> float:
 
 
 def connections(site: Site) -> dict[str, int]:
-    """Return how many clients each service has, this one left out."""
+    """Return how many clients each service has, without this one."""
     found = {
         f"postgres {row['datname']}": int(row["count"])
         for row in site.sql(
@@ -167,7 +167,7 @@ def sockets() -> Iterator[tuple[int, int, str, str]]:
 
 
 def established(site: Site) -> int:
-    """Return how many sockets are established to the services, those of this process left out."""
+    """Return how many sockets are established to the services, without those of this process."""
     base, own = int((site.data / "port-base").read_text()), own_ports()
     ports = {base + OFFSETS[name] for name in SERVICES}
     return sum(remote in ports and state == "01" and local not in own for local, remote, state, _ in sockets())
@@ -175,7 +175,7 @@ def established(site: Site) -> int:
 
 @pytest.mark.slow
 def test_nothing_grows_and_nothing_leaks(site: Site) -> None:
-    begun = time.monotonic()
+    started = time.monotonic()
     soak, faults = Soak(site), iter(moments(100_000, SEED, KINDS))
     shown = []
     for when, share in {"warm": 0.1, "half way": 0.4, "end": 0.5}.items():
@@ -184,13 +184,14 @@ def test_nothing_grows_and_nothing_leaks(site: Site) -> None:
         wait_until(lambda: not task_processes(site)["task"], "the last task's end")
         shown.append((when, measured(site)))
         print(
-            f"{time.monotonic() - begun:.0f} s: {when}: {len(soak.wanted) + len(soak.twins)} requests, {shown[-1][1]}", flush=True
+            f"{time.monotonic() - started:.0f} s: {when}: {len(soak.wanted) + len(soak.duplicates)} requests, {shown[-1][1]}",
+            flush=True,
         )
     print(f"\n{len(soak.runs)} runs, {soak.hits.total()} faults: {dict(soak.hits)}\n")
     print(table([one.row(when) for when, one in shown]), flush=True)
 
     assert soak.check().words() == []
-    for twin, first in soak.twins.items():
+    for twin, first in soak.duplicates.items():
         assert (site.row(twin)["status"], site.row(twin)["download_urls"]) == ("SUCCESS", site.row(first)["download_urls"])
         assert site.published(twin) == {}
     (_, warm), _, (_, end) = shown

@@ -20,8 +20,8 @@ from dev.servers import Cassandra, Postgres, Redis, Settings, apply_schema
 from dev.world import Row, World, batch_world
 from progress_exhaust.errors import SourceError
 from progress_exhaust.hooks.user_cache import UserCacheHook
+from tests.fault_proxy import FaultProxy, Moment, proxy_to, saying
 from tests.faults.cluster import kill, own_settings, restart, running
-from tests.faulty_way import FaultyWay, Moment, saying, way_to
 from tests.integration.fixtures import emptied
 from tests.integration.install import RELATIONS_DB, REPORT_DAY, USERS_DB, Install, RunResult, redis_rules
 from tests.oracle import expected_csv
@@ -71,17 +71,17 @@ def port_of(uri: str) -> int:
     return int(uri.rpartition(":")[2].partition("/")[0])
 
 
-def through(uri: str, way: FaultyWay) -> str:
-    """Return a server's address, by the way to it."""
-    return uri.replace(f":{port_of(uri)}", f":{way.port}")
+def through(uri: str, proxy: FaultProxy) -> str:
+    """Return a server's address, through the proxy."""
+    return uri.replace(f":{port_of(uri)}", f":{proxy.port}")
 
 
 def disturbed(site: Install, server: str, moment: Moment, fault: Callable[[], None], **more: Any) -> RunResult:
-    """Run the DAG; let the fault happen at the moment, while what comes to it on its way to the server waits."""
+    """Run the DAG; let the fault happen at the moment, while its connection waits in the proxy."""
     uri = site.connections()[server]
-    with way_to(port_of(uri)) as way, ThreadPoolExecutor(1) as pool:
-        with way.held(moment) as wait:
-            going = pool.submit(run, site, connections={server: through(uri, way)}, **more)
+    with proxy_to(port_of(uri)) as proxy, ThreadPoolExecutor(1) as pool:
+        with proxy.held(moment) as wait:
+            going = pool.submit(run, site, connections={server: through(uri, proxy)}, **more)
             wait()
             fault()
         return going.result()
@@ -141,7 +141,7 @@ def own_redis(queue: Install, world: World, tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_cache_in_a_fail_over_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what a fail-over may answer, a reader on two databases meets one: a replica whose primary is gone."""
+    """A fail-over may leave a replica without its primary: the one answer of a fail-over that a reader of two databases gets."""
     settings = own_settings(tmp_path)
     port = settings.port("redis")
     monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_USERS", f"redis://127.0.0.1:{port}")
@@ -210,7 +210,7 @@ def test_users_whose_keys_are_of_another_type_are_counted_as_missing(
     assert not [user_id for user_id in wrong if user_id in result.log]
 
 
-def test_optional_nodes_of_another_type_fail_their_batch_in_words(
+def test_optional_nodes_of_another_type_fail_their_batch_with_a_message(
     queue: Install, asked: Row, world: World, undisturbed: dict[str, bytes]
 ) -> None:
     course = world.batches[0]["courseid"]
@@ -276,11 +276,11 @@ def commit_of(words: bytes) -> Moment:
 
 @pytest.mark.parametrize("words", COMMITS.values(), ids=COMMITS)
 def test_a_commit_whose_answer_is_lost(queue: Install, asked: Row, undisturbed: dict[str, bytes], words: bytes) -> None:
-    """It counted, and nobody knows: the retry ends as if nothing had been, and shows a SUCCESS as nothing else again."""
+    """The COMMIT worked, but its answer is lost: the retry ends normally, and never changes a SUCCESS for a moment."""
     statuses = watched(queue)
     uri = queue.connections()["REQUESTS"]
-    with way_to(port_of(uri)) as way, way.losing_the_answer(commit_of(words)):
-        result = run(queue, connections={"REQUESTS": through(uri, way)}, retries=1)
+    with proxy_to(port_of(uri)) as proxy, proxy.losing_the_answer(commit_of(words)):
+        result = run(queue, connections={"REQUESTS": through(uri, proxy)}, retries=1)
     assert_all_is_well(queue, result, asked, undisturbed)
     assert queue.row(asked)["iteration"] == 0
     assert {row["state"] for row in queue.sql("SELECT state FROM progress_exhaust.batch_run")} == {"done"}
@@ -292,8 +292,8 @@ def test_a_settlement_whose_commit_is_not_acknowledged_counts_once(queue: Instal
     statuses = watched(queue)
     uri = queue.connections()["REQUESTS"]
     nowhere = {"USERS": "redis://127.0.0.1:1"}
-    with way_to(port_of(uri)) as way, way.losing_the_answer(commit_of(b"SET status = 'FAILED'")):
-        result = run(queue, connections={"REQUESTS": through(uri, way)} | nowhere, retries=1)
+    with proxy_to(port_of(uri)) as proxy, proxy.losing_the_answer(commit_of(b"SET status = 'FAILED'")):
+        result = run(queue, connections={"REQUESTS": through(uri, proxy)} | nowhere, retries=1)
     assert result.failed() == ["batch.fetch_hierarchy"]
     row = queue.row(asked)
     assert (row["status"], row["iteration"]) == ("FAILED", 1)
@@ -301,7 +301,7 @@ def test_a_settlement_whose_commit_is_not_acknowledged_counts_once(queue: Instal
 
 
 def watched(site: Install) -> Callable[[], list[str]]:
-    """Return what tells the statuses that the request's row has had since, in turn."""
+    """Return a function that returns the statuses of the request's row since now, in order."""
     site.sql(
         """
         CREATE TABLE status_seen (number serial, status text);
@@ -389,7 +389,7 @@ def test_cassandra_restarts_in_mid_extract(
     tmp_path_factory: pytest.TempPathFactory,
     mercy: bool,
 ) -> None:
-    """One node, so that nobody answers meanwhile: a retry goes on after the parts that are there."""
+    """With one node, no node answers meanwhile: a retry continues after the parts that are there."""
     server = Cassandra(own_settings(tmp_path_factory.mktemp("cassandra")))
 
     def killed_and_back() -> None:

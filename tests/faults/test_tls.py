@@ -133,7 +133,7 @@ def check_requests() -> None:
 
 def check_users() -> None:
     with UserCacheHook(user_db=12, relation_db=5, timeout_seconds=2) as cache:
-        cache.users(["nobody"], ["firstname"])
+        cache.users(["no such user"], ["firstname"])
 
 
 def check_content() -> None:
@@ -159,7 +159,7 @@ def check_cassandra() -> None:
         ) as tables,
         pytest.raises(SetupError, match="has no table dev_hierarchy_store"),
     ):  # it is connected, and empty
-        tables.hierarchy("nobody")
+        tables.hierarchy("no such course")
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def asked(server: Server, monkeypatch: pytest.MonkeyPatch, ca: Path, host: str =
 
 
 def hold(server: Server, trust: Trust, monkeypatch: pytest.MonkeyPatch, other_name: str = "127.0.0.1") -> None:
-    """The right CA works; a wrong one, a wrong name (none: not asked) and a server without TLS are refused, each in words."""
+    """The right CA works; a wrong one, a wrong name (none: not asked) and a server without TLS are rejected with a message."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(trust.other_ca))  # the machine's: a connection's own comes before it
     asked(server, monkeypatch, trust.ca)
     named = rf"\(connection progress_exhaust_{server.connection}\)"
@@ -250,7 +250,7 @@ def test_redis(trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TlsPostgres(Postgres):
-    """The same with TLS beside plain connections."""
+    """The same, with TLS in addition to plain connections."""
 
     trust: Trust
 
@@ -307,7 +307,7 @@ class TlsCassandra(Cassandra):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Using ssl_options without ssl_context")  # the hook of Airflow's provider knows no other way
+@pytest.mark.filterwarnings("ignore:Using ssl_options without ssl_context")  # the hook of Airflow's provider has no other way
 def test_cassandra(trust: Trust, servers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without = Cassandra(services.Settings.from_environment())
     cassandra = TlsCassandra(own_settings(tmp_path / "services"))

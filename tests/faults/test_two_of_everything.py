@@ -1,6 +1,6 @@
 """Two schedulers, two runs, two tries of one task: each request is made once, by one of them, and the other says that it lost.
 
-A backfill beside the nightly run is in tests/servers/test_backfill.py; claims that meet, hook by hook, in
+A backfill during the nightly run is in tests/servers/test_backfill.py; claims that meet, hook by hook, in
 tests/integration/test_claim_races.py.
 """
 
@@ -70,14 +70,14 @@ class Frozen:
 
 @contextmanager
 def package_before_its_publication(site: Site, gate: Gate, batch: str, run_conf: dict[str, Any]) -> Iterator[tuple[str, Frozen]]:
-    """Freeze `package` once it has begun, while it waits for the org's policy; give the run and the frozen task."""
+    """Freeze `package` once it has started, while it waits for the org's policy; give the run and the frozen task."""
     with ExitStack() as paused:
         with gate.closed(batch, "package", "before") as closed:
             run = site.airflow.start_run(**run_conf)
             closed.wait()
             paused.enter_context(site.paused("content"))
-        begun = "SELECT batch_id FROM progress_exhaust.batch_run WHERE run_id = %s AND batch_id = %s AND stage = 'package'"
-        wait_until(lambda: len(site.sql(f"{begun} AND task_attempts ? 'package'", run, batch)) == 1, "package to begin")
+        started = "SELECT batch_id FROM progress_exhaust.batch_run WHERE run_id = %s AND batch_id = %s AND stage = 'package'"
+        wait_until(lambda: len(site.sql(f"{started} AND task_attempts ? 'package'", run, batch)) == 1, "package to begin")
         frozen = Frozen(site, site.airflow.tasks(run)["package", 0])
     yield run, frozen
 
@@ -94,7 +94,7 @@ def first_try_log(site: Site, run: str, stage: str) -> str:
         pytest.param("in mark_complete", marks=pytest.mark.slow),
     ],
 )
-def test_a_task_that_was_given_up_for_dead_goes_on_after_its_retry(site: Site, gate: Gate, moment: str) -> None:
+def test_a_task_that_airflow_gave_up_changes_nothing_after_its_retry(site: Site, gate: Gate, moment: str) -> None:
     batch = site.batches[2]
     quiet = site.request(batch)
     site.airflow.run(request_ids=[quiet])
@@ -150,7 +150,7 @@ def test_two_schedulers_and_one_is_killed(site: Site) -> None:
         )
 
     def working() -> bool:
-        """Tell whether both have tasks at work."""
+        """Tell whether both have running tasks."""
         groups = {
             os.getpgid(pid)
             for pid, words in processes()
@@ -162,7 +162,7 @@ def test_two_schedulers_and_one_is_killed(site: Site) -> None:
         wait_until(lambda: b"Starting the scheduler" in (site.data / "second-scheduler.log").read_bytes(), "the second scheduler")
         requests = {site.request(*batches): batches for batches in (site.batches[:3], site.batches[3:], site.batches[2:5])}
         runs = [site.airflow.start_run(request_ids=[request]) for request in requests]
-        wait_until(working, "both schedulers to have tasks at work")
+        wait_until(working, "both schedulers to have running tasks")
         os.killpg(second.pid, signal.SIGKILL)
         assert [site.airflow.end_of(run) for run in runs] == ["success"] * 3
     finally:

@@ -34,7 +34,7 @@ from tests.integration.life import (
 )
 
 WORKERS, ROUNDS, REQUESTS = 8, 10, 1000
-WAIT_SECONDS = 60
+WAIT_SECONDS = 180
 BATCH_ID, COLLECTION = "b1", "do_1"
 
 

@@ -25,7 +25,7 @@ from progress_exhaust.operators.package import PackageOperator
 from progress_exhaust.report.request import Batch
 from progress_exhaust.settings import parse_settings
 from progress_exhaust.sql.ledger import UNFINISHED_IN_OTHER_RUNS
-from tests.faulty_way import saying, way_to
+from tests.fault_proxy import proxy_to, saying
 from tests.integration.install import Install
 
 SETTLES = UNFINISHED_IN_OTHER_RUNS.strip().splitlines()[0].encode()  # what settle_requests asks before it removes anything
@@ -35,9 +35,9 @@ SETTLES = UNFINISHED_IN_OTHER_RUNS.strip().splitlines()[0].encode()  # what sett
 def before_it_is_settled(install: Install) -> Iterator[str]:
     """Run the DAG, and let the block look at it when all batches are done and the run is not; give its id."""
     uri = install.connections()["REQUESTS"]
-    with way_to(urlsplit(uri).port or 5432) as way, ThreadPoolExecutor() as threads:
-        through = {"REQUESTS": uri.replace(f":{urlsplit(uri).port}/", f":{way.port}/")}
-        with way.held(saying(SETTLES)) as wait:
+    with proxy_to(urlsplit(uri).port or 5432) as proxy, ThreadPoolExecutor() as threads:
+        through = {"REQUESTS": uri.replace(f":{urlsplit(uri).port}/", f":{proxy.port}/")}
+        with proxy.held(saying(SETTLES)) as wait:
             run = threads.submit(install.run_dag, connections=through)
             wait()
             [found] = install.sql("SELECT DISTINCT run_id FROM progress_exhaust.batch_run")

@@ -1,7 +1,7 @@
 """Holds a stage at a known point, from outside: each stage writes down in the ledger when it begins and when it is done.
 
 A trigger on the ledger takes a shared lock that a test holds. A stage that waits there has done nothing yet, or has done
-all of its work and not yet told anybody.
+all of its work but not yet recorded it.
 """
 
 from collections.abc import Iterator
@@ -46,12 +46,12 @@ class Closed:
     def wait(self) -> None:
         """Wait until the stage stands before the gate."""
 
-        def somebody_waits() -> bool:
+        def a_task_waits() -> bool:
             with self._session.cursor() as cursor:
                 cursor.execute(SOMEBODY_WAITS, self._place)
                 return bool(cursor.rowcount)
 
-        wait_until(somebody_waits, f"{' '.join(self._place)} at the gate")
+        wait_until(a_task_waits, f"{' '.join(self._place)} at the gate")
 
 
 class Gate:

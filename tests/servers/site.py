@@ -169,7 +169,7 @@ class Site:
         return [row["batchid"] for row in self.world.batches if row["courseid"] not in retired]
 
     def request(self, *batch_ids: str, at: datetime | None = None, by: str | None = None) -> str:
-        """Submit a fresh request for these batches, by somebody else each time if nobody is named; return its id."""
+        """Submit a new request for these batches, by a new user unless `by` names one; return its id."""
         number = next(self._number)
         at = (at or datetime.now(UTC)) + timedelta(microseconds=number)
         by = by or user_id(number.to_bytes(16))
@@ -204,7 +204,7 @@ class Site:
         return self.data / "reports" / key
 
     def published(self, request_id: str) -> dict[str, str]:
-        """Return the sha256 of each file of a request, by key; whatever lies there counts, half files too."""
+        """Return the sha256 of each file of a request, by key; everything that is there counts, half files too."""
         reports = self.data / "reports"
         files = [path for path in (reports / "progress-exhaust" / request_id).rglob("*") if path.is_file()]
         return {str(path.relative_to(reports)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -220,7 +220,7 @@ class Site:
     # Commands and processes
 
     def command(self, *words: str) -> None:
-        """Run one of the project's, or Airflow's, commands beside the servers."""
+        """Run one of the project's, or Airflow's, commands while the servers run."""
         done = subprocess.run(
             [sys.executable, *words], cwd=PROJECT, env=dict(self.environment), capture_output=True, text=True, check=False
         )
@@ -231,7 +231,7 @@ class Site:
 
     @contextmanager
     def paused(self, server: str) -> Iterator[None]:
-        """Let a server answer nobody."""
+        """Freeze a server, so that it does not answer."""
         pid = self.pid(server)
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -250,7 +250,7 @@ WHEN (NEW.batch_id = '{batch}' AND NEW.stage = 'extract' AND NEW.state = 'runnin
 
 @contextmanager
 def no_extract(site: Site, batch_id: str) -> Iterator[None]:
-    """Make `extract` of one batch fail, in a way that no retry mends: the ledger refuses its begin."""
+    """Make `extract` of one batch fail at each retry: the ledger rejects its start."""
     site.sql(REFUSE.replace("{batch}", batch_id))
     yield
     site.sql(f'DROP TRIGGER "refuse {batch_id}" ON progress_exhaust.batch_run')

@@ -54,7 +54,7 @@ class Take(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Nothing of it is news."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def started_site(data: Path, world: World | None = None) -> Iterator[Site]:
     """Start it all in this folder, load a world without its requests, and stop it all again; the sample world by default."""
     now = datetime.now(UTC)
     hour = next(hour for hour in SCHEDULE_HOURS if (hour - now.hour) % 24 > 1)
-    # In the commands' environment alone: other tests of the session are none of these servers' business.
+    # Only in the environment of the commands: these servers do not concern other tests of the session.
     environment = os.environ | {
         "PROGRESS_EXHAUST_DEV_DATA": str(data),
         # Batches of several parts, so that each task has processes of its own.
@@ -70,7 +70,7 @@ def started_site(data: Path, world: World | None = None) -> Iterator[Site]:
         "PROGRESS_EXHAUST_SCHEDULE": f"0 {hour} * * *",
         "PROGRESS_EXHAUST_RETRIES": "3",
         "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",  # makes one to two seconds, each time
-        # A dead scheduler and a dead worker are found out in seconds, not in minutes.
+        # A killed scheduler and a killed worker are noticed in seconds, not in minutes.
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "4",
@@ -115,7 +115,7 @@ def _dev(environment: Mapping[str, str], program: str, command: str) -> str:
     return done.stdout
 
 
-# The driver tells of each batch that a careful client would not send: dev.load is a fast one.
+# The driver warns of each big batch; dev.load sends big batches because they are fast.
 logging.getLogger("cassandra").setLevel(logging.ERROR)
 
 
@@ -130,10 +130,10 @@ def _site(data: Path, environment: Mapping[str, str], now: datetime, world: Worl
     password = json.loads((data / "airflow-passwords.json").read_text())["admin"]
     airflow = Airflow(environment["AIRFLOW__API__BASE_URL"], password, run_after=now)
 
-    def first_run_is_over() -> bool:
+    def first_run_has_ended() -> bool:
         # The last missed tick is made up for as soon as the DAG is known; it finds an empty queue.
         return any(run["state"] in OVER for run in airflow.call(f"{DAG}/dagRuns")["dag_runs"])
 
     wait_until(lambda: airflow.call("/api/v2/dags")["total_entries"], "the DAG")
-    wait_until(first_run_is_over, "the run of the last tick")
+    wait_until(first_run_has_ended, "the run of the last tick")
     return Site(data, environment, places, world, airflow, now.astimezone(REPORT_ZONE).date(), inbox.messages, inbox.metrics)

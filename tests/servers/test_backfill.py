@@ -45,7 +45,7 @@ def test_a_backfill_takes_what_its_day_would_have_taken(site: Site, gate: Gate) 
     untouched = {request: site.row(request) for request in (next_day, done)}
     tonight = site.request(small, at=at(11))
 
-    # Beside a run of today that is in the middle of one of that day's requests.
+    # While a run of today is in the middle of one of that day's requests.
     with gate.closed(small, "pivot", "before") as held:
         today = site.airflow.start_run(request_ids=[tonight])
         held.wait()
@@ -72,7 +72,7 @@ def test_a_backfill_takes_what_its_day_would_have_taken(site: Site, gate: Gate) 
     written = site.written(files)
     known = runs_so_far(site)
     ended_at = site.row(early)["dt_job_completed"]
-    wait_until(lambda: all(one["completed_at"] for one in backfills(site)), "the scheduler's word that the first one is over")
+    wait_until(lambda: all(one["completed_at"] for one in backfills(site)), "the end of the first one in the scheduler")
     site.airflow.call(
         "/api/v2/backfills",
         {

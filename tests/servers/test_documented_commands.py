@@ -73,11 +73,11 @@ def test_one_night_that_never_ran(site: Site) -> None:
     day = {"run_after_gte": "2026-02-03T00:00:00Z", "run_after_lte": "2026-02-04T00:00:00Z"}
     query = "&".join(f"{name}={moment}" for name, moment in day.items())
 
-    def is_over() -> bool:
+    def has_ended() -> bool:
         runs = site.airflow.call(f"/api/v2/dags/progress_exhaust/dagRuns?{query}")["dag_runs"]
         return bool(runs) and all(run["state"] in OVER for run in runs)
 
-    wait_until(is_over, "the backfill")
+    wait_until(has_ended, "the backfill")
 
 
 def test_what_retention_would_remove(site: Site) -> None:
@@ -90,7 +90,7 @@ def test_who_has_this_request(site: Site) -> None:
     run = site.airflow.run(request_ids=[request])
     [block] = re.findall(r"^```sql\n(.*?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
     holder, story = block.strip().rstrip(";").split(";\n")
-    assert site.sql(holder.replace("REQUEST", request)) == []  # it is done, and nobody's
+    assert site.sql(holder.replace("REQUEST", request)) == []  # it is done, and no run holds it
     [line] = site.sql(story.replace("REQUEST", request))
     assert (line["run_id"], line["batch_id"], line["stage"], line["state"]) == (
         run, site.batches[2], "mark_complete", "done",

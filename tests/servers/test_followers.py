@@ -37,12 +37,12 @@ def dags(site: Site) -> list[dict[str, Any]]:
 
 
 def test_the_dag_of_the_docs_runs_when_a_report_is_published(site: Site) -> None:
-    """Of two files at once, Airflow may keep the second one's event for the follower's next run: after a third, all are told."""
-    begun = quote(datetime.now(UTC).isoformat())
+    """Of two files at once, Airflow may keep the second event for the follower's next run: after a third, it has all."""
+    started_at = quote(datetime.now(UTC).isoformat())
 
-    def told() -> list[tuple[str, int]]:
-        """Return the batches and rows that the follower's runs have told of; nothing while one is at it."""
-        runs = site.airflow.call(f"{FOLLOWER}/dagRuns?run_after_gte={begun}")["dag_runs"]
+    def reported_files() -> list[tuple[str, int]]:
+        """Return the batches and rows that the follower's runs have logged; nothing while one runs."""
+        runs = site.airflow.call(f"{FOLLOWER}/dagRuns?run_after_gte={started_at}")["dag_runs"]
         if not all(run["state"] in OVER for run in runs):
             return []
         assert {(run["run_type"], run["state"]) for run in runs} <= {("asset_triggered", "success")}
@@ -57,9 +57,9 @@ def test_the_dag_of_the_docs_runs_when_a_report_is_published(site: Site) -> None
             for index, batch in enumerate(batches):
                 counts = site.airflow.xcom(run, "batch.mark_complete", index)["counts"]
                 reported.append((batch, counts["reported"]))
-            wait_until(told, "the follower's run")
-        wait_until(lambda: len(told()) >= len(reported), "what it tells of the last file")
-        assert told() == sorted(reported)
+            wait_until(reported_files, "the follower's run")
+        wait_until(lambda: len(reported_files()) >= len(reported), "what it logs of the last file")
+        assert reported_files() == sorted(reported)
 
 
 def points(site: Site, since: int) -> dict[str, list[Any]]:
@@ -90,10 +90,12 @@ def test_the_metrics_arrive_by_opentelemetry(site: Site) -> None:
     wait_until(lambda: "requests.succeeded" in points(site, since), "the metrics of the run's last task")
     found = points(site, since)
     counted = {name: sum(point.as_int for kind, point in found[name]) for name in found if found[name][0][0] == "sum"}
-    told = [site.airflow.xcom(run, "batch.mark_complete", index)["counts"] for index in range(len(batches))]
-    left_out = sum((Counter({name: n for name, n in one.items() if name.startswith("excluded.")}) for one in told), Counter())
+    batch_counts = [site.airflow.xcom(run, "batch.mark_complete", index)["counts"] for index in range(len(batches))]
+    left_out = sum(
+        (Counter({name: n for name, n in one.items() if name.startswith("excluded.")}) for one in batch_counts), Counter()
+    )
     assert counted == {
-        "requests.succeeded": 1, "batches.done": 2, "learners": sum(one["reported"] for one in told), **left_out
+        "requests.succeeded": 1, "batches.done": 2, "learners": sum(one["reported"] for one in batch_counts), **left_out
     }  # fmt: skip
     took = {name.rpartition(".")[2]: found[name] for name in found if name.startswith("stage_duration.")}
     assert set(took) == set(STAGES)

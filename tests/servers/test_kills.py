@@ -23,7 +23,7 @@ Undisturbed = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def undisturbed(site: Site) -> Undisturbed:
-    """Return the sha256 of a batch's file of this day, from a run that nobody disturbs."""
+    """Return the sha256 of a batch's file of this day, from an undisturbed run."""
 
     @cache
     def digest(batch_id: str) -> str:

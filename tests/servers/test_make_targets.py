@@ -63,7 +63,7 @@ def test_another_demo_takes_new_requests(demo: tuple[dict[str, str], str]) -> No
 
 
 def site(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of somebody who has connections of their own: here, those of the demo."""
+    """Return the environment of a user with their own connections: here, those of the demo."""
     known = subprocess.run(
         [sys.executable, "dev/services.py", "env"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
     ).stdout

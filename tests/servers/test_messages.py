@@ -1,4 +1,4 @@
-"""Who is told of a failed run, on Airflow's own servers."""
+"""The messages about a failed run, on Airflow's own servers."""
 
 from urllib.parse import quote
 
@@ -27,7 +27,7 @@ def test_a_failed_run_is_one_message_whatever_many_tasks_failed(site: Site) -> N
     assert not any(good in message for message in site.messages)
 
 
-def test_a_cleared_task_tells_of_the_file_again_and_says_so(site: Site) -> None:
+def test_a_cleared_task_reports_the_file_again_and_says_so(site: Site) -> None:
     batch = site.batches[2]
     request = site.request(batch)
     run = site.airflow.run(request_ids=[request])

@@ -73,8 +73,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def at_work(browser: Browser, site: Site) -> Iterator[BrowserContext]:
-    """The browser of one who may press."""
+def admin_browser(browser: Browser, site: Site) -> Iterator[BrowserContext]:
+    """The browser of a user who may use the buttons."""
     context = log_in(browser, site, "admin")
     yield context
     context.close()
@@ -91,22 +91,22 @@ def routes() -> list[str]:
 # Who may
 
 
-def test_a_stranger_gets_401_on_each_route(site: Site) -> None:
-    nobody = Http(site, None)
+def test_an_anonymous_user_gets_401_on_each_route(site: Site) -> None:
+    anonymous = Http(site, None)
     assert sorted(routes()) == ["/", "/file", "/request", "/static/page.js"]
     for path in routes():
         for accept in ("text/html", "application/json"):
-            answer = nobody.get(PAGE + path, accept)
+            answer = anonymous.get(PAGE + path, accept)
             assert answer.status_code == 401, path
-            assert "request" not in answer.text.lower().replace("/request", ""), "it tells a stranger nothing"
+            assert "request" not in answer.text.lower().replace("/request", ""), "the answer shows nothing of requests"
 
 
 @pytest.mark.filterwarnings("ignore:The HMAC key")
 def test_a_user_without_the_right_to_read_the_dag_gets_403(site: Site, viewer: Http) -> None:
     claims = jwt.decode(viewer.headers["Authorization"].split()[1], options={"verify_signature": False})
     secret = site.environment["AIRFLOW__API_AUTH__JWT_SECRET"]
-    stranger = Http(site, jwt.encode(claims | {"role": None}, secret, algorithm="HS512"))
-    assert [stranger.get(PAGE + path).status_code for path in routes()] == [403] * 4
+    roleless = Http(site, jwt.encode(claims | {"role": None}, secret, algorithm="HS512"))
+    assert [roleless.get(PAGE + path).status_code for path in routes()] == [403] * 4
 
 
 def test_a_viewer_sees_and_cannot_press(site: Site, viewer: Http, admin: Http, made: tuple[str, str]) -> None:
@@ -142,9 +142,9 @@ def test_a_request_and_its_batches(site: Site, viewer: Http, made: tuple[str, st
     request, run = made
     text = viewer.page("/request", **address(viewer, request))
     for index, batch in enumerate((site.batches[1], site.batches[2])):
-        told = site.airflow.xcom(run, "batch.mark_complete", index)
+        result = site.airflow.xcom(run, "batch.mark_complete", index)
         assert batch in text and site.key(request, batch).rpartition("/")[2] in text
-        assert f"<dd>{told['counts']['reported']:,}</dd>" in text
+        assert f"<dd>{result['counts']['reported']:,}</dd>" in text
     assert "2 of 2" in text and "SUCCESS" in text
     assert site.row(request)["requested_by"] not in text + viewer.page(request=request)
     learners = {row["userid"] for row in site.world.enrolments}
@@ -220,11 +220,12 @@ def test_page_reports_what_is_missing(site: Site, admin: Http, monkeypatch: pyte
 
     from progress_exhaust.hooks.requests.status import RequestStatusReader
     from progress_exhaust.page.app import _reader
+    from progress_exhaust.page.app import _reader
     from progress_exhaust.settings import Settings
 
     with pytest.raises(SetupError, match="AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"):
         _reader(Settings())
-    monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://somebody:a-secret@127.0.0.1:9/sunbird")
+    monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://user:a-secret@127.0.0.1:9/sunbird")
     with pytest.raises(SourceError, match=r"127\.0\.0\.1:9 .*does not answer") as caught:
         RequestStatusReader(job_request_table="job_request", ledger_schema="progress_exhaust").tally()
     assert "a-secret" not in str(caught.value)
@@ -262,8 +263,8 @@ def test_every_link_leads_somewhere(site: Site, admin: Http, made: tuple[str, st
 # In a browser
 
 
-def test_hostile_text_is_text_to_a_browser(site: Site, at_work: BrowserContext) -> None:
-    page = at_work.new_page()
+def test_hostile_text_is_text_to_a_browser(site: Site, admin_browser: BrowserContext) -> None:
+    page = admin_browser.new_page()
     with hostile_request(site):
         page.goto(f"{site.airflow.url}{PAGE}/?request=%3Cscript%3E")
         page.get_by_role("row").nth(1).get_by_role("link").first.click()
@@ -272,10 +273,10 @@ def test_hostile_text_is_text_to_a_browser(site: Site, at_work: BrowserContext) 
     page.close()
 
 
-def test_the_bar_moves_during_a_run(site: Site, gate: Gate, at_work: BrowserContext) -> None:
+def test_the_bar_moves_during_a_run(site: Site, gate: Gate, admin_browser: BrowserContext) -> None:
     batch = site.batches[1]
     request = site.request(batch)
-    page = at_work.new_page()
+    page = admin_browser.new_page()
     row = frame(page).get_by_role("row").filter(has_text=request)
     bar = row.get_by_role("progressbar")
     with gate.closed(batch, "pivot", "before") as pivot:
@@ -303,10 +304,10 @@ def press(page: Page, name: str, answer: str = "Yes, go on") -> None:
     expect(dialog).to_be_hidden()
 
 
-def test_a_failed_batch_is_rerun_and_a_request_made_again(site: Site, at_work: BrowserContext) -> None:
+def test_a_failed_batch_is_rerun_and_a_request_made_again(site: Site, admin_browser: BrowserContext) -> None:
     good, bad = site.batches[2], site.batches[3]
     request = site.request(good, bad)
-    page = at_work.new_page()
+    page = admin_browser.new_page()
     with no_room(site, site.key(request, bad)):
         run = site.airflow.start_run(request_ids=[request])
         assert site.airflow.end_of(run) == "failed"
@@ -338,9 +339,9 @@ def test_a_failed_batch_is_rerun_and_a_request_made_again(site: Site, at_work: B
 
 
 def test_focus_and_opened_details_stay_when_a_request_comes_in(
-    site: Site, at_work: BrowserContext, made: tuple[str, str]
+    site: Site, admin_browser: BrowserContext, made: tuple[str, str]
 ) -> None:
-    page = at_work.new_page()
+    page = admin_browser.new_page()
     page.goto(f"{site.airflow.url}{PAGE}/")
     button = page.get_by_role("button", name=f"Make again {made[0]}")
     details = page.locator("#requests details")
@@ -361,11 +362,11 @@ def test_focus_and_opened_details_stay_when_a_request_comes_in(
 
 
 def test_a_stages_link_leads_out_of_the_frame_to_the_batchs_own_task(
-    site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str]
+    site: Site, admin: Http, admin_browser: BrowserContext, made: tuple[str, str]
 ) -> None:
     request, _ = made
     batch = site.batches[2]
-    page = at_work.new_page()
+    page = admin_browser.new_page()
     query = "&".join(f"{name}={requests.utils.quote(value, safe='')}" for name, value in address(admin, request).items())
     page.goto(f"{site.airflow.url}/plugin/progress-exhaust{PAGE}/request?{query}")
     frame(page).get_by_role("region", name=f"Batch {batch}").get_by_role("link", name="extract").click()
@@ -374,8 +375,8 @@ def test_a_stages_link_leads_out_of_the_frame_to_the_batchs_own_task(
     page.close()
 
 
-def test_the_theme_is_airflows(site: Site, at_work: BrowserContext) -> None:
-    page = at_work.new_page()
+def test_the_theme_is_airflows(site: Site, admin_browser: BrowserContext) -> None:
+    page = admin_browser.new_page()
     page.goto(f"{site.airflow.url}/plugin/progress-exhaust")
     expect(frame(page).get_by_role("heading", name="Progress exhaust")).to_be_visible()
     for theme in ("dark", "light"):
@@ -384,9 +385,11 @@ def test_the_theme_is_airflows(site: Site, at_work: BrowserContext) -> None:
     page.close()
 
 
-def test_a_button_and_its_dialog_by_keys_alone(site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str]) -> None:
+def test_a_button_and_its_dialog_by_keys_alone(
+    site: Site, admin: Http, admin_browser: BrowserContext, made: tuple[str, str]
+) -> None:
     request, _ = made
-    page = at_work.new_page()
+    page = admin_browser.new_page()
     query = "&".join(f"{name}={requests.utils.quote(value, safe='')}" for name, value in address(admin, request).items())
     page.goto(f"{site.airflow.url}{PAGE}/request?{query}")
     button, dialog = page.get_by_role("button", name="Make again"), page.get_by_role("dialog")
@@ -416,10 +419,10 @@ def test_a_button_and_its_dialog_by_keys_alone(site: Site, admin: Http, at_work:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_people_can_use_it(site: Site, admin: Http, at_work: BrowserContext, made: tuple[str, str], theme: str) -> None:
+def test_people_can_use_it(site: Site, admin: Http, admin_browser: BrowserContext, made: tuple[str, str], theme: str) -> None:
     """By keyboard, and by axe-core's rules for screen readers and contrast."""
     request, _ = made
-    page = at_work.new_page()
+    page = admin_browser.new_page()
     page.add_init_script(f"localStorage.setItem('theme', '{theme}')")
     query = "&".join(f"{name}={requests.utils.quote(value, safe='')}" for name, value in address(admin, request).items())
     for path in ("/", f"/request?{query}"):

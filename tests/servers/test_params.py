@@ -1,4 +1,4 @@
-"""What a run may be told, through REST, and what it tells."""
+"""The Params that a run gets through REST, and the events that it sends."""
 
 import json
 from typing import Any
@@ -19,12 +19,12 @@ def test_a_dry_run_publishes_and_marks_nothing(site: Site) -> None:
     assert site.row(request) == before
     assert site.published(request) == {}
     assert site.staging(run) == []
-    assert events(site, run) == [], "it tells nobody of a file"
+    assert events(site, run) == [], "it sends no event of a file"
     assert site.sql("SELECT * FROM progress_exhaust.claim WHERE request_id = %s", request) == []
 
 
 def events(site: Site, run: str) -> list[dict[str, Any]]:
-    """Return what a run has told those who follow its reports."""
+    """Return the asset events that a run has sent."""
     found = site.airflow.call(f"/api/v2/assets/events?source_run_id={requests.utils.quote(run)}")["asset_events"]
     return [event["extra"] for event in found]
 
@@ -66,7 +66,7 @@ def test_xcom_holds_the_summary_and_no_learner(site: Site) -> None:
     assert whole["batches"] == {"done": 2}
     assert whole["learners"]["enrolled"] == sum(summary["counts"]["enrolled"] for summary in told)
 
-    # All that the run handed on: ids of requests and batches, counts, seconds.
+    # All that the run's tasks pass to each other: ids of requests and batches, counts, seconds.
     entries = site.airflow.call(f"/api/v2/dags/progress_exhaust/dagRuns/{run}/taskInstances/~/xcomEntries?limit=200")
     everything = json.dumps([
         site.airflow.xcom(run, one["task_id"], one["map_index"], one["key"]) for one in entries["xcom_entries"]

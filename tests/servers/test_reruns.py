@@ -21,7 +21,7 @@ def tries(tasks: dict[tuple[str, int], Task], map_index: int) -> list[int]:
 
 
 def test_one_stage_of_one_batch_again(site: Site) -> None:
-    """A night with two bad batches, the first of its request and one in the middle, mended one after the other."""
+    """A night with two bad batches, the first of its request and one in the middle, fixed one after the other."""
     chosen = [site.batches[number] for number in (2, 1, 3, 4)]
     request = site.request(*chosen)
     middle_key = site.key(request, chosen[2])
@@ -92,7 +92,7 @@ def test_a_whole_run_again_although_its_request_failed_three_times(site: Site) -
     assert (row["status"], row["iteration"], row["download_urls"]) == ("SUCCESS", 3, [site.key(request, batch)])
 
 
-def test_a_stage_whose_staging_is_gone_says_what_to_clear(site: Site) -> None:
+def test_a_stage_whose_staging_is_missing_says_what_to_clear(site: Site) -> None:
     batch = site.batches[1]
     request = site.request(batch)
     run = site.airflow.run(request_ids=[request])

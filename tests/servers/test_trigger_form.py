@@ -41,7 +41,7 @@ def test_the_form_explains_its_params_refuses_a_wrong_one_and_starts_a_run(site:
         expect(form).to_contain_text("is too long")
 
         ids.fill(request)
-        start.press("Enter")  # Airflow's message of the refusal may lie on it
+        start.press("Enter")  # Airflow's message of the refusal may cover it
         expect(form).to_be_hidden()
 
         def started() -> str | None:

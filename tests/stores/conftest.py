@@ -60,7 +60,7 @@ class Buckets:
         return {"container_url": self.container, "staging_url": self.staging}
 
     def hook(self, connection: str | None = None, **more: Any) -> Any:
-        """Return the hook as a task has it, that knows nothing of what other tasks saw."""
+        """Return the hook as a new task has it, without the caches of other tasks."""
         from airflow.sdk.io import store as airflow_stores
 
         from progress_exhaust.hooks.report_store import ReportStoreHook
@@ -84,7 +84,7 @@ class Buckets:
         else:
             fs.mkdir(f"{which}-{self.name}")
 
-    def open_to_anybody(self, which: str = "reports") -> None:
+    def make_public(self, which: str = "reports") -> None:
         fs, bucket = self._fs(), f"{which}-{self.name}"
         if self.store.scheme == "s3":
             fs.call_s3("put_bucket_policy", Bucket=bucket, Policy=json.dumps(ANYBODY_MAY_READ))
@@ -96,7 +96,7 @@ class Buckets:
                 service.get_container_client(bucket).set_container_access_policy({}, public_access="blob")
 
     def published(self) -> dict[str, bytes]:
-        """Return what lies in the container, by key, as a client sees it that has not been here before."""
+        """Return what is in the container, by key, as a new client sees it."""
         fs = self._fs()
         fs.invalidate_cache()
         bucket = f"reports-{self.name}"

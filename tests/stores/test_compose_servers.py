@@ -184,7 +184,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         base = int((folder / "services" / "port-base").read_text())
         health, listen, broker = str(free_port()), str(free_port()), str(free_port())
         places = {
-            "cassandra:9042": f"{CASSANDRA_USER}:{CASSANDRA_PASSWORD}@127.0.0.1:{base}",  # the image's lets anybody in
+            "cassandra:9042": f"{CASSANDRA_USER}:{CASSANDRA_PASSWORD}@127.0.0.1:{base}",  # the image's needs no login
             "postgres:5432": f"127.0.0.1:{base + 3}",
             "redis:6379": f"127.0.0.1:{base + 4}",
             "broker:6379": f"127.0.0.1:{broker}",

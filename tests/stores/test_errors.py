@@ -1,4 +1,4 @@
-"""What goes wrong with a store: told in words that say what to do, nothing half published, and well again once it is mended."""
+"""Errors of a store: the message says what to do, nothing is half published, and the next try works after the fix."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from airflow.sdk import ObjectStoragePath
 from dev import stores
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.report_store import delete_folder, publishing, write_atomically
-from tests.faulty_way import HOLD, REPLY, SPOIL, STOP, way_to
+from tests.fault_proxy import HOLD, REPLY, SPOIL, STOP, proxy_to
 from tests.stores.conftest import Buckets
 
 S3_RIGHTS = (Path(__file__).parents[2] / "docs" / "grants" / "s3.json").read_text()
@@ -44,14 +44,14 @@ def package(folder: Path, data: bytes) -> Path:
 def test_a_put_that_is_cut_half_way_publishes_nothing_and_the_retry_replaces_it(s3_buckets: Buckets, tmp_path: Path) -> None:
     s3_buckets.hook().publish(package(tmp_path, b"of this morning"), KEY)
     big = package(tmp_path, b"x" * 500_000)
-    with way_to(s3_buckets.store.port) as way:
-        hook = s3_buckets.hook(s3_buckets.store.connection(way.port, config_kwargs=IMPATIENT))
-        way.begin(STOP, in_mid_package)
+    with proxy_to(s3_buckets.store.port) as proxy:
+        hook = s3_buckets.hook(s3_buckets.store.connection(proxy.port, config_kwargs=IMPATIENT))
+        proxy.begin(STOP, in_mid_package)
         with pytest.raises(SourceError, match=f"^The reports container {s3_buckets.container}: "):
             hook.publish(big, KEY)
         assert s3_buckets.published() == {KEY: b"of this morning"}
-        way.end()
-        assert s3_buckets.hook(s3_buckets.store.connection(way.port)).publish(big, KEY) == 500_000
+        proxy.end()
+        assert s3_buckets.hook(s3_buckets.store.connection(proxy.port)).publish(big, KEY) == 500_000
     assert s3_buckets.published() == {KEY: b"x" * 500_000}
 
 
@@ -60,10 +60,10 @@ def test_a_worker_that_is_killed_while_it_puts_has_published_nothing(buckets: Bu
         pytest.skip("its emulator keeps what it has of a request that ends too early; the real one does not")
     buckets.hook().publish(package(tmp_path, b"of this morning"), KEY)
     big = package(tmp_path, b"x" * 500_000)
-    with way_to(buckets.store.port) as way:
-        way.begin(HOLD, in_mid_package)
-        worker = buckets.elsewhere(f"hook.publish(Path({str(big)!r}), {KEY!r})", buckets.store.connection(way.port))
-        way.wait()
+    with proxy_to(buckets.store.port) as proxy:
+        proxy.begin(HOLD, in_mid_package)
+        worker = buckets.elsewhere(f"hook.publish(Path({str(big)!r}), {KEY!r})", buckets.store.connection(proxy.port))
+        proxy.wait()
         worker.kill()
         worker.wait()
     assert buckets.published() == {KEY: b"of this morning"}
@@ -75,10 +75,10 @@ def test_a_put_ends_though_the_store_takes_no_more_bytes(
 ) -> None:
     monkeypatch.setattr(publishing, "SLOWEST_BYTES_PER_SECOND", 10_000_000)
     big = package(tmp_path, b"x" * 30_000_000)  # more than waits in the buffers of a connection
-    with way_to(s3_buckets.store.port) as way:
-        hook = s3_buckets.hook(s3_buckets.store.connection(way.port, config_kwargs=IMPATIENT), timeout_seconds=1)
-        way.begin(HOLD, in_mid_package)
-        at_last = threading.Timer(60, way.close)  # the client itself would wait for ever
+    with proxy_to(s3_buckets.store.port) as proxy:
+        hook = s3_buckets.hook(s3_buckets.store.connection(proxy.port, config_kwargs=IMPATIENT), timeout_seconds=1)
+        proxy.begin(HOLD, in_mid_package)
+        at_last = threading.Timer(60, proxy.close)  # the client itself would wait for ever
         at_last.start()
         with pytest.raises(SourceError, match=r"no answer in 4 s to a file of 30,000,000 bytes"):
             hook.publish(big, KEY)
@@ -88,18 +88,18 @@ def test_a_put_ends_though_the_store_takes_no_more_bytes(
 
 def test_bytes_that_were_spoilt_on_the_way_are_not_taken_for_a_package(buckets: Buckets, tmp_path: Path) -> None:
     big = package(tmp_path, b"x" * 100_000)
-    with way_to(buckets.store.port) as way:
+    with proxy_to(buckets.store.port) as proxy:
         seen = bytearray()
 
         def spoilt(before: bytes, now: bytes) -> bool:
             seen.extend(now)
             return in_mid_package(before, now)
 
-        way.begin(SPOIL, spoilt)
-        hook = buckets.hook(buckets.store.connection(way.port))
+        proxy.begin(SPOIL, spoilt)
+        hook = buckets.hook(buckets.store.connection(proxy.port))
         with pytest.raises(SourceError, match=r"(?i)md5|checksum"):
             hook.publish(big, KEY)
-    if buckets.store.scheme == "s3":  # the server at hand refuses nothing, as AWS would: it is only told
+    if buckets.store.scheme == "s3":  # this server rejects nothing, unlike AWS: the test only compares what is sent
         digest = base64.b64encode(hashlib.md5(big.read_bytes(), usedforsecurity=False).digest())
         assert b"Content-MD5: " + digest in seen
     if buckets.store.scheme == "abfs":  # it refuses them; those of the others are found out
@@ -124,7 +124,7 @@ def test_what_a_store_has_instead_of_a_package_is_found_out_and_the_retry_replac
 def test_a_package_in_parts_of_which_one_was_spoilt_is_found_out(
     s3_buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a package in parts, S3 tells no MD5."""
+    """For a package in parts, S3 gives no MD5."""
     data = b"x" * (11 * 2**20)
 
     def put(_package: Path, target: ObjectStoragePath, *_: object) -> None:
@@ -140,11 +140,11 @@ def test_a_package_in_parts_of_which_one_was_spoilt_is_found_out(
 
 def test_a_wrong_region_names_the_place_to_set_it(s3_buckets: Buckets, tmp_path: Path) -> None:
     """The server at hand takes any region: the answer is the one that AWS documents."""
-    with way_to(s3_buckets.store.port) as way:
+    with proxy_to(s3_buckets.store.port) as proxy:
         reply = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/xml\r\nConnection: close\r\n"
         reply += f"Content-Length: {len(WRONG_REGION)}\r\n\r\n{WRONG_REGION}".encode()
-        way.begin(REPLY, lambda *_: True, reply=reply)
-        hook = s3_buckets.hook(s3_buckets.store.connection(way.port, region_name="us-east-1"))
+        proxy.begin(REPLY, lambda *_: True, reply=reply)
+        hook = s3_buckets.hook(s3_buckets.store.connection(proxy.port, region_name="us-east-1"))
         with pytest.raises(SetupError, match=r"expecting 'ap-south-1'\. Set region_name in the extra"):
             hook.publish(package(tmp_path, b"zip"), KEY)
     assert s3_buckets.published() == {}
@@ -199,7 +199,7 @@ def test_a_login_without_rights_on_s3_publishes_nothing_until_it_has_them(
     assert list(hook.packages()) == []
     assert not hook.is_public()
     assert hook.publish(package(tmp_path, b"zip"), KEY) == 3
-    # Nothing more is granted than it needs, and all of that: staging, retention, and nothing beside them.
+    # Nothing more is granted than it needs, and all of that: staging, retention, and nothing else.
     staged = hook.run_folder("run") / "x.json"
     write_atomically(staged, b"{}")
     assert staged.read_bytes() == b"{}"

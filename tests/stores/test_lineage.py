@@ -1,4 +1,4 @@
-"""What OpenLineage is told of a run, by its own provider; here, as that is in this environment alone."""
+"""What OpenLineage gets from a run, by its own provider, which only this environment has."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from tests.integration.install import Airflow, Install
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lineage") / "events.jsonl"
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, told: Path) -> Iterator[Airflow]:
-    transport = {"type": "file", "log_file_path": str(told), "append": True}
+def airflow(tmp_path_factory: pytest.TempPathFactory, events: Path) -> Iterator[Airflow]:
+    transport = {"type": "file", "log_file_path": str(events), "append": True}
     runner = Airflow(tmp_path_factory.mktemp("airflow"), {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)})
     yield runner
     runner.stop()
@@ -29,9 +29,9 @@ def names(event: dict[str, Any], which: str) -> list[tuple[str, str]]:
     return [(one["namespace"], one["name"]) for one in event[which]]
 
 
-def test_the_tables_that_were_read_and_the_file_that_was_made(queue: Install, asked: Row, world: World, told: Path) -> None:
+def test_the_tables_that_were_read_and_the_file_that_was_made(queue: Install, asked: Row, world: World, events: Path) -> None:
     assert queue.run_dag(retries=1).state == "success"
-    text = told.read_text()
+    text = events.read_text()
     complete = {event["job"]["name"]: event for event in map(json.loads, text.splitlines()) if event["eventType"] == "COMPLETE"}
     extract, package = (complete[f"progress_exhaust.batch.{stage}"] for stage in ("extract", "package"))
     cassandra = f"cassandra://127.0.0.1:{queue.cassandra_port}"

@@ -18,7 +18,7 @@ SMALL = {"learners_per_chunk": 25}
 TEXT = "the requester's text"
 
 
-def anew(install: Install, encryption_key: str | None = None) -> None:
+def new_requests(install: Install, encryption_key: str | None = None) -> None:
     """Ask for everything again."""
     install.make_tables()
     install.submit([request | {"encryption_key": encryption_key} for request in sample_world().requests])
@@ -44,7 +44,7 @@ def _loaded(install: Install) -> None:
 def in_folders(request: pytest.FixtureRequest, install: Install, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """Return the settings of a run in local folders, and what it published."""
     install.folder = tmp_path_factory.mktemp("local")
-    anew(install)
+    new_requests(install)
     table = install.names.enrolments_by_batch if request.param == "by batch" else install.names.enrolments_by_user
     settings = SMALL | {"enrolments_table": table}
     assert install.run_dag(settings=settings).failed() == []
@@ -58,10 +58,10 @@ def test_a_run_on_a_store_publishes_the_same_bytes_and_leaves_no_staging(
     settings, published = in_folders
     settings |= buckets.settings
     text = None
-    if buckets.store.scheme == "gs":  # its emulator asks nobody who he is: staging there is refused, and a plain zip
+    if buckets.store.scheme == "gs":  # its emulator checks no login: staging there is refused, and a plain zip
         settings |= {"staging_url": install.staging.as_uri(), "allow_public_container": True}
         text = TEXT
-    anew(install, text)
+    new_requests(install, text)
     done = install.run_dag(settings=settings, connections={"STORE": buckets.store.connection()})
     assert (done.state, done.failed()) == ("success", [])
     if text:  # no two encrypted packages are the same
@@ -74,7 +74,7 @@ def test_a_run_on_a_store_publishes_the_same_bytes_and_leaves_no_staging(
 
 
 def test_a_failed_run_on_s3_leaves_its_staging_for_the_retention(install: Install, s3_buckets: Buckets, tmp_path: Path) -> None:
-    anew(install)
+    new_requests(install)
     connections, settings = {"STORE": s3_buckets.store.connection()}, SMALL | s3_buckets.settings
     failed = install.run_dag(settings=settings, connections=connections | {"USERS": NOBODY})
     assert "batch.fetch_hierarchy" in failed.failed()
@@ -90,7 +90,7 @@ def test_a_failed_run_on_s3_leaves_its_staging_for_the_retention(install: Instal
 
 
 def test_a_public_container_gets_no_package_until_the_setting_allows_it(install: Install, s3_buckets: Buckets) -> None:
-    anew(install, TEXT)
+    new_requests(install, TEXT)
     s3_buckets.open_to_anybody()
     connections, settings = {"STORE": s3_buckets.store.connection()}, SMALL | s3_buckets.settings
     refused = install.run_dag(settings=settings, connections=connections)
@@ -103,7 +103,7 @@ def test_a_public_container_gets_no_package_until_the_setting_allows_it(install:
 
 
 def test_an_allowed_public_container_gets_no_plain_zip(install: Install, s3_buckets: Buckets) -> None:
-    anew(install)
+    new_requests(install)
     keyed = sample_world().requests[0]["request_id"]
     install.sql("UPDATE job_request SET encryption_key = %s WHERE request_id = %s", [TEXT, keyed])
     s3_buckets.open_to_anybody()
@@ -116,7 +116,7 @@ def test_an_allowed_public_container_gets_no_plain_zip(install: Install, s3_buck
     plain = [row for row in rows.values() if "without protection" in (row["err_message"] or "")]
     assert len(plain) > 1 and {row["status"] for row in plain} == {"FAILED"}
     assert not [row for row in rows.values() if row["status"] == "SUCCESS"]
-    # Nobody asked for a standalone run's report who could be told in the row.
+    # A standalone run has no request, and so no row for a message.
     batch = sample_world().requests[0]["request_data"]["batchId"]
     alone = install.run_dag({"batch_ids": [batch]}, settings=settings, connections={"STORE": s3_buckets.store.connection()})
     assert alone.failed() == ["batch.package"]
@@ -124,7 +124,7 @@ def test_an_allowed_public_container_gets_no_plain_zip(install: Install, s3_buck
 
 
 def test_an_allowed_public_container_gets_no_zip_whose_cipher_is_broken(install: Install, s3_buckets: Buckets) -> None:
-    anew(install, TEXT)
+    new_requests(install, TEXT)
     s3_buckets.open_to_anybody()
     settings = SMALL | s3_buckets.settings | {"allow_public_container": True, "zip_cipher": "ZipCrypto"}
     settings |= {"default_security_level": "PASSWORD_PROTECTED_DATASET"}
@@ -138,7 +138,7 @@ def test_an_allowed_public_container_gets_no_zip_whose_cipher_is_broken(install:
 
 
 def test_no_learner_stands_in_what_airflow_keeps_of_a_run_on_s3(install: Install, s3_buckets: Buckets) -> None:
-    anew(install)
+    new_requests(install)
     settings = SMALL | s3_buckets.settings
     done = install.run_dag(settings=settings, connections={"STORE": s3_buckets.store.connection()})
     assert done.failed() == []
@@ -149,7 +149,7 @@ def test_no_learner_stands_in_what_airflow_keeps_of_a_run_on_s3(install: Install
 
 
 def test_a_run_of_the_same_day_on_s3_replaces_the_packages_and_adds_none(install: Install, s3_buckets: Buckets) -> None:
-    anew(install)
+    new_requests(install)
     settings, connections = SMALL | s3_buckets.settings, {"STORE": s3_buckets.store.connection()}
     assert install.run_dag(settings=settings, connections=connections).failed() == []
     first, fs = s3_buckets.published(), s3_buckets.hook()._container.fs

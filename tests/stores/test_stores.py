@@ -14,7 +14,7 @@ from progress_exhaust.hooks.report_store import SIGNED_LINK_SECONDS, delete_fold
 from progress_exhaust.report.request import Batch
 from tests.stores.conftest import Buckets
 
-# The Azure client's own way of sending a block: nothing here can mend it.
+# The Azure client's own way of sending a block: nothing here can fix it.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 KEY = "progress-exhaust/R1/B1_progress_20220927.zip"
 RUN = "manual__2022-09-27T08:00:00+00:00"
@@ -39,7 +39,7 @@ def test_a_package_of_many_megabytes_arrives_whole(buckets: Buckets, tmp_path: P
     assert buckets.published() == {KEY: data}
 
 
-def test_a_package_whose_md5_the_store_tells_is_not_read_back(
+def test_a_package_whose_md5_the_store_gives_is_not_read_back(
     buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(ObjectStoragePath, "open")
@@ -74,7 +74,7 @@ def test_what_a_stage_writes_as_it_goes_is_there_once_it_is_closed(buckets: Buck
         assert source.read() == b"x" * (2 * 2**20 + 1)
 
 
-def test_a_stage_that_begins_anew_takes_its_word_back(buckets: Buckets) -> None:
+def test_a_stage_that_restarts_deletes_its_manifest(buckets: Buckets) -> None:
     folder = buckets.hook().batch_folder(RUN, BATCH)
     write_atomically(folder / "pivot.json", b"{}")
     for _ in range(2):
@@ -100,7 +100,7 @@ def test_retention_sees_packages_and_staging_with_their_age_and_removes_them(buc
     assert buckets.staged() == []
 
 
-def test_a_container_that_is_not_there_is_told_and_not_made(buckets: Buckets, tmp_path: Path) -> None:
+def test_a_missing_container_is_reported_and_not_made(buckets: Buckets, tmp_path: Path) -> None:
     buckets.name = "nowhere"
     hook = buckets.hook()
     for work in (
@@ -120,12 +120,12 @@ def _staged(hook: object) -> None:
         write_atomically(folder / "batch.json", b"{}")
 
 
-# Strangers
+# Anonymous users
 
 
-def test_a_private_container_answers_no_stranger(buckets: Buckets) -> None:
+def test_a_private_container_is_not_public(buckets: Buckets) -> None:
     hook = buckets.hook()
-    if buckets.store.scheme == "gs":  # its emulator asks nobody who he is
+    if buckets.store.scheme == "gs":  # its emulator checks no login
         assert hook.is_public()
     else:
         assert not hook.is_public()

@@ -1,4 +1,4 @@
-"""A way to a server of this machine that passes everything on, until a fault begins: at once, or at a moment of the talk."""
+"""A proxy to a server of this machine that forwards everything, until a fault starts: at once, or at a moment of the dialogue."""
 
 import random
 import select
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 Moment = Callable[[bytes, bytes], bool]
 
 # What happens to answers from the moment on, of every connection.
-REFUSE = "refuse"  # nobody listens, and who was connected no longer is
+REFUSE = "refuse"  # the port is closed, and open connections end
 HANG = "hang"  # connects, and answers nothing
 DELAY = "delay"  # each piece of an answer comes late, by a time of its own
 TRICKLE = "trickle"  # answers come in small pieces
@@ -25,7 +25,7 @@ LOSE = "lose"  # it ends in place of the answer
 # What happens to each piece that a client sends at such a moment.
 STOP = "stop"  # its connection ends in its place
 SPOIL = "spoil"  # zeros come instead
-REPLY = "reply"  # the way answers, and not the server
+REPLY = "reply"  # the proxy answers, not the server
 
 MOST_DELAY_SECONDS = 0.1
 PIECE_BYTES, PAUSE_SECONDS = 1000, 0.005  # of a trickle
@@ -34,11 +34,11 @@ AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets the connection
 
 
 def saying(words: bytes) -> Moment:
-    """Be the moment when these words are said."""
+    """Return the moment at which a client sends these words."""
     return lambda before, now: words in before[-len(words) :] + now
 
 
-class FaultyWay:
+class FaultProxy:
     """One port in front of a server's; `begin` and `end` may be called from any thread."""
 
     def __init__(self, port: int) -> None:
@@ -60,18 +60,18 @@ class FaultyWay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def begin(self, fault: str, at: Moment | None = None, after_bytes: int = 0, reply: bytes = b"") -> None:
-        """Begin a fault: at once or at the moment, and once so many bytes of answers went through since.
+        """Start a fault: at once or at the moment, and after this number of bytes of answers.
 
-        :param reply: what REPLY says
+        :param reply: the answer of REPLY
         """
         with self._changed:
             self._fault, self._at, self._left, self._reply = fault, at, after_bytes, reply
             self._alone, self.met = None, 0
-            if self._begun(REFUSE):
+            if self._has_started(REFUSE):
                 self._refuse()
 
     def end(self) -> None:
-        """Pass everything on again; a connection that hung goes on."""
+        """Forward everything again; connections that hang continue."""
         with self._changed:
             if self._refuses():
                 self._door.listen()
@@ -124,7 +124,7 @@ class FaultyWay:
         with suppress(OSError), client, socket.create_connection(self._to) as server:
             self._clients.add(client)
             try:
-                if self._begun(RESET):
+                if self._has_started(RESET):
                     self._break_off(client, RESET)
                 self._pass_on(client, server)
             finally:
@@ -145,7 +145,7 @@ class FaultyWay:
                     self._answer(client, data)
 
     def _said(self, client: socket.socket, before: bytes, now: bytes) -> bytes:
-        """Return what the server is to hear instead of what the client says."""
+        """Return what the server gets instead of what the client sends."""
         with self._changed:
             if not (self._fault and self._at and self._at(before, now)):
                 return now
@@ -192,11 +192,11 @@ class FaultyWay:
             client.sendall(rest[start : start + PIECE_BYTES])
             time.sleep(PAUSE_SECONDS)
 
-    def _begun(self, fault: str) -> bool:
+    def _has_started(self, fault: str) -> bool:
         return self._fault == fault and not self._at and self._left == 0
 
     def _refuses(self) -> bool:
-        return self._begun(REFUSE) and self.met > 0
+        return self._has_started(REFUSE) and self.met > 0
 
     def _meet(self) -> None:
         with self._changed:
@@ -236,8 +236,8 @@ class FaultyWay:
 
 
 @contextmanager
-def way_to(port: int) -> Iterator[FaultyWay]:
-    made = FaultyWay(port)
+def proxy_to(port: int) -> Iterator[FaultProxy]:
+    made = FaultProxy(port)
     try:
         yield made
     finally:
