@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
-from progress_exhaust.operators.site_operator import Site
 
 from progress_exhaust.failure_notifier import failure_callback
 from progress_exhaust.lineage import package, sources

@@ -12,13 +12,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from progress_exhaust.hooks.job_requests import BatchRun, RequestsHook
 from progress_exhaust.operators.site_operator import RunParams, Site
 from progress_exhaust.operators.stage import PACKAGE_FILE
 
 from dev.world import ORG, Row, World, request_row
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks import report_store
-from progress_exhaust.hooks.job_requests import BatchRun, RequestsHook
 from progress_exhaust.operators.fetch_hierarchy import FetchHierarchyOperator
 from progress_exhaust.operators.mark_complete import REPORT, MarkCompleteOperator
 from progress_exhaust.operators.package import PackageOperator

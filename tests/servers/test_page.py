@@ -220,7 +220,6 @@ def test_page_reports_what_is_missing(site: Site, admin: Http, monkeypatch: pyte
 
     from progress_exhaust.hooks.requests.status import RequestStatusReader
     from progress_exhaust.page.app import _reader
-    from progress_exhaust.page.app import _reader
     from progress_exhaust.settings import Settings
 
     with pytest.raises(SetupError, match="AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"):

@@ -6,7 +6,7 @@ import pytest
 
 from dev import stores
 from progress_exhaust import compat
-from tests.faulty_way import SPOIL, way_to
+from tests.fault_proxy import SPOIL, proxy_to
 from tests.stores.conftest import Buckets
 
 
@@ -22,9 +22,9 @@ def test_the_client_of_s3_sends_a_body_without_waiting(s3_buckets: Buckets, tmp_
         return False
 
     (tmp_path / "file").write_bytes(b"data")
-    with way_to(s3_buckets.store.port) as way:
-        way.begin(SPOIL, record)
-        client = {"endpoint_url": f"http://127.0.0.1:{way.port}", "region_name": stores.S3_REGION}
+    with proxy_to(s3_buckets.store.port) as proxy:
+        proxy.begin(SPOIL, record)
+        client = {"endpoint_url": f"http://127.0.0.1:{proxy.port}", "region_name": stores.S3_REGION}
         fs = S3FileSystem(key="test", secret="test", session=AioSession(), client_kwargs=client, skip_instance_cache=True)
         if at_once:
             compat.send_bodies_at_once(fs)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path

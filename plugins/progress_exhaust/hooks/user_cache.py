@@ -89,7 +89,7 @@ class UserCacheHook:
 
     def _client(self, database: int) -> Any:
         hook = RedisHook(self.connection_id)
-        client = hook.get_conn()  # type: ignore[no-untyped-call]
+        client = hook.get_conn()
         self._where = f"Redis at {hook.host}:{hook.port or 6379} (connection {self.connection_id})"
         compat.set_redis_arguments(
             client,

@@ -47,7 +47,7 @@ def write_package_file(batch_context: BatchContext, package: Path, protection: "
     folder = batch_context.staging
     pivot = folder.read(PivotManifest)
     summary = (folder.path / pivot.summary_name).read_bytes() if pivot.summary_name else None
-    with (folder.path / pivot.folder / pivot.file_name).open("rb") as report:  # type: ignore[no-untyped-call]
+    with (folder.path / pivot.folder / pivot.file_name).open("rb") as report:
         write_package(
             report,
             package,

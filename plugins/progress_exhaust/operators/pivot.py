@@ -43,7 +43,7 @@ class PivotOperator(StageOperator):
         # A folder for this task attempt: no stage reads what an older attempt may still be writing.
         folder = f"pivot-{batch_context.site.task_attempt}"
         make_folder(staging.path / folder)
-        with (staging.path / folder / file_name).open("wb") as target:  # type: ignore[no-untyped-call]
+        with (staging.path / folder / file_name).open("wb") as target:
             written = (
                 write_workbook(batch_context, target, report)
                 if ending == OutputFormat.XLSX
