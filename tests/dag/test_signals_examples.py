@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
-from progress_exhaust.operators.site_operator import Site
 
 from progress_exhaust.operators.failure_notifier import failure_callback
 from progress_exhaust.operators.lineage import package, sources
 from progress_exhaust.operators.mark_complete import REPORT
 from progress_exhaust.settings import Settings
+from progress_exhaust.stages.site import Site
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs/signals.md").read_text()
 METRICS = re.findall(r"`(progress_exhaust\.[\w.<>]+)`", DOCS)
