@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from progress_exhaust.stages.site import RunParams, Site
+from progress_exhaust.stages.site_setup import RunParams, Site
 
 from progress_exhaust.hooks.requests.models import Stage
 from progress_exhaust.operators.extract import ExtractOperator

@@ -50,7 +50,7 @@ def search(server: ContentServer, **request: Any) -> dict[str, Any]:
     return result
 
 
-def test_only_live_ones_are_found_unless_a_status_is_asked_for(server: ContentServer) -> None:
+def test_without_a_status_only_live_contents_are_found(server: ContentServer) -> None:
     assert search(server, filters={"channel": "org-b"})["count"] == 1
     found = search(server, filters={"channel": "org-b", "status": ["Live", "Retired"]})
     assert [row["identifier"] for row in found["content"]] == ["do_retired"]
@@ -108,7 +108,7 @@ def of_org(server: ContentServer, path: str, request: dict[str, Any]) -> request
     return requests.post(f"{server.url}/private/v2/org/{path}", json={"request": request}, timeout=5)
 
 
-def test_an_orgs_policy_and_keys_are_told(server: ContentServer) -> None:
+def test_the_policy_and_keys_of_an_org(server: ContentServer) -> None:
     policy, url = {"level": "PLAIN_DATASET"}, "https://keys.example.org/org.pem"
     (server.data / "orgs.json").write_text(json.dumps({"org-a": {"policy": policy, "keys": [url]}}))
     asked = {"orgId": "org-a", "key": "dataSecurityPolicy"}
@@ -117,7 +117,7 @@ def test_an_orgs_policy_and_keys_are_told(server: ContentServer) -> None:
     assert (org["id"], org["keys"]) == ("org-a", {"exhaustEncryptionKey": [url]})
 
 
-def test_an_org_without_a_policy_is_a_404_of_the_apis_own(server: ContentServer) -> None:
+def test_an_org_without_a_policy_is_a_404_of_the_api_itself(server: ContentServer) -> None:
     answer = of_org(server, "preferences/read", {"orgId": "org-b", "key": "dataSecurityPolicy"})
     assert (answer.status_code, answer.json()["responseCode"]) == (404, "RESOURCE_NOT_FOUND")
     [org] = of_org(server, "search", {"filters": {"id": "org-b"}}).json()["result"]["response"]["content"]
@@ -132,7 +132,7 @@ def test_a_public_key_is_served_as_it_is(server: ContentServer) -> None:
         assert requests.get(f"{server.url}/keys/{missing}", timeout=5).status_code == 404
 
 
-def test_new_contents_show_without_a_restart(server: ContentServer) -> None:
+def test_new_contents_are_found_without_a_restart(server: ContentServer) -> None:
     new = server.data / "new"
     new.write_text("[]")
     os.utime(new, (1, 1))

@@ -1,4 +1,4 @@
-"""The user-org service as the hook reads it: what means that an org has none, and what means that the service is not well."""
+"""The user-org service as the hook reads it: which answers mean that an org has no policy or key, and which ones are errors."""
 
 import json
 import threading
@@ -73,7 +73,7 @@ def url() -> Any:
         return orgs.public_key_url(ORG)
 
 
-def test_the_policy_is_asked_for_as_the_service_wants_it(service: Service) -> None:
+def test_the_request_for_a_policy(service: Service) -> None:
     service.says({"response": {"orgId": ORG, "data": POLICY}})
     assert policy() == POLICY
     asked = {"request": {"orgId": ORG, "key": "dataSecurityPolicy"}}
@@ -81,12 +81,12 @@ def test_the_policy_is_asked_for_as_the_service_wants_it(service: Service) -> No
 
 
 @pytest.mark.parametrize("result", [{}, {"response": None}, {"response": {}}, {"response": {"data": None}}])
-def test_an_answer_without_a_policy_is_none(service: Service, result: Any) -> None:
+def test_an_answer_without_a_policy(service: Service, result: Any) -> None:
     service.says(result)
     assert not policy()
 
 
-def test_a_404_of_the_apis_own_is_no_policy(service: Service) -> None:
+def test_a_404_of_the_api_itself_means_that_there_is_no_policy(service: Service) -> None:
     service.says({}, 404, "RESOURCE_NOT_FOUND")
     assert policy() is None
 
@@ -114,32 +114,32 @@ def test_a_404_of_the_apis_own_is_no_policy(service: Service) -> None:
     ],
 )
 @pytest.mark.parametrize("ask", [policy, url], ids=["policy", "key"])
-def test_no_other_answer_means_that_an_org_has_none(service: Service, status: int, body: bytes, ask: Any) -> None:
+def test_any_other_answer_is_an_error(service: Service, status: int, body: bytes, ask: Any) -> None:
     service.status, service.body = status, body
     with pytest.raises(SourceError, match=r"User-org API at http://127\.0\.0\.1:\d+/api/org \(connection progress_exhaust_org\)"):
         ask()
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_service_that_refuses_is_the_sites_to_mend(service: Service, status: int) -> None:
+def test_a_login_without_rights_is_an_error_of_the_site(service: Service, status: int) -> None:
     service.says({}, status, "UNAUTHORIZED")
     with pytest.raises(SetupError, match=f"refuses .*: {status} words"):
         policy()
 
 
-def test_a_site_without_the_connection_is_told_what_to_do() -> None:
+def test_the_message_for_a_missing_connection() -> None:
     with pytest.raises(SetupError, match=r"connection progress_exhaust_org is missing.*set org_preferences to none"):
         policy()
 
 
-def test_the_key_is_asked_for_as_the_service_wants_it(service: Service) -> None:
+def test_the_request_for_a_key(service: Service) -> None:
     service.says({"response": {"count": 1, "content": [{"id": ORG, "keys": {"exhaustEncryptionKey": [URL, "https://old"]}}]}})
     assert url() == URL
     assert service.asked == [("/api/org/private/v2/org/search", {"request": {"filters": {"id": ORG}}})]
 
 
 @pytest.mark.parametrize("keys", [None, {}, {"exhaustEncryptionKey": []}, {"exhaustEncryptionKey": None}])
-def test_an_org_without_a_key_has_none(service: Service, keys: Any) -> None:
+def test_an_org_without_a_key(service: Service, keys: Any) -> None:
     service.says({"response": {"content": [{"id": ORG, "keys": keys}]}})
     assert url() is None
     service.says({"response": {"content": [{"id": ORG}]}})
@@ -147,13 +147,13 @@ def test_an_org_without_a_key_has_none(service: Service, keys: Any) -> None:
 
 
 @pytest.mark.parametrize("content", [None, [], {}, 5, [None], ["x"], [{}], {"id": ORG}])
-def test_an_org_that_is_not_found_is_no_org_without_a_key(service: Service, content: Any) -> None:
+def test_an_org_that_is_not_found_is_an_error(service: Service, content: Any) -> None:
     service.says({"response": {"content": content}})
     with pytest.raises(SourceError, match="does not find the org"):
         url()
 
 
-def test_an_org_that_the_search_has_no_page_for_is_not_found(service: Service) -> None:
+def test_a_search_that_answers_404_is_an_error(service: Service) -> None:
     service.says({}, 404, "RESOURCE_NOT_FOUND")
     with pytest.raises(SourceError, match="404"):
         url()
@@ -161,13 +161,13 @@ def test_an_org_that_the_search_has_no_page_for_is_not_found(service: Service) -
 
 @pytest.mark.parametrize("keys", ["x", ["x"], 5, {"exhaustEncryptionKey": [None, "https://second"]},
                                   {"exhaustEncryptionKey": ["", "https://second"]}, {"exhaustEncryptionKey": {}}])  # fmt: skip
-def test_a_key_that_is_no_address_is_the_orgs_to_mend(service: Service, keys: Any) -> None:
+def test_a_key_that_is_not_a_url_is_an_error_of_the_org(service: Service, keys: Any) -> None:
     service.says({"response": {"content": [{"id": ORG, "keys": keys}]}})
     with pytest.raises(RequestError, match="URL of the org's public key is not valid"):
         url()
 
 
-def test_the_key_of_another_org_is_never_taken(service: Service) -> None:
+def test_the_key_of_another_org_is_never_used(service: Service) -> None:
     other = {"id": "another", "keys": {"exhaustEncryptionKey": ["https://another"]}}
     service.says({"response": {"content": [other]}})
     with pytest.raises(SourceError, match="does not find the org"):

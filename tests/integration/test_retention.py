@@ -1,4 +1,4 @@
-"""The retention DAG: what was kept for long enough goes, and nothing else does."""
+"""The retention DAG deletes what was kept for long enough, and nothing else."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from dev.world import Row
 from tests.integration.install import Install, RunResult
 
 DAY_SECONDS = 86400
-NOBODY = "redis://127.0.0.1:1"  # where no server is
+NO_SERVER = "redis://127.0.0.1:1"
 
 
 def clean(install: Install, conf: Row | None = None, **settings: Any) -> RunResult:
@@ -17,64 +17,63 @@ def clean(install: Install, conf: Row | None = None, **settings: Any) -> RunResu
 
 
 def age(folder: Path, days: float) -> None:
-    """Let a folder and all in it have been written so many days ago."""
+    """Change the time of a folder and of everything in it to so many days ago."""
     then = time.time() - days * DAY_SECONDS
     for path in [folder, *folder.rglob("*")]:
         os.utime(path, (then, then))
 
 
-def test_what_a_failed_run_left_in_staging_goes_once_it_is_old_and_the_run_is_over(queue: Install, asked: Row) -> None:
-    failed = queue.run_dag(connections={"USERS": NOBODY})
+def test_the_staging_of_a_failed_run_is_deleted_after_some_days(queue: Install, asked: Row) -> None:
+    failed = queue.run_dag(connections={"USERS": NO_SERVER})
     assert failed.failed() == ["batch.fetch_hierarchy"]
-    left = queue.staged()
-    assert left[0] == failed.run_id and left[-1].endswith("batch.json")
+    staged = queue.staged()
+    assert staged[0] == failed.run_id and staged[-1].endswith("batch.json")
 
     age(queue.staging / failed.run_id, days=6)
     assert clean(queue).state == "success"
-    assert queue.staged() == left
+    assert queue.staged() == staged
 
     age(queue.staging / failed.run_id, days=8)
     queue.airflow.set_state(failed.run_id, "running")
     kept = clean(queue)
     assert kept.says("Kept staging", failed.run_id, "its run is running")
-    assert queue.staged() == left
+    assert queue.staged() == staged
 
     queue.airflow.set_state(failed.run_id, "failed")
     dry = clean(queue, {"dry_run": True})
-    assert dry.says("Would remove staging of run", failed.run_id)
-    assert dry.says("Would remove in all: ", "1 staged runs", "staged bytes")
-    assert queue.staged() == left
-    assert clean(queue).says("Removed in all: ", "1 staged runs")
+    assert dry.says("Would delete staging of run", failed.run_id)
+    assert dry.says("Would delete: ", "staged_runs=1", "staged_bytes=")
+    assert queue.staged() == staged
+    assert clean(queue).says("Deleted: ", "staged_runs=1")
     assert queue.staged() == []
 
-    # The request is none the worse for it.
     assert queue.run_dag().state == "success"
     assert queue.row(asked)["status"] == "SUCCESS"
 
 
-def test_one_new_file_keeps_the_whole_of_a_runs_staging(queue: Install, asked: Row) -> None:
-    failed = queue.run_dag(connections={"USERS": NOBODY})
+def test_one_new_file_keeps_all_staging_of_its_run(queue: Install, asked: Row) -> None:
+    failed = queue.run_dag(connections={"USERS": NO_SERVER})
     [facts] = queue.staging.rglob("batch.json")
-    (facts.parent / "pages").mkdir()
-    (facts.parent / "pages" / "00000.parquet").write_bytes(b"")
+    (facts.parent / "enrolled").mkdir()
+    (facts.parent / "enrolled" / "00000.parquet").write_bytes(b"")
     age(queue.staging / failed.run_id, days=8)
     os.utime(facts)
-    left = queue.staged()
-    assert clean(queue).says("Removed in all: nothing")
-    assert queue.staged() == left
+    staged = queue.staged()
+    assert clean(queue).says("Deleted: package_bytes=0 packages=0 staged_bytes=0 staged_runs=0")
+    assert queue.staged() == staged
 
 
-def test_runs_that_airflow_does_not_know_go_by_their_name_and_strangers_folders_stay(queue: Install, asked: Row) -> None:
+def test_staging_of_deleted_runs_is_found_by_its_name_and_other_folders_stay(queue: Install, asked: Row) -> None:
     for name in ("scheduled__2020-01-01T08:00:00+00:00/R/B/batch.json", "backups/base.tar"):
         (queue.staging / name).parent.mkdir(parents=True)
         (queue.staging / name).write_bytes(b"x")
     age(queue.staging, days=30)
     done = clean(queue, staging_days=29)
-    assert done.says("Kept staging backups: it is no run's")
+    assert done.says("Kept staging backups: it does not belong to a run")
     assert queue.staged() == ["backups", "backups/base.tar"]
 
 
-def test_packages_older_than_the_setting_go_and_nothing_else_of_the_container(queue: Install, asked: Row) -> None:
+def test_packages_older_than_the_setting_are_deleted_and_nothing_else_of_the_container(queue: Install, asked: Row) -> None:
     assert queue.run_dag().state == "success"
     row, [key] = queue.row(asked), queue.published()
     new = key.replace("progress_2022", "progress_2023")
@@ -87,26 +86,26 @@ def test_packages_older_than_the_setting_go_and_nothing_else_of_the_container(qu
     everything = queue.published()
 
     assert clean(queue).says("retention_days is not set: every package is kept")
-    assert clean(queue, retention_days=101).says("Removed in all: nothing")
+    assert clean(queue, retention_days=101).says("Deleted: package_bytes=0 packages=0")
     dry = clean(queue, {"dry_run": True}, retention_days=99)
-    assert dry.says(f"Would remove {key}") and dry.says("Would remove in all: ", "1 packages", "package bytes")
+    assert dry.says(f"Would delete {key}") and dry.says("Would delete: ", "packages=1")
     assert queue.published() == everything
-    assert clean(queue, retention_days=99).says(f"Removed {key}")
+    assert clean(queue, retention_days=99).says(f"Deleted {key}")
     assert sorted(queue.published()) == sorted([new, *others])
     assert queue.row(asked) == row
 
 
-def test_a_param_that_there_is_none_of_removes_nothing(queue: Install, asked: Row) -> None:
+def test_an_unknown_param_deletes_nothing(queue: Install, asked: Row) -> None:
     assert queue.run_dag().state == "success"
     age(queue.reports, days=100)
-    refused = clean(queue, {"dryrun": True}, retention_days=1)
-    assert refused.state == "failed"
-    assert refused.says("unknown Param dryrun", "did you mean dry_run?")
+    rejected = clean(queue, {"dryrun": True}, retention_days=1)
+    assert rejected.state == "failed"
+    assert rejected.says("Unknown Param dryrun", "did you mean dry_run?")
     assert len(queue.published()) == 1
 
 
-def test_a_batch_whose_package_was_removed_since_is_made_again(queue: Install, asked: Row) -> None:
-    """A request that is asked for again names its finished batches: one that nobody can download is none."""
+def test_a_batch_whose_package_was_deleted_is_made_again(queue: Install, asked: Row) -> None:
+    """A request that is submitted again names its finished batches. A batch whose file was deleted is not finished."""
     assert queue.run_dag().state == "success"
     published = queue.published()
     for key in published:

@@ -1,28 +1,31 @@
-"""The package stage on files alone: what is wrong with the worker's own disk is not told of staging."""
+"""The package stage with local files only: errors of the worker's own disk are not errors of staging."""
 
-import logging
 import os
 import random
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from progress_exhaust.operators.site_operator import RunParams, Site
-from progress_exhaust.operators.stage import PACKAGE_FILE, PIVOT_FILE, Work, scratch_folder
+from progress_exhaust.stages.site_setup import Site
 
 from progress_exhaust.errors import RequestError, SetupError, SourceError
 from progress_exhaust.extract.scan_buckets import ScanBuckets
 from progress_exhaust.hooks.report_store import make_folder
+from progress_exhaust.hooks.requests.models import Stage
 from progress_exhaust.operators.package import PackageOperator
 from progress_exhaust.report.request import Batch
 from progress_exhaust.security.levels import Level, Protection
 from progress_exhaust.settings import Settings
+from progress_exhaust.stages.batch_context import BatchContext
+from progress_exhaust.stages.protection import check_container
+from progress_exhaust.stages.scratch import scratch_folder
+from progress_exhaust.staging.manifests import PackageManifest, PivotManifest
+from tests.stage_context import offline_context
 from tests.unit.test_report_store import file_size_limit, tmpfs
 
 BATCH = Batch("", "", "", "0133", "do_1")
@@ -30,29 +33,33 @@ CSV = "0133_progress_20220928.csv"
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
-    """Give a dry run's batch whose csv no zip makes smaller than 64 KiB."""
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BatchContext:
+    """Return the context of a batch whose csv cannot be compressed to 64 KiB."""
     monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_STORE", "file://")
     settings = Settings(reports_container_url=(tmp_path / "reports").as_uri(), staging_url=(tmp_path / "staging").as_uri())
     site = Site(settings, "run")
     folder = site.store().batch_folder("run", BATCH)
-    work = Work(site, RunParams(dry_run=True), BATCH, date(2022, 9, 28), folder, None, logging.getLogger(__name__))  # type: ignore[arg-type]
+    context = offline_context(site, BATCH, folder, Stage.PACKAGE)
     data = random.Random(1).randbytes(200_000)
-    work.leave(PIVOT_FILE, {"folder": "pivot-1", "file_name": CSV, "summary_name": None, "size_bytes": len(data)})
+    context.staging.write_manifest(
+        PivotManifest(
+            rows=1, size_bytes=len(data), sha256="", cut_cells=0, folder="pivot-1", file_name=CSV, summary_name=None,
+        )
+    )  # fmt: skip
     make_folder(folder / "pivot-1")
     Path((folder / "pivot-1" / CSV).path).write_bytes(data)
-    return work
+    return context
 
 
-def packed(work: Work) -> None:
+def make_package(context: BatchContext) -> None:
     """Run the stage as StageOperator does."""
-    with work.site.store().telling_staging():
-        PackageOperator(task_id="package", batch={}).make(work)
+    with context.site.store().translate_store_errors():
+        PackageOperator(task_id="package", batch={}).run_stage(context)
 
 
 @pytest.mark.parametrize("full_disk", [tmpfs, file_size_limit], ids=["tmpfs", "file size limit"])
-def test_a_full_temporary_folder_is_told_by_its_name_and_the_retry_succeeds(
-    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Any
+def test_the_error_of_a_full_temporary_folder_names_it_and_the_retry_succeeds(
+    context: BatchContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Any
 ) -> None:
     if full_disk is tmpfs and os.geteuid() != 0:
         pytest.skip("only root may mount a disk")
@@ -61,45 +68,35 @@ def test_a_full_temporary_folder_is_told_by_its_name_and_the_retry_succeeds(
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
     with full_disk(disk):
         with pytest.raises(SourceError, match=rf"^The worker's temporary folder {disk}: OSError: .*set TMPDIR"):
-            packed(work)
+            make_package(context)
         assert list(disk.iterdir()) == []
-    packed(work)
-    assert (work.folder / PACKAGE_FILE).exists()
+    make_package(context)
+    assert context.staging.find(PackageManifest)
 
 
-def test_a_temporary_folder_that_is_not_there_is_told_by_its_name(
-    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_error_of_a_missing_temporary_folder_names_it(
+    context: BatchContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = tmp_path / "gone"
-    monkeypatch.setattr(tempfile, "tempdir", str(gone))
-    with pytest.raises(SourceError, match=rf"^The worker's temporary folder {gone}: FileNotFoundError: .*set TMPDIR"):
-        packed(work)
+    missing = tmp_path / "missing"
+    monkeypatch.setattr(tempfile, "tempdir", str(missing))
+    with pytest.raises(SourceError, match=rf"^The worker's temporary folder {missing}: FileNotFoundError: .*set TMPDIR"):
+        make_package(context)
 
 
-def test_no_usable_temporary_folder_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_usable_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
-    told = pytest.raises(SourceError, match=r"^The worker's temporary folder: .*No usable temporary directory.*set TMPDIR")
-    with file_size_limit(Path(), most_bytes=0), told, ExitStack() as stack, scratch_folder(stack):
+    error = pytest.raises(SourceError, match=r"^The worker's temporary folder: .*No usable temporary directory.*set TMPDIR")
+    with file_size_limit(Path(), most_bytes=0), error, ExitStack() as stack, scratch_folder(stack):
         pass
 
 
-def test_a_csv_that_is_gone_is_told_of_staging(work: Work) -> None:
-    (work.folder / "pivot-1" / CSV).unlink()
+def test_a_missing_csv_is_an_error_of_staging(context: BatchContext) -> None:
+    (context.staging.path / "pivot-1" / CSV).unlink()
     with pytest.raises(SetupError, match=r"^Staging file://"):
-        packed(work)
+        make_package(context)
 
 
-def test_a_csv_of_before_each_try_had_a_folder_is_packed(work: Work) -> None:
-    """An upgrade may come between a batch's pivot and its package."""
-    written = work.read(PIVOT_FILE)
-    del written["folder"]
-    work.leave(PIVOT_FILE, written)
-    Path((work.folder / "pivot-1" / CSV).path).rename((work.folder / CSV).path)
-    packed(work)
-    assert (work.folder / PACKAGE_FILE).exists()
-
-
-def test_the_folder_outlives_the_block_and_goes_with_the_stack() -> None:
+def test_the_temporary_folder_is_deleted_with_the_stack_not_with_the_block() -> None:
     with ExitStack() as stack:
         with scratch_folder(stack) as scratch:
             (scratch / "rows").write_bytes(b"1")
@@ -107,20 +104,18 @@ def test_the_folder_outlives_the_block_and_goes_with_the_stack() -> None:
     assert not scratch.exists()
 
 
-def test_a_scans_rows_that_find_no_room_are_told_of_the_temporary_folder() -> None:
+def test_rows_of_a_scan_that_do_not_fit_are_an_error_of_the_temporary_folder() -> None:
     rows = pa.table({"user_id": [f"u{number:06}" for number in range(20_000)]})
-    told = pytest.raises(SourceError, match=r"^The worker's temporary folder .*: OSError: .*set TMPDIR")
-    with file_size_limit(Path()), told, ExitStack() as stack, scratch_folder(stack) as scratch:
+    error = pytest.raises(SourceError, match=r"^The worker's temporary folder .*: OSError: .*set TMPDIR")
+    with file_size_limit(Path()), error, ExitStack() as stack, scratch_folder(stack) as scratch:
         ScanBuckets(scratch, ["u000000"], rows.schema).fill([rows])
 
 
 @pytest.mark.parametrize(("request_id", "error"), [("R1", RequestError), ("", SetupError)], ids=["a request", "a standalone run"])
-def test_no_plain_zip_goes_where_anybody_may_read_and_who_can_mend_it_is_told(
-    work: Work, request_id: str, error: type[Exception]
-) -> None:
-    """A standalone run has no requester: its task fails, and is not skipped as if there were one to be told."""
-    settings = work.site.settings.model_copy(update={"allow_public_container": True})
-    public = replace(work, site=replace(work.site, settings=settings), batch=replace(BATCH, request_id=request_id))
-    store: Any = SimpleNamespace(answers_strangers=lambda: True)
-    with pytest.raises(error, match="anybody"):
-        PackageOperator(task_id="package", batch={})._check_strangers(public, store, Protection(Level.PLAIN))
+def test_a_public_container_gets_no_plain_zip(context: BatchContext, request_id: str, error: type[Exception]) -> None:
+    """A standalone run has no requester: its task fails, and is not skipped as if a requester could read the message."""
+    settings = context.site.settings.model_copy(update={"allow_public_container": True})
+    public = replace(context, site=replace(context.site, settings=settings), batch=replace(BATCH, request_id=request_id))
+    store: Any = SimpleNamespace(is_public=lambda: True)
+    with pytest.raises(error, match="public"):
+        check_container(public, store, Protection(Level.PLAIN))

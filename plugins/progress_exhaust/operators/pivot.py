@@ -52,7 +52,7 @@ class PivotOperator(StageOperator):
         if written.cut_cells:
             notes.append(CUT.format(written.cut_cells))
         for note in notes:
-            self.log.warning("%s: %s", batch_context.batch, note)
+            batch_context.log.warning("%s: %s", batch_context.batch, note)
         summary_name = write_summary(batch_context, report, file_name, notes) if settings.summary_file else None
         staging.write_manifest(
             PivotManifest(
