@@ -56,7 +56,8 @@ def test_a_summary_beside_the_csv(queue: Install, world: World) -> None:
         f"Enrolled learners: {counts.enrolled:,}\r\n" in summary and f"Learners in the file: {counts.reported:,}\r\n" in summary
     )
     assert (
-        f"\r\nAs of {began.year}-" in summary and f"  {counts.not_enrolled['no_date']:,} whose enrolment has no date" in summary
+        f"\r\nAs of {began.year}-" in summary
+        and f"  {counts.not_enrolled['no_date']:,} with an enrolment that has no date" in summary
     )
     people = {row["userid"] for row in world.enrolments} | {user.get("lastname", "") for _, user in world.users}
     assert not [word for word in people if len(word) > 4 and word in summary]
