@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from airflow.sdk import ObjectStoragePath
-from progress_exhaust.stages.site import RunParams, Site
+from progress_exhaust.stages.site_setup import RunParams, Site
 
 from progress_exhaust.hooks.requests.models import Stage
 from progress_exhaust.report.request import Batch

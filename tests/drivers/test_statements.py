@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from progress_exhaust.stages.site import Site
+from progress_exhaust.stages.site_setup import Site
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.models import SQL_VALUES

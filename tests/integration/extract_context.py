@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from progress_exhaust.stages.site_setup import RunParams, Site
 
 from progress_exhaust.hooks.requests.models import Stage
 from progress_exhaust.operators.extract import ExtractOperator
@@ -13,6 +12,7 @@ from progress_exhaust.operators.fetch_hierarchy import FetchHierarchyOperator
 from progress_exhaust.report.request import BatchFacts
 from progress_exhaust.settings import parse_settings
 from progress_exhaust.stages.batch_context import BatchContext
+from progress_exhaust.stages.site_setup import RunParams, Site
 from progress_exhaust.staging.manifests import BatchManifest
 from tests.integration.install import REPORT_DAY, Install
 

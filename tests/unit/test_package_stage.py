@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from progress_exhaust.stages.site_setup import Site
 
 from progress_exhaust.errors import RequestError, SetupError, SourceError
 from progress_exhaust.extract.scan_buckets import ScanBuckets
@@ -24,6 +23,7 @@ from progress_exhaust.settings import Settings
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.protection import check_container
 from progress_exhaust.stages.scratch import scratch_folder
+from progress_exhaust.stages.site_setup import Site
 from progress_exhaust.staging.manifests import PackageManifest, PivotManifest
 from tests.stage_context import offline_context
 from tests.unit.test_report_store import file_size_limit, tmpfs

@@ -135,7 +135,7 @@ def test_the_log_has_the_progress_every_few_seconds(
     assert [" of 2 chunks written, " in message for message in caplog.messages] == [True, True]
 
 
-@pytest.mark.parametrize(("name", "most"), [("MOST_ROWS", 3), ("MOST_COLUMNS", 15)])
+@pytest.mark.parametrize(("name", "most"), [("MAX_ROWS", 3), ("MAX_COLUMNS", 15)])
 def test_a_report_too_large_for_a_sheet_is_a_csv_and_the_counts_and_the_summary_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ) -> None:
