@@ -92,7 +92,7 @@ def reduce_tree(root: Node, collection_id: str, kinds: AssessmentKinds, optional
         identifier, name = node.get("identifier"), node.get("name")
         if not isinstance(identifier, str) or not identifier:
             continue
-        identifier, name = SURROGATE.sub("\ufffd", identifier), name if isinstance(name, str) else ""
+        identifier, name = (SURROGATE.sub("\ufffd", text) if isinstance(text, str) else "" for text in (identifier, name))
         if node is not root and identifier != collection_id and is_nested_collection(node):
             nodes.setdefault(("nested", identifier), ColumnNode("nested", identifier, name, leaf_count(node)))
         if kinds.include(node):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from progress_exhaust.errors import RequestError
+from progress_exhaust.report.layout import SURROGATE
 from progress_exhaust.report.request import Batch, BatchFacts, JobRequest, Wanted, is_id, parse_request_data
 
 RETIRED = "Retired"
@@ -185,7 +186,7 @@ def _planned(request: JobRequest, row: CourseBatch, collections: Mapping[str, Co
         Batch(request.tag, request.request_id, request.requested_channel, batch_id, collection_id),
         BatchFacts(
             batch_name=batch_name,
-            collection_name=name if isinstance(name, str) else "",
+            collection_name=SURROGATE.sub("\ufffd", name) if isinstance(name, str) else "",
             owned=request.standalone or collection.get("channel") == request.requested_channel,
         ),
     )
