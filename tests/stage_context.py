@@ -6,11 +6,11 @@ from datetime import date
 from typing import Any
 
 from airflow.sdk import ObjectStoragePath
-from progress_exhaust.stages.site_setup import RunParams, Site
 
 from progress_exhaust.hooks.requests.models import Stage
 from progress_exhaust.report.request import Batch
 from progress_exhaust.stages.batch_context import BatchContext
+from progress_exhaust.stages.site_setup import RunParams, Site
 from progress_exhaust.staging.batch_folder import BatchFolder
 
 DAY = date(2022, 9, 28)

@@ -83,9 +83,10 @@ def find_dag_runs(dag_id: str, run_ids: Iterable[str]) -> list[DagRunRow]:
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    query = select(DagRun.run_id, DagRun.state, DagRun.conf).where(DagRun.dag_id == dag_id, DagRun.run_id.in_(set(run_ids)))
+    wanted = DagRun.dag_id == dag_id, DagRun.run_id.in_(set(run_ids))
     with create_session() as session:
-        return [DagRunRow(run_id, str(state), conf or {}) for run_id, state, conf in session.execute(query)]
+        rows = session.execute(select(DagRun.run_id, DagRun.state, DagRun.conf).where(*wanted))
+        return [DagRunRow(run_id, str(state), conf or {}) for run_id, state, conf in rows]
 
 
 def find_task_results(dag_id: str, run_ids: Iterable[str], task_id: str) -> dict[str, Any]:

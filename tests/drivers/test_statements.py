@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from progress_exhaust.stages.site_setup import Site
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.models import SQL_VALUES
 from progress_exhaust.settings import Settings, parse_settings
+from progress_exhaust.stages.site_setup import Site
 
 PACKAGE = Path(__file__).resolve().parents[2] / "plugins" / "progress_exhaust"
 FILES = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}

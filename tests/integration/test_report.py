@@ -22,6 +22,7 @@ from dev.world import (
     resource_node,
 )
 from dev.world import sample_world as make_world
+from progress_exhaust.hooks.requests.models import BatchState
 from tests.integration import golden
 from tests.integration.install import REPORT_DAY, Install, RunResult
 from tests.oracle import expected_counts, expected_csv, expected_key
@@ -264,7 +265,7 @@ def test_the_summary_counts_the_run(done: Done) -> None:
     assert summary["requests"] == {
         "found": 10, "claimed": 10, "duplicate": 2, "succeeded": 7, "failed": 3, "deferred": 0,
     }  # fmt: skip
-    assert summary["batches"] == {"done": len(counts)}
+    assert summary["batches"] == dict.fromkeys(BatchState, 0) | {"done": len(counts)}
     learners = summary["learners"]
     assert learners["enrolled"] == sum(count.enrolled for count in counts)
     assert learners["reported"] == sum(count.reported for count in counts)

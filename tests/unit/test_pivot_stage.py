@@ -17,7 +17,7 @@ from progress_exhaust.extract.chunk_files import to_parquet
 from progress_exhaust.hooks.requests.models import Stage
 from progress_exhaust.operators.pivot import PivotOperator
 from progress_exhaust.report import xlsx_file
-from progress_exhaust.report.summary_text import NO_ROOM
+from progress_exhaust.report.summary_text import CUT, NO_ROOM
 from progress_exhaust.settings import Settings
 from progress_exhaust.stages import progress
 from progress_exhaust.stages.batch_context import BatchContext
@@ -149,7 +149,7 @@ def test_log_summary_and_counts_have_the_texts_that_a_sheet_cuts(tmp_path: Path,
     long = {"like": "standard", "columns": [{"label": label * 32_768, "field": "user.state"} for label in "ab"]}
     manifest = pivoted(tmp_path, output_format="xlsx", summary_file=True, layouts={"mine": long}, layout="mine")
     assert manifest.cut_cells == 2
-    words = "Excel holds 32,767 characters in a cell: longer texts are cut in 2 cells. The csv has them whole."
+    words = CUT.format(2)
     assert f"\r\n{words}\r\n" in (tmp_path / SUMMARY).read_bytes().decode()
     assert [message.endswith(words) for message in caplog.messages] == [True]
 
