@@ -17,6 +17,7 @@ from dev.world import ORG, Row, World, request_row
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks import report_store
 from progress_exhaust.hooks.job_requests import BatchRun, RequestsHook
+from progress_exhaust.hooks.requests.models import BatchState, Stage
 from progress_exhaust.operators.fetch_hierarchy import FetchHierarchyOperator
 from progress_exhaust.operators.mark_complete import REPORT, MarkCompleteOperator
 from progress_exhaust.operators.package import PackageOperator
@@ -28,6 +29,12 @@ from progress_exhaust.sql.ledger import UNFINISHED_IN_OTHER_RUNS
 from tests.faulty_way import saying, way_to
 from tests.integration.install import Install
 
+# A stage is known by its task id, in the ledger too.
+STAGES = {
+    FetchHierarchyOperator: Stage.FETCH_HIERARCHY,
+    PackageOperator: Stage.PACKAGE,
+    MarkCompleteOperator: Stage.MARK_COMPLETE,
+}
 SETTLES = UNFINISHED_IN_OTHER_RUNS.strip().splitlines()[0].encode()  # what settle_requests asks before it removes anything
 
 
@@ -60,7 +67,7 @@ def called(operator: Any, install: Install, run_id: str, monkeypatch: pytest.Mon
     [batch] = [one.batch for one in site.requests().run_batches()]
     events: Any = defaultdict(SimpleNamespace)
     context: Any = {"dag_run": SimpleNamespace(run_after=datetime.now(UTC)), "outlet_events": events}
-    return operator(task_id="again", batch=batch.to_dict()).work(context, site, RunParams()), events[REPORT]
+    return operator(task_id=STAGES[operator], batch=batch.to_dict()).work(context, site, RunParams()), events[REPORT]
 
 
 def test_a_batch_that_is_done_leaves_nothing_in_staging_but_what_batches_share(
@@ -97,7 +104,7 @@ def test_a_mark_that_a_late_try_comes_before_finds_its_package_all_the_same(
         package.unlink()
         made = asks(requests, batch)
         assert made is not None
-        return replace(made, state="running")
+        return replace(made, state=BatchState.RUNNING)
 
     with before_it_is_settled(queue) as run_id:
         [(key, file)] = queue.published().items()
