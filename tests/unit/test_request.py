@@ -165,7 +165,7 @@ def test_only_a_packaged_batch_is_finished(entry: Mapping[str, Any], finished: l
 
 
 @pytest.mark.parametrize(("tag", "request_id", "standalone"), [("", "", True), ("t", "", False), ("", "r", False)])
-def test_only_what_is_no_row_is_standalone(tag: str, request_id: str, standalone: bool) -> None:
+def test_only_a_request_without_a_row_is_standalone(tag: str, request_id: str, standalone: bool) -> None:
     assert job_request(tag=tag, request_id=request_id).standalone is standalone
 
 
