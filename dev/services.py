@@ -147,7 +147,11 @@ def choose_ports(settings: Settings, missing: list[Service], *, running: bool) -
             how = "stop the services and start them again" if running else "choose another PROGRESS_EXHAUST_DEV_PORT_BASE"
             raise ServiceError(f"Port {taken[0]} is taken by another program: {how}")
         base += PORT_STEP
-    settings.port_file.write_text(str(base))
+    if base != remembered:
+        # Other processes read the file at any time: it must never be empty.
+        partial = settings.port_file.with_suffix(".partial")
+        partial.write_text(str(base))
+        partial.replace(settings.port_file)
 
 
 def warn_of_other_heap(settings: Settings, missing: list[Service]) -> None:

@@ -285,7 +285,7 @@ TREES: dict[str, tuple[Callable[[str], str], str | list[str]]] = {  # the JSON, 
     "deep": (lambda identifier: deep_tree(identifier, 300), ["do_deepest - Score"]),
     "too deep": (lambda identifier: deep_tree(identifier, 20_000), NO_TREE),
     "no JSON": (lambda _: "<html>", NO_TREE),
-    "empty": (lambda _: "{}", "has no content tree; publish it, then ask again"),
+    "empty": (lambda _: "{}", "has no content tree. Publish it, then ask again"),
 }
 
 
