@@ -48,7 +48,7 @@ def _messages(tree: ast.Module, errors: set[str]) -> Iterator[tuple[int, str]]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors and node.args:
-            yield node.lineno, _template(node.args[0], constants)
+            yield node.lineno, " ".join(re.sub("…+", "…", _template(node.args[0], constants)).split())
 
 
 def _template(node: ast.expr, constants: dict[str, ast.expr]) -> str:
@@ -67,7 +67,7 @@ def _template(node: ast.expr, constants: dict[str, ast.expr]) -> str:
         text = str(node.value)
     else:
         text = "…"
-    return " ".join(re.sub("…+", "…", text).split())
+    return text
 
 
 def main() -> None:

@@ -238,7 +238,7 @@ def test_a_gateway_that_knows_no_such_path_is_no_org_without_a_policy(asked: Ask
 @pytest.mark.parametrize(
     ("name", "settings", "connections", "words"),
     [
-        ("plain by the tenant", {}, {"ORG": ""}, ["connection progress_exhaust_org is missing", "set org_preferences to none"]),
+        ("plain by the tenant", {}, {"ORG": ""}, ["connection progress_exhaust_org is missing", "set org_policy_source to none"]),
         ("a password, stored encrypted", {}, {"SALT": ""}, ["no salt", "add a connection progress_exhaust_salt"]),
         ("a public key", {"public_key_hosts": []}, {}, ["set public_key_hosts"]),
     ],

@@ -13,14 +13,14 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from tests.servers.site import OVER, PROJECT, STAGES, Site, wait_until
 
-DOCS = (PROJECT / "docs/signals.md").read_text()
+DOCS = (PROJECT / "docs/how-to/monitor.md").read_text()
 FOLLOWER = "/api/v2/dags/follower"
 OURS = "airflow.progress_exhaust."
 
 
 @contextmanager
 def follower(site: Site) -> Iterator[None]:
-    """Let the very DAG of docs/signals.md follow the reports, as long as the block lasts."""
+    """Let the very DAG of docs/how-to/monitor.md follow the reports, as long as the block lasts."""
     [source] = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
     file = site.data / "followers" / "follower.py"
     file.write_text(source)
@@ -46,7 +46,7 @@ def test_the_dag_of_the_docs_runs_when_a_report_is_published(site: Site) -> None
         if not all(run["state"] in OVER for run in runs):
             return []
         assert {(run["run_type"], run["state"]) for run in runs} <= {("asset_triggered", "success")}
-        logs = [f"{FOLLOWER}/dagRuns/{run['dag_run_id']}/taskInstances/tell/logs/1" for run in runs]
+        logs = [f"{FOLLOWER}/dagRuns/{run['dag_run_id']}/taskInstances/show/logs/1" for run in runs]
         lines = "".join(json.dumps(site.airflow.call(log)["content"]) for log in logs)
         return sorted((batch, int(rows)) for batch, rows in re.findall(r'"(\d+) (\d+)"', lines))
 

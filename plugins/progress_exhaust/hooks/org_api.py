@@ -33,7 +33,7 @@ class OrgApiHook(SunbirdApiHook):
         except AirflowNotFoundException:
             raise SetupError(
                 f"The connection {self.default_conn_name} is missing: the orgs' security policies are read from it. Add it in "
-                "Airflow. If no org of the site has a policy, set org_preferences to none"
+                "Airflow. If no org of the site has a policy, set org_policy_source to none"
             ) from None
 
     def security_policy(self, org_id: str) -> Any:

@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from progress_exhaust.docs_links import docs_page, is_url
 from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.page.formatting import format_duration, format_size
 from progress_exhaust.report.request import MAX_FAILURES
@@ -35,4 +36,6 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
     """Return a page; add the addresses that every template needs."""
     airflow = request.scope["app_root_path"]
     values |= {"root": request.scope["root_path"], "airflow": airflow, "dag": f"{airflow}/dags/{REPORT_DAG_ID}"}
+    help_address = docs_page("reference/page")
+    values["help_url"] = help_address if is_url(help_address) else ""
     return HTMLResponse(templates.get_template(template).render(values), status)
