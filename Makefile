@@ -116,7 +116,7 @@ docs: env ## write the parts of docs/ that are made from the code
 	@$(PY) dev/docs.py
 
 docs-site: $(DOCS_VENV)/.installed ## build the docs as a site with search, in .site
-	@$(DOCS_VENV)/bin/mkdocs build --quiet --strict && echo "open $(CURDIR)/.site/index.html"
+	@$(DOCS_VENV)/bin/zensical build --clean --strict && echo "open $(CURDIR)/.site/index.html"
 
 $(DOCS_VENV)/.installed: dev/docs_site/requirements.txt
 	@python3 -m venv --clear $(DOCS_VENV)
