@@ -41,7 +41,9 @@ def params_table() -> str:
         if isinstance(node, ast.Dict):
             for name, value in zip(node.keys, node.values, strict=True):
                 if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Param":
-                    keywords = {one.arg: ast.literal_eval(one.value) for one in value.keywords if one.arg in ("title", "description")}
+                    keywords = {
+                        one.arg: ast.literal_eval(one.value) for one in value.keywords if one.arg in ("title", "description")
+                    }
                     default = ast.literal_eval(value.args[0])
                     shown = "none" if default is None else f"`{str(default).lower()}`"
                     rows.append((f"`{ast.literal_eval(name or value)}`", keywords["title"], shown, f"{keywords['description']}."))
@@ -125,9 +127,10 @@ def with_parts(page: str, text: str) -> str:
     """Return the text of a page with its parts made again."""
     for name, part in PARTS[page].items():
         begin, end = f"<!-- {name}: made by `make docs` -->\n", f"<!-- end of {name} -->"
-        pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-        text, found = re.subn(pattern, lambda _, made=begin + part() + end: made, text, flags=re.DOTALL)  # type: ignore[misc]
-        assert found == 1, f"{page} has no part {name}"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        assert found, f"{page} does not have the part {name}"
+        text = before + begin + part() + end + after
     return text
 
 
