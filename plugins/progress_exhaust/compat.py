@@ -216,7 +216,7 @@ def _routed_statement_class() -> Any:
 def make_cassandra_protocol_handler(left_as_bytes: Set[str], repair_text: Callable[[bytes], str]) -> Any:
     """Return a protocol handler (for `Session.client_protocol_handler`) that decodes rows our way.
 
-    The driver decodes each value by its column's type and lets nobody choose another type. It also fails the whole page if
+    The driver decodes each value by its column's type and has no option for another type. It also fails the whole page if
     a text is not UTF-8; then the page is decoded once more.
 
     :param left_as_bytes: names of columns whose values stay bytes

@@ -153,7 +153,7 @@ def test_the_retention_is_one_task_a_day_and_never_two_at_a_time(retention: Any)
     assert "retention_days" in retention.doc_md and "staging_days" in retention.doc_md
 
 
-def test_the_retention_removes_unless_it_is_told_not_to(retention: Any) -> None:
+def test_the_retention_removes_files_unless_it_is_a_dry_run(retention: Any) -> None:
     assert {name: retention.params.get_param(name).value for name in retention.params} == {"dry_run": False}
     with pytest.raises(ParamValidationError):
         retention.params.get_param("dry_run").resolve("yes")

@@ -52,7 +52,7 @@ def test_the_alerts_are_on_metrics_that_are_sent_and_mapped() -> None:
     assert set(re.findall(r"\bprogress_exhaust_\w+", expressions)) <= mapped
 
 
-def test_an_alert_tells_of_a_gauge_that_no_run_sets_any_more() -> None:
+def test_an_alert_reports_a_gauge_that_no_run_sets_any_more() -> None:
     """The exporter keeps a gauge for ever, unless its mapping says how long; within that time it is there to be scraped."""
     mapping, rules = map(yaml.safe_load, blocks("yaml"))
     [absent] = [rule["expr"] for group in rules["groups"] for rule in group["rules"] if "absent" in rule["expr"]]

@@ -1,4 +1,4 @@
-"""Airflow's plugin loader imports what it finds below plugins/ by bare names: it must find plugin.py alone, and hide nobody."""
+"""Airflow's plugin loader imports files below plugins/ by bare names: it must find only plugin.py, and hide no other module."""
 
 import json
 import subprocess

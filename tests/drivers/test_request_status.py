@@ -17,7 +17,9 @@ TABLES = {"job_request_table": "job_request", "ledger_schema": "progress_exhaust
 
 
 def test_misspelt_option_of_the_connection_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://somebody:a-secret@127.0.0.1:9/none?sslmod=require")
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", "postgresql://some-user:a-secret@127.0.0.1:9/none?sslmod=require"
+    )
     for ask in (RequestStatusReader(**TABLES).tally, Claims(run_id="run", **TABLES).holding_runs):
         with pytest.raises(
             SetupError, match=r'\(connection progress_exhaust_requests\): .*"sslmod".*Fix the extra field'

@@ -220,7 +220,7 @@ def test_the_values_of_a_statement_are_bound(name: str) -> None:
 
 @pytest.mark.parametrize("setting", sorted(set(PLACES.values())))
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_a_name_that_is_no_plain_identifier_is_refused(setting: str, hostile: str) -> None:
+def test_a_name_that_is_not_a_plain_identifier_is_refused(setting: str, hostile: str) -> None:
     for value in (hostile, f"keyspace.{hostile}", f"{hostile}.table"):
         with pytest.raises(SetupError, match=setting):
             parse_settings(json.dumps({setting: value}))

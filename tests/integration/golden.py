@@ -1,6 +1,6 @@
 """The reports of the sample world as files, for a person to read and for a test to hold the product against.
 
-python -m tests.integration.golden      writes them anew, from the oracle; look at the difference before you commit it
+python -m tests.integration.golden      writes them again from the oracle. Look at the difference before you commit it
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def reports(world: World) -> dict[str, tuple[Row, str]]:
         "literacy-batch2": (asked[1], batches[1]),
         "teachers": (asked[1], batches[3]),
         "formula": (asked[2], batches[5]),
-        "formula-nobody-yet": (asked[2], batches[6]),
+        "formula-no-learner-yet": (asked[2], batches[6]),
         "science-for-another-org": (asked[3], batches[2]),
     }
 

@@ -263,7 +263,7 @@ class Install:
         self.sql(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC")
 
     def make_tables(self) -> None:
-        """Make job_request and the ledger anew, and grant the DAG's role what it needs of them."""
+        """Make new, empty job_request and ledger tables, and grant the DAG's role what it needs of them."""
         self.sql("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request CASCADE")
         self.sql(JOB_REQUEST)
         self.sql(psql((GRANTS / "ledger.sql").read_text()))
@@ -303,7 +303,7 @@ class Install:
         return self.rows()[request["request_id"]]
 
     def published(self) -> dict[str, bytes]:
-        """Return what lies in the reports container, by key."""
+        """Return the files of the reports container, by key."""
         files = sorted(path for path in self.reports.rglob("*") if path.is_file())
         return {path.relative_to(self.reports).as_posix(): path.read_bytes() for path in files}
 

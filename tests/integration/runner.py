@@ -133,13 +133,13 @@ def recorded(reads: list[dict[str, Any]]) -> Iterator[None]:
         read |= {"resends": newest.get(page), "ended": False, "answered": None, "retries": 0}
         newest[page] = len(reads) - 1
         future = send(session, query, *arguments, **more)
-        for tell in (future.add_callback, future.add_errback):
-            tell(lambda _result: ended(read, future))
+        for add_listener in (future.add_callback, future.add_errback):
+            add_listener(lambda _result: ended(read, future))
         sent.append((read, future, query))  # which keeps the id its own
         return future
 
     def ended(read: dict[str, Any], future: ResponseFuture) -> None:
-        # What comes later, from whomever else was asked, the driver writes into the future and tells of once more.
+        # If another node answers later, the driver writes into the future again and calls back a second time.
         if not read["ended"]:
             answered = future.coordinator_host and future.coordinator_host.address
             read |= {"ended": True, "answered": answered, "retries": future._query_retries}

@@ -1,4 +1,4 @@
-"""What goes wrong outside: requests, settings, tables and servers. Each ends in words that say what to do."""
+"""Errors in requests, settings, tables and servers. Each message says what to do."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ def world(install: Install) -> World:
     retired = collection_node("do_retired", "Retired", [resource_node("do_lesson", "Lesson")])
     made.contents.append(content_row(retired, ORG, "Retired"))
     made.batches.append(batch_row("do_retired", "0199retired", "Retired", ORG))
-    # Ids that are no plain path parts, on rows that are there.
+    # Ids that are not plain path parts, on rows that are there.
     climbing = collection_node("../do_climbing", "Climbing", [resource_node("do_lesson", "Lesson")])
     made.contents.append(content_row(climbing, ORG))
     made.batches.append(batch_row("../do_climbing", "0199climbing", "Climbing", ORG))
@@ -196,9 +196,9 @@ def free_port() -> int:
 
 
 DOWN = {
-    "REQUESTS": ("postgresql://somebody:s3cr3t-word@127.0.0.1:{port}/sunbird", "wait_for_requests", "progress_exhaust_requests"),
-    "CASSANDRA": ("cassandra://somebody:s3cr3t-word@127.0.0.1:{port}", "list_batches", "progress_exhaust_cassandra"),
-    "CONTENT": ("http://somebody:s3cr3t-word@127.0.0.1:{port}/api", "list_batches", "progress_exhaust_content"),
+    "REQUESTS": ("postgresql://some-user:s3cr3t-word@127.0.0.1:{port}/sunbird", "wait_for_requests", "progress_exhaust_requests"),
+    "CASSANDRA": ("cassandra://some-user:s3cr3t-word@127.0.0.1:{port}", "list_batches", "progress_exhaust_cassandra"),
+    "CONTENT": ("http://some-user:s3cr3t-word@127.0.0.1:{port}/api", "list_batches", "progress_exhaust_content"),
     "USERS": ("redis://:s3cr3t-word@127.0.0.1:{port}", "batch.fetch_hierarchy", "progress_exhaust_users"),
 }
 
@@ -226,7 +226,7 @@ def test_a_server_that_is_down_is_named_with_its_connection(queue: Install, aske
     assert queue.published() == {}
 
 
-def test_a_wrong_password_is_named_and_not_told(queue: Install, asked: Row) -> None:
+def test_a_wrong_password_is_reported_without_showing_it(queue: Install, asked: Row) -> None:
     before = queue.row(asked)
     user, at, place = queue.postgres.partition("@")
     wrong = user.rpartition(":")[0] + ":s3cr3t-word" + at + place
@@ -263,12 +263,12 @@ def test_a_missing_column_of_job_request_stops_the_run_before_anything_is_touche
     before = queue.rows()
     result = queue.run_dag(retries=2)
     assert (result.state, result.failed()) == ("failed", ["wait_for_requests"])
-    assert [task["tries"] for task in result.tasks if task["task_id"] == "wait_for_requests"] == [1]  # no retry mends it
+    assert [task["tries"] for task in result.tasks if task["task_id"] == "wait_for_requests"] == [1]  # no retry
     statement = 'ALTER TABLE "job_request" ADD COLUMN batch_number integer, ADD COLUMN processed_batches jsonb;'
     assert statement in result.log
     assert queue.rows() == before
     assert queue.sql("SELECT FROM progress_exhaust.claim") == []
-    # The statement is what mends it, and the grants on the new columns.
+    # The statement fixes it, with the grants on the new columns.
     queue.sql(statement)
     assert queue.run_dag(conf={"dry_run": True}).says("permission denied", "job_request", "docs/grants/postgres.sql")
     queue.grant()
@@ -290,7 +290,7 @@ AGGREGATES = "activity_type text, activity_id text, user_id text, context_id tex
 ATTEMPTS = "user_id text, course_id text, batch_id text, content_id text, attempt_id text, total_score double"
 
 
-def test_what_cassandra_lacks_is_said_with_what_mends_it(queue: Install, world: World, asked: Row) -> None:
+def test_what_cassandra_lacks_is_reported_with_the_fix(queue: Install, world: World, asked: Row) -> None:
     keyspace = f"{queue.names.courses}_lacking"
 
     def run(statement: str, values: Any = None) -> Any:
@@ -300,7 +300,7 @@ def test_what_cassandra_lacks_is_said_with_what_mends_it(queue: Install, world: 
         queue.sql("UPDATE job_request SET iteration = 0")  # a report that failed three times is not tried again
         result = queue.run_dag(settings={"courses_keyspace": keyspace} | settings, retries=2)
         assert result.failed() == [task_id]
-        assert [task["tries"] for task in result.tasks if task["task_id"] == task_id] == [1]  # no retry mends it
+        assert [task["tries"] for task in result.tasks if task["task_id"] == task_id] == [1]  # no retry
         return result.says(*words)
 
     run("CREATE KEYSPACE LACKING WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
@@ -335,7 +335,7 @@ def test_what_cassandra_lacks_is_said_with_what_mends_it(queue: Install, world: 
     assert failed("batch.fetch_hierarchy", f"has no table {keyspace}.trees", hierarchy_table=f"{keyspace}.trees", **whole)
     assert queue.published() == {}
     run("DROP KEYSPACE LACKING")
-    # All of it was the site's fault: once that is mended, the report is made.
+    # All of these were errors of the site. Once they are fixed, the report is made.
     queue.sql("UPDATE job_request SET iteration = 0")
     assert queue.run_dag().state == "success"
     assert is_made(queue, world, asked)
@@ -375,7 +375,7 @@ def test_an_unknown_conf_key_is_refused(queue: Install, asked: Row) -> None:
 # The user cache
 
 
-def test_a_flushed_user_cache_is_no_report(queue: Install, world: World, asked: Row) -> None:
+def test_a_flushed_user_cache_makes_no_report(queue: Install, world: World, asked: Row) -> None:
     users = {key: queue.users.hgetall(key) for key in queue.users.keys("user:*")}
     assert len(users) > 100
     queue.users.flushdb()

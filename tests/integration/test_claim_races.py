@@ -68,7 +68,7 @@ def claim_until_none_is_left(number: int, together: Any, answers: Any) -> None:
             selection = chosen(
                 most=(REQUESTS, 100, 40)[at % 3],
                 abandoned_before=datetime(2022, 10, 1, tzinfo=UTC),
-                ended_runs=["dead"],
+                ended_runs=["ended"],
             )
             together.wait(WAIT_SECONDS)
             hook.prepare()
@@ -89,12 +89,12 @@ def run_name(at: int, number: int) -> str:
 PENDING_STATES = {
     "waiting": {"status": "SUBMITTED", "iteration": 0},
     "failed": {"status": "FAILED", "iteration": 2, "err_message": "yesterday's", "dt_job_completed": "2022-09-26 11:00"},
-    "dead": {"status": "PROCESSING", "iteration": 1},
+    "ended": {"status": "PROCESSING", "iteration": 1},
     "abandoned": {"status": "PROCESSING", "iteration": None},
 }
 OTHERS = {
     "other": {"job_id": "userinfo-exhaust", "status": "SUBMITTED"},
-    "dead-other": {"job_id": "response-exhaust", "status": "PROCESSING"},
+    "ended-other": {"job_id": "response-exhaust", "status": "PROCESSING"},
     "no-job": {"job_id": None, "status": "SUBMITTED"},
     "done": {"status": "SUCCESS"},
     "given-up": {"status": "FAILED", "iteration": 3},
@@ -102,7 +102,7 @@ OTHERS = {
 
 
 def fill(cursor: Any) -> dict[tuple[str, str], str]:
-    """Lay out a round's requests; return the whole rows of those that nobody may touch."""
+    """Lay out a round's requests; return the whole rows of those that no run may change."""
     cursor.execute("TRUNCATE job_request")
     cursor.execute("BEGIN")
     for number in range(REQUESTS):
@@ -116,10 +116,10 @@ def fill(cursor: Any) -> dict[tuple[str, str], str]:
     return untouched
 
 
-def let_dead_run_hold(cursor: Any) -> None:
+def let_ended_run_hold(cursor: Any) -> None:
     cursor.execute(
         f"INSERT INTO {LEDGER}.claim (tag, request_id, run_id) "
-        "SELECT tag, request_id, 'dead' FROM job_request WHERE request_id LIKE 'dead-%' AND job_id = 'progress-exhaust'"
+        "SELECT tag, request_id, 'ended' FROM job_request WHERE request_id LIKE 'ended-%' AND job_id = 'progress-exhaust'"
     )
 
 
@@ -138,16 +138,16 @@ def test_eight_runs_at_once_claim_each_request_once(database: Any) -> None:
             untouched = fill(database)
             if at:
                 database.execute(f"TRUNCATE {LEDGER}.claim")
-                let_dead_run_hold(database)
+                let_ended_run_hold(database)
             together.wait(WAIT_SECONDS)
-            told: dict[tuple[str, str], list[str]] = {}
+            claimers: dict[tuple[str, str], list[str]] = {}
             for _ in workers:
                 number, keys, error = answers.get(timeout=WAIT_SECONDS)
                 assert error is None, error
                 for key in keys:
-                    told.setdefault(key, []).append(run_name(at, number))
-            check_round(database, at, told, untouched)
-            sharers.append(len({runs[0] for runs in told.values()}))
+                    claimers.setdefault(key, []).append(run_name(at, number))
+            check_round(database, at, claimers, untouched)
+            sharers.append(len({runs[0] for runs in claimers.values()}))
             together.wait(WAIT_SECONDS)
         for worker in workers:
             worker.join(WAIT_SECONDS)
@@ -160,13 +160,13 @@ def test_eight_runs_at_once_claim_each_request_once(database: Any) -> None:
     assert max(sharers) == WORKERS, f"no race was run: at most {max(sharers)} runs got a share"
 
 
-def check_round(cursor: Any, at: int, told: dict[tuple[str, str], list[str]], untouched: dict[tuple[str, str], str]) -> None:
-    twice = {key: runs for key, runs in told.items() if len(runs) > 1}
+def check_round(cursor: Any, at: int, claimers: dict[tuple[str, str], list[str]], untouched: dict[tuple[str, str], str]) -> None:
+    twice = {key: runs for key, runs in claimers.items() if len(runs) > 1}
     assert not twice
     in_table = holders(cursor)
-    # In the first round nobody of ours holds what the dead run left: it is abandoned, and taken all the same.
-    assert len(told) == REQUESTS
-    assert sorted((*key, runs[0]) for key, runs in told.items()) == in_table
+    # In the first round no claim holds the ended run's requests: they are abandoned, and claimed too.
+    assert len(claimers) == REQUESTS
+    assert sorted((*key, runs[0]) for key, runs in claimers.items()) == in_table
     rows = whole_rows(cursor)
     assert {key: rows[key] for key in untouched} == untouched
     cursor.execute(
@@ -176,11 +176,11 @@ def check_round(cursor: Any, at: int, told: dict[tuple[str, str], list[str]], un
     each = REQUESTS // len(PENDING_STATES)
     assert sorted(cursor.fetchall()) == [
         ("abandoned", "PROCESSING", None, None, True, each),
-        ("dead", "PROCESSING", 2 if at else 1, None, True, each),  # the death is counted once
+        ("ended", "PROCESSING", 2 if at else 1, None, True, each),  # the lost attempt is counted once
         ("failed", "PROCESSING", 2, None, True, each),
         ("waiting", "PROCESSING", 0, None, True, each),
     ]
-    cursor.execute(f"SELECT outcome, failure_counted, count(*) FROM {LEDGER}.claim WHERE run_id = 'dead' GROUP BY 1, 2")
+    cursor.execute(f"SELECT outcome, failure_counted, count(*) FROM {LEDGER}.claim WHERE run_id = 'ended' GROUP BY 1, 2")
     assert cursor.fetchall() == ([("lost", True, each)] if at else [])
 
 
@@ -210,7 +210,7 @@ def wait_for_a_blocked_backend(cursor: Any) -> None:
         if cursor.fetchone()[0]:
             return
         sleep(0.01)
-    raise AssertionError("nobody waits for a lock")
+    raise AssertionError("no backend waits for a lock")
 
 
 def batch_of(key: tuple[str, str], batch_id: str = BATCH_ID) -> Batch:
@@ -249,12 +249,12 @@ def test_two_runs_that_take_a_request_again_together_leave_it_to_one(cursor: Any
 
 
 @pytest.mark.parametrize("end", ["complete", "fail", "give_back", "succeed"])
-def test_a_run_whose_twin_is_taken_over_meanwhile_leaves_the_twin_alone(cursor: Any, end: str) -> None:
-    """The takeover holds the twin's row while the old run ends the request: the old run waits, and then sees the loss."""
-    first, twin = insert(cursor, "first"), insert(cursor, "twin")
+def test_a_run_does_not_change_a_duplicate_that_another_run_claims_meanwhile(cursor: Any, end: str) -> None:
+    """The new claim locks the duplicate's row while the old run ends the request: the old run waits, then sees the loss."""
+    first, duplicate = insert(cursor, "first"), insert(cursor, "duplicate")
     old = hook_of("old")
     requests = {request.request_id: request for request in old.claim(chosen()).requests}
-    old.list_batches([batch_of(first)], [], duplicates=[(twin, "first")])
+    old.list_batches([batch_of(first)], [], duplicates=[(duplicate, "first")])
 
     inside, go_on = threading.Event(), threading.Event()
 
@@ -266,25 +266,25 @@ def test_a_run_whose_twin_is_taken_over_meanwhile_leaves_the_twin_alone(cursor: 
         "complete": lambda: old.complete_batch(batch_of(first), object_key="k.zip", size_bytes=1),
         "fail": lambda: old.fail(*first, "failed"),
         "give_back": lambda: old.requeue(*first),
-        "succeed": lambda: old.list_batches([], [], duplicates=[(twin, "first")], finished=[requests["first"]]),
+        "succeed": lambda: old.list_batches([], [], duplicates=[(duplicate, "first")], finished=[requests["first"]]),
     }
     new = PausedHook("new", before_commit=pause)
     with ThreadPoolExecutor(2) as pool:
-        takeover = pool.submit(new.claim, chosen(ended_runs=["old"], request_ids=["twin"]))
+        takeover = pool.submit(new.claim, chosen(ended_runs=["old"], request_ids=["duplicate"]))
         assert inside.wait(10)
         ending = pool.submit(ends[end])
         wait_for_a_blocked_backend(cursor)
         go_on.set()
-        assert [request.key for request in takeover.result().requests] == [twin]
+        assert [request.key for request in takeover.result().requests] == [duplicate]
         ending.result()
-    assert holders(cursor) == [(*twin, "new")]
-    row = row_of(cursor, "twin")
+    assert holders(cursor) == [(*duplicate, "new")]
+    row = row_of(cursor, "duplicate")
     assert (row["status"], row["iteration"], row["err_message"], row["processed_batches"]) == ("PROCESSING", 1, None, None)
     assert row_of(cursor, "first")["status"] == {"fail": "FAILED", "give_back": "SUBMITTED"}.get(end, "SUCCESS")
 
 
 def test_a_takeover_leaves_what_the_old_run_publishes(cursor: Any) -> None:
-    """It waits for nobody: a publication may take minutes, and its request's twin in the queue is another one's."""
+    """The new run does not wait: a publication may take minutes. It claims the other pending requests."""
     key = insert(cursor, "r1")
     old, new = hook_of("old"), hook_of("new")
     old.claim(chosen())
@@ -318,7 +318,7 @@ def test_two_batches_that_end_at_once_make_one_success(cursor: Any) -> None:
     assert sorted(entry["batchId"] for entry in row["processed_batches"]) == [f"b{number}" for number in range(8)]
 
 
-# Tries of one task: Airflow gives one up for dead, starts another, and the first goes on all the same
+# Attempts of one task: Airflow counts one as lost and starts another, but the first still runs
 
 
 def attempt_of(number: int, run_id: str = "run") -> RunHook:
@@ -327,7 +327,7 @@ def attempt_of(number: int, run_id: str = "run") -> RunHook:
     return hook
 
 
-def test_of_two_tries_of_a_stage_the_later_has_the_say(cursor: Any) -> None:
+def test_only_the_newest_attempt_of_a_stage_may_write(cursor: Any) -> None:
     key = insert(cursor, "r1")
     batch, late, retry = batch_of(key), attempt_of(1), attempt_of(2)
     late.claim(chosen())
@@ -341,11 +341,11 @@ def test_of_two_tries_of_a_stage_the_later_has_the_say(cursor: Any) -> None:
     with pytest.raises(ClaimLostError, match=words):
         late.record(batch, stage="package", state="failed", error="late")
     with pytest.raises(ClaimLostError, match=words), late.lock_claim(batch):
-        pytest.fail("published although a later try has begun")
+        pytest.fail("published although a newer attempt has started")
     with pytest.raises(ClaimLostError, match=words), late.lock_task_attempt(batch, "package"):
-        pytest.fail("wrote in staging although a later try has begun")
+        pytest.fail("wrote in staging although a newer attempt has started")
     assert retry.batch_run(batch) == before
-    # Another stage's tries are counted by themselves; and a run that lists its batches anew counts anew.
+    # Each stage counts its own attempts. A run that lists its batches again restarts the count.
     late.record(batch, stage="mark_complete", state="running")
     retry.record(batch, stage="mark_complete", state="running")
     with pytest.raises(ClaimLostError, match="mark_complete: a newer attempt"):
@@ -365,7 +365,7 @@ def everything(cursor: Any) -> tuple[Any, ...]:
     return tuple(rows)
 
 
-def test_of_two_tries_of_the_list_the_later_has_the_say(cursor: Any) -> None:
+def test_only_the_newest_attempt_of_the_list_may_write(cursor: Any) -> None:
     """The late one's list has another batch, and it would refuse a request that the retry makes, and end one."""
     keys = [insert(cursor, name) for name in ("made", "refused", "finished")]
     late, retry = attempt_of(1), attempt_of(2)
@@ -392,13 +392,13 @@ def test_of_two_tries_of_the_list_the_later_has_the_say(cursor: Any) -> None:
             verb()
         assert everything(cursor) == before
     attempt_of(3).list_batches([batch_of(key) for key in keys], [])  # the retry of the retry; an engineer's clear is one
-    # Deleted in Airflow and made there anew, the run counts its tries from 1.
+    # A run that was deleted in Airflow and made again counts its attempts from 1.
     late.claim(chosen())
     late.list_batches([batch_of(key) for key in keys], [])
 
 
-def test_a_late_list_enters_no_batch_of_a_request_that_is_over_or_lost(cursor: Any) -> None:
-    """The retry's list had no batch that could tell it; or the run was marked as failed, and another has taken its requests."""
+def test_a_late_list_enters_no_batch_of_a_finished_or_lost_request(cursor: Any) -> None:
+    """The retry's list had no batch that could show it; or the run was marked as failed, and another has taken its requests."""
     over, lost = insert(cursor, "over"), insert(cursor, "lost")
     late, new = attempt_of(1, "old"), hook_of("new")
     late.claim(chosen())
@@ -441,8 +441,8 @@ class Committing(RunHook):
 
 
 @pytest.mark.parametrize("first", [1, 2])
-def test_two_tries_that_enter_their_lists_at_once(cursor: Any, first: int) -> None:
-    """The second waits for the first; the later one's list is what is left, whoever that was."""
+def test_two_attempts_that_enter_their_lists_at_once(cursor: Any, first: int) -> None:
+    """The second waits for the first. The list of the newest attempt remains, in either order."""
     keys = [insert(cursor, f"r{number}") for number in range(5)]
     hook_of("run").claim(chosen())
     lists = {number: [batch_of(key, f"of-try-{number}") for key in keys] for number in (1, 2)}
@@ -466,9 +466,9 @@ def test_a_retry_waits_while_the_late_try_publishes(cursor: Any) -> None:
     late.record(batch, stage="package", state="running")
     with ThreadPoolExecutor(1) as pool:
         with late.lock_claim(batch):
-            begun = pool.submit(retry.record, batch, stage="package", state="running")
+            started = pool.submit(retry.record, batch, stage="package", state="running")
             wait_for_a_blocked_backend(cursor)
-        begun.result()
+        started.result()
 
 
 def test_a_cleared_stage_takes_no_request_again_that_a_later_run_has_made(cursor: Any) -> None:
@@ -488,7 +488,7 @@ def test_a_cleared_stage_takes_no_request_again_that_a_later_run_has_made(cursor
     assert holders(cursor) == [(*key, "new")]
 
 
-# Sessions of a machine that is gone: its locks are not kept, and nobody waits for its answer
+# Sessions of a lost machine: its locks are not kept, and no task waits for its answer
 
 
 def test_the_server_looks_whether_a_transactions_client_is_still_there(cursor: Any) -> None:
@@ -511,7 +511,7 @@ def settings_of(session: Transaction, names: Iterable[str]) -> dict[str, str]:
     return dict(session.fetch_all(statement, {"names": list(names)}))
 
 
-def test_the_page_waits_for_no_server_that_is_gone(cursor: Any) -> None:
+def test_the_page_does_not_wait_for_a_lost_server(cursor: Any) -> None:
     with (
         RequestStatusReader(job_request_table="job_request", ledger_schema=LEDGER)._transaction() as session,
         socket.socket(fileno=os.dup(session.cursor.connection.fileno())) as held,

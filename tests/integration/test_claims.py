@@ -1,4 +1,4 @@
-"""Claims, seen from a DAG run: what it takes over by Airflow's word, and what it does once it is not the holder any more."""
+"""Claims of a DAG run: which lost claims it reclaims, as Airflow states them, and what it does without its claim."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,15 +14,15 @@ STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
 
 # Another run takes the request over at the very moment at which this one says in the ledger that a stage begins.
 TAKEOVER = """
-CREATE FUNCTION take_over() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION change_holder() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   UPDATE progress_exhaust.claim SET released_at = now(), outcome = 'lost' WHERE released_at IS NULL;
   INSERT INTO progress_exhaust.claim (tag, request_id, run_id) VALUES (NEW.tag, NEW.request_id, TG_ARGV[0]);
   RETURN NEW;
 END $$;
-CREATE TRIGGER take_over AFTER UPDATE ON progress_exhaust.batch_run FOR EACH ROW
+CREATE TRIGGER change_holder AFTER UPDATE ON progress_exhaust.batch_run FOR EACH ROW
 WHEN (NEW.stage = '{stage}' AND OLD.stage <> NEW.stage)
-EXECUTE FUNCTION take_over('{run_id}')
+EXECUTE FUNCTION change_holder('{run_id}')
 """
 
 # A newer attempt of list_batches has made the list again when the transaction of this one ends.
@@ -38,7 +38,7 @@ FOR EACH ROW EXECUTE FUNCTION list_anew()
 
 
 def ask(world: World, number: int, **changes: Any) -> Row:
-    """Make a request for the batch; each of somebody else, so that none is another's duplicate."""
+    """Make a request for the batch; each of another user, so that none is a duplicate."""
     at = REQUESTED_AT + timedelta(seconds=number)
     data = {"batchId": world.batches[0]["batchid"]}
     return request_row(data, label=f"label{number}", channel=ORG, by=f"requester {number}", at=at) | changes
@@ -64,7 +64,7 @@ def whole_row(install: Install, request: Row) -> str:
     return str(row["all"])
 
 
-def test_a_claim_is_dead_by_airflows_word_alone(queue: Install, world: World) -> None:
+def test_only_airflow_decides_that_a_claim_is_lost(queue: Install, world: World) -> None:
     succeeded, failed, running = (queue.run_dag().run_id for _ in range(3))
     airflow = queue.airflow
     airflow.set_state(failed, "failed")
@@ -97,8 +97,8 @@ def test_a_claim_is_dead_by_airflows_word_alone(queue: Install, world: World) ->
             {"run_id": holders[name], "outcome": "lost", "held": False},
             {"run_id": result.run_id, "outcome": "SUCCESS", "held": False},
         ]
-        assert result.says("Taking over", holders[name])
-    assert not result.says("Taking over", running) and not result.says("Taking over", queued)
+        assert result.says("Reclaiming", holders[name])
+    assert not result.says("Reclaiming", running) and not result.says("Reclaiming", queued)
     assert (queue.row(pending)["status"], queue.row(pending)["iteration"]) == ("SUCCESS", 0)
 
 
@@ -107,7 +107,7 @@ def test_a_run_that_lost_its_claim_publishes_nothing_and_says_who_holds_it(queue
     request = ask(world, 1)
     queue.submit([request])
     queue.run_dag({"dry_run": True})  # makes the ledger
-    queue.sql(f"DROP FUNCTION IF EXISTS take_over CASCADE; {TAKEOVER.format(stage=stage, run_id=OTHER_RUN)}")
+    queue.sql(f"DROP FUNCTION IF EXISTS change_holder CASCADE; {TAKEOVER.format(stage=stage, run_id=OTHER_RUN)}")
     result = queue.run_dag(retries=2)
     assert result.state == "failed"
     # A stage that only reads may end; the next one sees the loss. What writes outside sees it before it writes.
@@ -122,8 +122,8 @@ def test_a_run_that_lost_its_claim_publishes_nothing_and_says_who_holds_it(queue
     assert (row["download_urls"], row["processed_batches"], row["dt_job_completed"]) == (None, None, None)
     assert claims(queue, request)[-1] == {"run_id": OTHER_RUN, "outcome": None, "held": True}
 
-    # The other run is none that Airflow knows: the next run takes over what it left, and makes the report.
-    queue.sql("DROP FUNCTION take_over CASCADE")
+    # Airflow does not know the other run: the next run reclaims its request, and makes the report.
+    queue.sql("DROP FUNCTION change_holder CASCADE")
     assert queue.run_dag().state == "success"
     [key] = queue.row(request)["download_urls"]
     assert queue.csv(key) == expected_csv(world, request, world.batches[0]["batchid"], REPORT_DAY)
@@ -148,7 +148,7 @@ def test_a_late_list_hands_nothing_on(queue: Install, world: World) -> None:
 def test_a_run_of_a_request_that_it_cannot_take_says_why_it_does_nothing(queue: Install, asked: Row) -> None:
     named = queue.run_dag({"request_ids": [f"{asked['request_id']}0"]})  # mistyped
     assert named.states("claim_requests") == ["skipped"]
-    assert named.says("None of the named request_ids can be taken: job_request has no such request")
+    assert named.says("None of the named request_ids can be claimed. Either job_request has no such request")
     assert queue.row(asked)["status"] == "SUBMITTED"
     queue.sql("DELETE FROM job_request")
-    assert not queue.run_dag().says("None of the named"), "a night without requests is none's mistake"
+    assert not queue.run_dag().says("None of the named"), "a night without requests is not a mistake"

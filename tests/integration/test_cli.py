@@ -103,7 +103,7 @@ def test_a_request_to_try_things_with_is_made_by_the_next_run(queue: Install, as
         (["what"], 2, "invalid choice"),
     ],
 )
-def test_wrong_input_is_refused_in_words(
+def test_wrong_input_is_refused_with_a_message(
     queue: Install, asked: Row, home: Path, words: list[str], status: int, said: str
 ) -> None:
     if words[0] == "status":
@@ -122,7 +122,7 @@ def test_without_its_database_it_says_which_one_is_missing(queue: Install, asked
     assert said in refused.stderr and "Traceback" not in refused.stderr
 
 
-def test_a_wrong_setting_is_told(queue: Install, home: Path) -> None:
+def test_a_wrong_setting_is_reported(queue: Install, home: Path) -> None:
     queue.settings = {"batches_per_reqest": 1}
     refused = command(queue, home, "status")
     queue.settings = {}

@@ -13,7 +13,7 @@ import pytest
 
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
 from progress_exhaust.hooks.requests.claims import LOST_TOO_OFTEN
-from progress_exhaust.report.plan import twins
+from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch
 from tests.integration.install import GRANTS as GRANTS_FOLDER
 from tests.integration.install import psql
@@ -79,7 +79,7 @@ SHAPES = [NARROW, MIDDLE, WIDE]
 
 @dataclass
 class Site:
-    """A database with a table of some shape, and the ledger beside it."""
+    """A database with a table of some shape, and the ledger in it."""
 
     cursor: Any
     shape: Shape
@@ -148,7 +148,7 @@ def live_a_life(site: Site) -> None:
     """Use each verb of the hook once or more, as a run's tasks do."""
     password = "k" * 50
     key = site.insert("r1", minutes=1, encryption_key=password, tag="t" * 50, requested_by="u" * 50)
-    twin = site.insert("r2", minutes=2, encryption_key=password, tag="u" * 50, requested_by="u" * 50, iteration=2,
+    duplicate = site.insert("r2", minutes=2, encryption_key=password, tag="u" * 50, requested_by="u" * 50, iteration=2,
                        request_data=json.dumps({"batchFilter": ["batch-of-r1"]}))  # fmt: skip
     run = site.hook("run")
     run.prepare()
@@ -158,13 +158,13 @@ def live_a_life(site: Site) -> None:
     held = run.claim(chosen()).requests
     assert held == run.requests_to_list()
     assert held[0].encryption_key == password
-    run.list_batches([], [], duplicates=twins(held).items())
+    run.list_batches([], [], duplicates=duplicates(held).items())
     assert ids(run.held_without_duplicates()) == ["r1"]
     assert site.hook("next").holding_runs() == ["run"]
 
     made, broken = batch_of(key, "b1"), batch_of(key, "b2")
     with run.exclusive_lock("list"):
-        run.list_batches([made, broken], [batch_of(key, "b3")], duplicates=twins(held).items())
+        run.list_batches([made, broken], [batch_of(key, "b3")], duplicates=duplicates(held).items())
     for batch in (made, broken):
         run.ensure_claim(batch)
     run.record(made, stage="extract", state="running", counts={"enrolled": 3}, seconds=1.25)
@@ -182,7 +182,7 @@ def live_a_life(site: Site) -> None:
         assert [one["batchId"] for one in row["processed_batches"]] == ["b1"]
 
     assert run.reclaim_unfinished() == {}
-    assert site.holders() == [(*key, "run"), (*twin, "run")]
+    assert site.holders() == [(*key, "run"), (*duplicate, "run")]
     states = {one.batch_id: (one.stage, one.state, one.seconds, one.error) for one in run.run_batches()}
     assert states == {
         "b1": ("mark_complete", "done", {"extract": 1.25}, None),
@@ -198,7 +198,7 @@ def live_a_life(site: Site) -> None:
     assert set(requests[0].finished()) == {"b1"}
     with pytest.raises(ClaimLostError, match="held by run next"):
         run.ensure_claim(broken)
-    new.list_batches([broken], [], duplicates=twins(requests).items())
+    new.list_batches([broken], [], duplicates=duplicates(requests).items())
     assert new.complete_batch(broken, object_key="k/b2.zip", size_bytes=8)
     for request_id in ("r1", "r2"):
         row = site.row(request_id)
@@ -286,8 +286,8 @@ def test_what_runs_died_of_is_said_however_short_the_column(database: Any) -> No
     site = Site(database, shape)
     site.hook().prepare()
     site.insert("r1", iteration=2)
-    site.hook("dead").claim(chosen())
-    assert site.hook("next").claim(chosen(ended_runs=["dead"])).requests == []
+    site.hook("ended").claim(chosen())
+    assert site.hook("next").claim(chosen(ended_runs=["ended"])).requests == []
     row = site.row("r1")
     assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", 3, LOST_TOO_OFTEN[:19] + "…")
 
@@ -373,7 +373,7 @@ def test_rows_left_in_processing_are_free_after_a_while(site: Site) -> None:
     assert ids(site.hook().pending(chosen(abandoned_before=limit))) == ["old"]
     assert ids(site.hook().claim(chosen(abandoned_before=limit)).requests) == ["old"]
     assert [run for *_, run in site.holders()] == ["run", "living"]
-    assert site.row("old")["iteration"] == 0  # nobody of ours died over it
+    assert site.row("old")["iteration"] == 0  # no run of this product was lost with it
 
 
 def test_force_by_day_and_by_name(site: Site) -> None:
@@ -429,7 +429,7 @@ def test_odd_processed_batches_count_as_none(site: Site, processed: str | None) 
         '[{"batchId": "b0", "filePath": [".zip"]}]',
     ],
 )
-def test_text_that_is_no_json_counts_as_none(database: Any, processed: str) -> None:
+def test_text_that_is_not_json_counts_as_missing(database: Any, processed: str) -> None:
     site = Site(database, NARROW)
     site.clear()
     make_all_of_it(site, processed)
@@ -609,7 +609,7 @@ def test_a_ledger_that_may_not_be_read_is_named(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("poor")
-def test_requests_that_may_not_be_read_are_told(site: Site) -> None:
+def test_requests_that_may_not_be_read_are_reported(site: Site) -> None:
     grant_ledger(site)
     schema = site.shape.name.rpartition(".")[0] or "public"
     site.cursor.execute(f'GRANT USAGE ON SCHEMA "{schema}" TO {ROLE}')
@@ -620,7 +620,7 @@ def test_requests_that_may_not_be_read_are_told(site: Site) -> None:
 
 @pytest.mark.usefixtures("poor")
 @pytest.mark.parametrize("missing", RIGHTS)
-def test_each_right_is_needed_and_told(database: Any, missing: str) -> None:
+def test_each_right_is_needed_and_reported(database: Any, missing: str) -> None:
     site = Site(database, WIDE)
     site.clear()
     rest = ";\n".join(one for one in RIGHTS if one != missing)

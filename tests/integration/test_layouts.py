@@ -64,7 +64,7 @@ def test_a_layout_with_a_mistake_stops_the_run_before_anything_is_claimed_and_th
     before = queue.rows()
     done = queue.run_dag(conf, settings=settings, retries=1)
     assert (done.state, done.failed()) == ("failed", ["wait_for_requests"])
-    assert {task["tries"] for task in done.tasks if task["task_id"] == "wait_for_requests"} == {1}  # no retry mends it
+    assert {task["tries"] for task in done.tasks if task["task_id"] == "wait_for_requests"} == {1}  # no retry
     assert done.says(words)
     assert queue.rows() == before
 

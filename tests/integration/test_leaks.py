@@ -13,12 +13,12 @@ from tests.openssl import platform_encrypted
 PLANT = "zqplant"  # in each of them
 SALT, TEXT, LOGIN = f"{PLANT}-salt", f"{PLANT} text", f"{PLANT}-login:{PLANT}-password"
 STORED = {"encrypted": platform_encrypted(TEXT, SALT), "plain": TEXT, "of another salt": platform_encrypted(TEXT, "other")}
-NOBODY = "127.0.0.1:1"  # where no server is
+CLOSED_PORT = "127.0.0.1:1"  # where no server is
 SALTED = {"SALT": f"generic://:{SALT}@"}
 
 
 def planted() -> World:
-    """Return a batch whose every learner, field by field, can be told from anything else."""
+    """Return a batch whose every learner, field by field, differs from all other text."""
     world = batch_world(12, nested=1, assessments=2, leaves=5)
 
     def learner(user_id: str) -> str:
@@ -68,15 +68,15 @@ def places(install: Install, logs: list[str]) -> dict[str, str]:
         "the ledger": str([install.sql(f"SELECT * FROM progress_exhaust.{table}") for table in ("claim", "batch_run")]),
         "job_request": str(rows),
         "file names": "\n".join(map(str, files)),
-        # Staging is private: with which learner a part begins is said there.
-        "what stages tell each other": re.sub(
+        # Staging is private: it may name the first learner of a chunk.
+        "the manifests of the stages": re.sub(
             f"{PLANT}-learner-[0-9a-f-]+", "", "\n".join(path.read_text() for path in files if path.suffix == ".json")
         ),
     }
 
 
 def without_stand_in(log: str) -> str:
-    """Leave out the debug messages of dag.test()'s stand-in for Airflow's supervisor; the real one omits what is to be masked."""
+    """Remove the debug messages of dag.test()'s stand-in for Airflow's supervisor; the real one omits what is to be masked."""
     return "\n".join(line for line in log.splitlines() if "loc=supervisor.py:" not in line or "MaskSecret" not in line)
 
 
@@ -104,7 +104,7 @@ def asked(queue: Install, world: World) -> Row:
     return requests[0]
 
 
-def test_a_run_that_succeeds_tells_nobody_of_anybody(queue: Install, asked: Row) -> None:
+def test_a_run_that_succeeds_shows_no_learner_or_secret(queue: Install, asked: Row) -> None:
     result = queue.run_dag(connections=SALTED, settings={"learners_per_chunk": 5, "summary_file": True})
     assert [task["state"] for task in result.tasks if task["task_id"] == "batch.mark_complete"].count("success") == 2
     assert len(queue.published()) == 2
@@ -131,14 +131,14 @@ def no_rights(install: Install, world: World) -> None:
 
 FAILURES: dict[str, Row] = {
     "the cache has another type": {"first": wrong_type, "task": ""},
-    "the cache is down": {"connections": {"USERS": f"redis://{LOGIN}@{NOBODY}"}, "task": "batch.fetch_hierarchy"},
-    "Cassandra is down": {"connections": {"CASSANDRA": f"cassandra://{LOGIN}@{NOBODY}"}, "task": "list_batches"},
+    "the cache is down": {"connections": {"USERS": f"redis://{LOGIN}@{CLOSED_PORT}"}, "task": "batch.fetch_hierarchy"},
+    "Cassandra is down": {"connections": {"CASSANDRA": f"cassandra://{LOGIN}@{CLOSED_PORT}"}, "task": "list_batches"},
     "Cassandra refuses the password": {"wrong": "CASSANDRA", "task": "list_batches"},
-    "Postgres is down": {"connections": {"REQUESTS": f"postgresql://{LOGIN}@{NOBODY}/sunbird"}, "task": "wait_for_requests"},
+    "Postgres is down": {"connections": {"REQUESTS": f"postgresql://{LOGIN}@{CLOSED_PORT}/sunbird"}, "task": "wait_for_requests"},
     "Postgres refuses the password": {"wrong": "REQUESTS", "task": "wait_for_requests"},
     "Redis refuses the password": {"wrong": "USERS", "task": "batch.fetch_hierarchy"},
-    "the content API is down": {"connections": {"CONTENT": f"http://{LOGIN}@{NOBODY}/api"}, "task": "list_batches"},
-    "the org API is down": {"connections": {"ORG": f"http://{LOGIN}@{NOBODY}/api"}, "task": "batch.package"},
+    "the content API is down": {"connections": {"CONTENT": f"http://{LOGIN}@{CLOSED_PORT}/api"}, "task": "list_batches"},
+    "the org API is down": {"connections": {"ORG": f"http://{LOGIN}@{CLOSED_PORT}/api"}, "task": "batch.package"},
     "a row is refused": {"first": strict_table, "task": "claim_requests"},
     "a right is missing": {"first": no_rights, "task": "claim_requests"},
     "the cache lacks half of them": {"settings": {"user_cache_db": 13}, "task": ""},
@@ -146,7 +146,7 @@ FAILURES: dict[str, Row] = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_run_that_fails_tells_nobody_of_anybody(queue: Install, world: World, asked: Row, name: str) -> None:
+def test_a_run_that_fails_shows_no_learner_or_secret(queue: Install, world: World, asked: Row, name: str) -> None:
     failure = FAILURES[name]
     connections = SALTED | failure.get("connections", {})
     if "wrong" in failure:

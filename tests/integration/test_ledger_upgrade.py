@@ -136,7 +136,7 @@ def test_two_first_runs_upgrade_it_together(cursor: Any) -> None:
         assert upgraded == with_rows_of_this_version(cursor)
 
 
-def test_the_run_goes_on_with_what_it_had_begun(cursor: Any) -> None:
+def test_the_run_continues_with_what_it_had_started(cursor: Any) -> None:
     """Its newest attempts stay the newest ones, its claims are held, and its duplicates end with their request."""
     for request_id in ("held", "shared", "made"):
         insert(cursor, request_id, tag="t", status="PROCESSING")

@@ -1,4 +1,4 @@
-"""A request's life, played at random by several runs over the real tables, beside a model of what must come of it.
+"""The life of a request: random steps of several runs on the real tables, compared with a model.
 
 The model knows the rules of the specification and no SQL. After each step the tables must say what it says, no request is
 held twice, a finished row changed only where it may, and no other report's row changed at all.
@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from progress_exhaust.errors import ClaimLostError, SourceError
 from progress_exhaust.hooks.requests.claims import LOST_TOO_OFTEN
-from progress_exhaust.report.plan import twins
+from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch, JobRequest
 from progress_exhaust.sql import claims as statements
 from tests.integration.life import (
@@ -45,7 +45,7 @@ from tests.integration.life import (
 )
 
 RUNS = ["run-1", "run-2", "run-3"]
-# What a request asks for. Two requests of one kind are twins.
+# What a request asks for. Two requests of one kind are duplicates.
 KINDS = {"two": ("b1", "b2"), "one": ("b3",)}
 MOST_REQUESTS = 4
 OTHERS = [("userinfo-exhaust", "SUBMITTED"), ("response-exhaust", "FAILED"), ("progress-exhaust-v2", "PROCESSING")]
@@ -123,7 +123,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model) < MOST_REQUESTS)
     @rule(kind=st.sampled_from(list(KINDS)), iteration=st.sampled_from([None, 0, 2, 3]), left=st.sampled_from(["", "zip", "csv"]))
     def submit(self, kind: str, iteration: int | None, left: str) -> None:
-        """A new request, or one that the incumbent left behind, with batches that it finished or only wrote the csv of."""
+        """A new request, or one that the incumbent did not finish, with batches that it finished or only wrote the csv of."""
         number = len(self.model)
         leftover = [entry(KINDS[kind][0], left)] if left else None
         key = insert(
@@ -158,10 +158,10 @@ class Life(RuleBasedStateMachine):
         hook = hook_of(run)
         holding = {request.holder for request in self.model.values()} - {None, run}
         assert set(hook.holding_runs()) == holding
-        dead = sorted(holding & self.over)
+        ended_runs = sorted(holding & self.over)
         ids = [f"r{number}" for number in sorted(named or [])]
-        selection = chosen(most=most, request_ids=ids, force=force, ended_runs=dead)
-        pending = [one for one in self.model.values() if self.is_pending(one, ids, force, dead)]
+        selection = chosen(most=most, request_ids=ids, force=force, ended_runs=ended_runs)
+        pending = [one for one in self.model.values() if self.is_pending(one, ids, force, ended_runs)]
         assert hook.count_pending(selection) == len(pending)
         assert [one.key for one in hook.pending(selection)] == [one.key for one in pending[:most]]
         for request in pending[:most]:
@@ -180,14 +180,14 @@ class Life(RuleBasedStateMachine):
 
     @rule(run=runs)
     def resume(self, run: str) -> None:
-        """A run is cleared: it takes again what it left unfinished, and is told who holds the rest."""
+        """A run is cleared: it reclaims what it left unfinished, and learns who holds the rest."""
         self.over.discard(run)
         lost = hook_of(run).reclaim_unfinished()
         assert lost == self.model_reclaim(run)
 
     @rule(run=runs, deferred=st.integers(0, 1), again=st.booleans(), refuse=st.sampled_from([False, False, True]))
     def list_batches(self, run: str, deferred: int, again: bool, refuse: bool) -> None:
-        """again: with force, finished batches are made anew; refuse: no request can be met."""
+        """again: with force, finished batches are made again; refuse: no request can be met."""
         self.over.discard(run)
         hook = hook_of(run)
         self.model_reclaim(run)
@@ -217,7 +217,7 @@ class Life(RuleBasedStateMachine):
                 self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
                 self.ledger[run, row.key] |= dict.fromkeys(missing[:cut], "waiting") | dict.fromkeys(missing[cut:], "deferred")
         no_hope = [(row.key, BROKEN) for row in refused]
-        hook.list_batches(to_make, to_defer, duplicates=twins(held).items(), rejected=no_hope, finished=made)
+        hook.list_batches(to_make, to_defer, duplicates=duplicates(held).items(), rejected=no_hope, finished=made)
         for row in refused:
             self.model_end(run, self.model[row.key], "FAILED", BROKEN)
         for row in made:
@@ -317,7 +317,7 @@ class Life(RuleBasedStateMachine):
     # What must hold after each step
 
     @invariant()
-    def nobody_is_held_twice(self) -> None:
+    def no_request_is_held_twice(self) -> None:
         keys = [(tag, request_id) for tag, request_id, _ in holders(self.cursor)]
         assert len(keys) == len(set(keys))
 
@@ -368,14 +368,14 @@ class Life(RuleBasedStateMachine):
     def listed(self) -> list[tuple[str, Key, str]]:
         return sorted((run, key, batch_id) for (run, key), states in self.ledger.items() for batch_id in states)
 
-    def is_pending(self, request: Request, ids: list[str], force: bool, dead: list[str]) -> bool:
+    def is_pending(self, request: Request, ids: list[str], force: bool, ended_runs: list[str]) -> bool:
         if ids and request.key[1] not in ids:
             return False
         return (
             request.status == "SUBMITTED"
             or (request.status == "FAILED" and request.iteration < 3)
             or (force and request.ended and (bool(ids) or request.has_urls))
-            or (request.status == "PROCESSING" and request.holder in dead)
+            or (request.status == "PROCESSING" and request.holder in ended_runs)
         )
 
     def agree_on_held(self, run: str, held: list[Any]) -> None:
@@ -409,9 +409,9 @@ class Life(RuleBasedStateMachine):
         return True
 
     def model_end(self, run: str, request: Request, outcome: str, message: str | None = None) -> int:
-        """End the request and the twins that the run holds; all of them must come out alike. Return how many they are."""
-        alike = [request, *(one for one in self.model.values() if self.is_twin(run, one, request))]
-        for one in alike:
+        """End the request and its duplicates that the run holds. All must end the same way. Return their number."""
+        same_end = [request, *(one for one in self.model.values() if self.is_duplicate(run, one, request))]
+        for one in same_end:
             one.status, one.message = outcome, message
             one.release(run, outcome)
             if outcome != "SUBMITTED":
@@ -425,11 +425,11 @@ class Life(RuleBasedStateMachine):
             shown += ["processed_batches", "dt_job_completed"]
         if outcome == "SUCCESS":
             shown += ["download_urls", "dt_file_created"]
-        first, *others = ([row_of(self.cursor, one.key[1])[column] for column in shown] for one in alike)
+        first, *others = ([row_of(self.cursor, one.key[1])[column] for column in shown] for one in same_end)
         assert all(other == first for other in others)
-        return len(alike)
+        return len(same_end)
 
-    def is_twin(self, run: str, one: Request, request: Request) -> bool:
+    def is_duplicate(self, run: str, one: Request, request: Request) -> bool:
         return one is not request and one.holder == run and one.claims[run].duplicate_of == request.key[1]
 
     def end(self, run: str, request: Request, outcome: str, verb: Callable[[], Any]) -> None:
@@ -440,18 +440,18 @@ class Life(RuleBasedStateMachine):
         assert ended == {outcome: self.model_end(run, request, outcome, BROKEN if outcome == "FAILED" else None)}
 
     def is_lost(self, request: Request, verb: Callable[[], Any]) -> None:
-        """A run without the claim changes nothing and is told who has it."""
+        """A run without the claim changes nothing and learns who has it."""
         before = whole_rows(self.cursor), holders(self.cursor)
-        told = ""
-        with suppress(ClaimLostError):  # pytest.raises would end the machine's search: its failure is no Exception
+        message = ""
+        with suppress(ClaimLostError):  # pytest.raises would end the machine's search: its failure is not an Exception
             try:
                 verb()
             except ClaimLostError as error:
-                told = str(error)
+                message = str(error)
                 raise
-            raise AssertionError(f"a request that {request.holder or 'nobody'} holds was changed")
-        assert request.key[1] in told
-        assert (f"held by run {request.holder}" if request.holder else "no longer held by this run") in told
+            raise AssertionError(f"a request that {request.holder or 'no run'} holds was changed")
+        assert request.key[1] in message
+        assert (f"held by run {request.holder}" if request.holder else "no longer held by this run") in message
         assert (whole_rows(self.cursor), holders(self.cursor)) == before
 
 
@@ -527,7 +527,7 @@ FORCE_2, FAIL_2 = ("claim", "run-2", {0}, True, 9), ("fail", "run-2", 0)
 GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "an end needs a live claim": ("FAIL", HELD, "", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2, FAIL_1]),
     "an end needs a claim of one's own": ("REQUEUE", "c.run_id = %(run_id)s AND", "", [SUBMIT, CLAIM_1, REQUEUE_2]),
-    "taking needs that nobody holds it": (
+    "taking needs a request without a holder": (
         "TAKE", "AND released_at IS NULL", "AND false", [SUBMIT, CLAIM_1, REQUEUE_1, CLAIM_2, RESUME_1]
     ),
     "a failure counts once a run": (
@@ -538,9 +538,9 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
         "COUNT_LOST_ATTEMPTS", "AND NOT c.failure_counted", "", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, DIE_1, CLAIM_2]
     ),
     "a claim clears the last outcome": ("START", ", err_message = NULL", "", [SUBMIT, CLAIM_1, FAIL_1, CLAIM_2]),
-    "twins share the end": ("FAIL", "OR c.duplicate_of = %(request_id)s", "", [SUBMIT, SUBMIT, CLAIM_1, LIST, FAIL_1]),
+    "duplicates share the end": ("FAIL", "OR c.duplicate_of = %(request_id)s", "", [SUBMIT, SUBMIT, CLAIM_1, LIST, FAIL_1]),
     "other reports are not ours": ("LOCK_PENDING", "job_id = '{job_id}'", "true", [SUBMIT, CLAIM_1]),
-    "a dead run's claim ends": ("RELEASE_LOST", "run_id = ANY(%(ended_runs)s)", "false", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
+    "an ended run's claim ends": ("RELEASE_LOST", "run_id = ANY(%(ended_runs)s)", "false", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
     "a success needs a live claim": ("SUCCEED", HELD, "", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2, SUCCEED_1]),
     "what another run made since stays": (
         "UNFINISHED_CLAIMS", "AND j.status = '{status.SUCCESS}'", "AND false", [SUBMIT, CLAIM_1, FAIL_1, NIGHT_2, RESUME_1]
@@ -557,7 +557,7 @@ def play(steps: list[tuple[Any, ...]]) -> None:
     machine.begin()
     for name, *arguments in steps:
         getattr(machine, name)(*arguments)
-        machine.nobody_is_held_twice()
+        machine.no_request_is_held_twice()
         machine.the_tables_say_what_the_model_says()
         machine.a_finished_row_changes_only_by_resubmission_rerun_or_force()
         machine.other_reports_stay_as_they_were()

@@ -1,4 +1,4 @@
-"""A run's limits for one org: what is over them waits for the next run, and what was made is kept."""
+"""A run's limits for one org: batches above them wait for the next run, and finished batches are kept."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.integration.install import Install
 
 
 @pytest.mark.parametrize("limit", ["batches_per_channel", "bytes_per_channel"])
-def test_what_is_over_a_limit_waits_and_the_next_run_makes_the_rest(install: Install, queue: Install, limit: str) -> None:
+def test_batches_above_a_limit_wait_and_the_next_run_makes_them(install: Install, queue: Install, limit: str) -> None:
     world = sample_world()
     request = world.requests[1]  # two batches
     install.load(World(**(world.__dict__ | {"requests": [request]})))

@@ -1,4 +1,4 @@
-"""What is in a package beside or instead of a csv, by setting, on real servers."""
+"""What is in a package in addition to a csv or instead of it, by setting, on real servers."""
 
 import io
 import zipfile
@@ -43,7 +43,7 @@ def test_a_workbook_instead_of_the_csv(queue: Install, world: World) -> None:
     assert queue.staged() == []
 
 
-def test_a_summary_beside_the_csv(queue: Install, world: World) -> None:
+def test_a_summary_with_the_csv(queue: Install, world: World) -> None:
     request, batch = golden.reports(world)[NAME]
     began = datetime.now(UTC)
     assert queue.run_dag(settings={"summary_file": True, "report_timezone": "Asia/Kolkata"}).state == "success"

@@ -62,7 +62,7 @@ ANSWERS: dict[str, Callable[[Handler], None]] = {
     "/endless": lambda server: server.pour(),
     "/half": lambda server: server.answer(PEM, length=1000),
     "/moved": lambda server: server.answer(b"", 302, Location="/key.pem"),
-    "/gone": lambda server: server.answer(b"", 404),
+    "/missing": lambda server: server.answer(b"", 404),
     "/later": lambda server: server.answer(b"", 429),
     "/broken": lambda server: server.answer(b"", 500),
     "/slow-head": lambda server: server.drip(b"HTTP/1.0 200 OK\r\nX-Never: "),
@@ -134,7 +134,7 @@ REFUSED = {
     "http://{host}/more": "over 64 KB",
     "http://{host}/endless": "over 64 KB",
     "http://{host}/moved": "redirects to another, which is not followed",
-    "http://{host}/gone": "answered with 404",
+    "http://{host}/missing": "answered with 404",
     "http://user:pass@{host}/key.pem": "contains a login",
     "http://elsewhere.example.org/key.pem": "stored on elsewhere.example.org, and keys may not be downloaded",
     "http://localhost/key.pem": "stored on localhost, and keys may not be downloaded",
@@ -153,7 +153,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("url", REFUSED)
-def test_what_the_org_has_to_mend_is_refused_in_words(server: Server, url: str) -> None:
+def test_what_the_org_has_to_fix_is_refused_with_a_message(server: Server, url: str) -> None:
     with pytest.raises(RequestError) as caught:
         source(server.host).fetch(url.format(host=server.host))
     assert REFUSED[url] in str(caught.value)
@@ -161,7 +161,7 @@ def test_what_the_org_has_to_mend_is_refused_in_words(server: Server, url: str) 
 
 
 @pytest.mark.parametrize("url", [None, 7, ["http://x.example.org"]])
-def test_a_url_that_is_no_text_is_refused_in_words(url: object) -> None:
+def test_a_url_that_is_not_text_is_refused_with_a_message(url: object) -> None:
     with pytest.raises(RequestError, match=r"is not valid\. Fix it in the org's settings"):
         source("x.example.org").fetch(url)
 
@@ -182,7 +182,7 @@ def test_a_server_that_takes_for_ever_is_left(server: Server, path: str) -> None
         source(server.host, timeout_seconds=0.3).fetch(f"http://{server.host}{path}")
 
 
-def test_nobody_there_is_tried_again() -> None:
+def test_a_refused_connection_is_tried_again() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         host = f"localhost:{taken.getsockname()[1]}"
@@ -205,7 +205,7 @@ def test_http_is_refused_unless_the_site_allows_it(server: Server) -> None:
     assert server.asked == []
 
 
-def test_a_site_that_names_no_host_is_told_to(server: Server) -> None:
+def test_a_site_without_hosts_gets_the_setting_to_add(server: Server) -> None:
     with pytest.raises(SetupError, match=f"stored on {server.host}.*setting public_key_hosts"):
         source().fetch(f"http://{server.host}/key.pem")
 
@@ -236,7 +236,7 @@ INSIDE = [
     ],
 )
 def test_a_schemes_own_port_may_be_listed_or_not(names: dict[str, list[str]], listed: str, url: str) -> None:
-    names["k.example.org"] = ["127.0.0.9"]  # nobody listens there
+    names["k.example.org"] = ["127.0.0.9"]  # no server listens there
     with pytest.raises(SourceError, match="ConnectionRefusedError"):
         source(listed).fetch(url)
 
@@ -296,7 +296,7 @@ def test_no_other_is(address: str) -> None:
 
 
 @pytest.mark.parametrize("addresses", ["127.0.0.1", "169.254.169.254", "8.8.8.8 127.0.0.1", "127.0.0.1 8.8.8.8", "::1"])
-def test_a_name_with_an_address_inside_is_refused_before_anybody_is_called(
+def test_a_name_with_an_address_inside_is_refused_before_any_server_is_called(
     server: Server, names: dict[str, list[str]], addresses: str
 ) -> None:
     port = server.host.rpartition(":")[2]
@@ -317,7 +317,7 @@ def test_an_address_in_the_place_of_a_name_is_looked_at_too(server: Server, addr
 def test_a_name_is_asked_for_once_and_the_call_goes_to_what_was_looked_at(
     server: Server, names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second answer of a name server that lies leads inside: nobody asks for it."""
+    """The second answer of a dishonest name server is an internal address: no code asks for it."""
     called: list[str] = []
 
     def connect(place: tuple[str, int], *_: Any) -> socket.socket:
@@ -333,7 +333,7 @@ def test_a_name_is_asked_for_once_and_the_call_goes_to_what_was_looked_at(
 
 def test_the_next_address_is_tried_where_one_does_not_answer(server: Server, names: dict[str, list[str]]) -> None:
     host = f"keys.example.org:{server.host.rpartition(':')[2]}"
-    names["keys.example.org"] = ["127.0.0.9 127.0.0.1"]  # nobody listens on the first
+    names["keys.example.org"] = ["127.0.0.9 127.0.0.1"]  # no server listens on the first
     assert source(host).fetch(f"http://{host}/key.pem") == PEM
     assert server.asked == [("/key.pem", host)]
 
@@ -374,12 +374,12 @@ def test_https_asks_for_the_name_and_not_for_the_address(
     assert tls_server.asked == [("/key.pem", tls_server.host)]
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_in_words(tls_server: Server) -> None:
+def test_a_certificate_of_an_unknown_authority_is_refused_with_a_message(tls_server: Server) -> None:
     with pytest.raises(RequestError, match=r"keys\.example\.org does not have a valid certificate"):
         source(tls_server.host).fetch(f"https://{tls_server.host}/key.pem")
 
 
-def test_a_certificate_of_another_name_is_refused_in_words(
+def test_a_certificate_of_another_name_is_refused_with_a_message(
     tls_server: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))

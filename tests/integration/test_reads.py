@@ -30,7 +30,7 @@ def world(install: Install) -> World:
 
 @pytest.fixture(scope="module")
 def run(install: Install, world: World) -> tuple[RunResult, list[str]]:
-    """Make the report of the batch; return also what Redis was told meanwhile."""
+    """Make the report of the batch; return also the commands that Redis got meanwhile."""
     small = {"partitions_per_query": KEYS_PER_READ, "learners_per_chunk": LEARNERS_PER_PART, "read_strategy": "partitions"}
     # What is read in another process cannot be recorded in this one.
     small["processes_per_task"] = 1
@@ -45,7 +45,7 @@ def watched_redis(install: Install) -> Iterator[list[str]]:
     """Write down each command that the Redis server gets while the block runs."""
     commands: list[str] = []
     port = install.users.connection_pool.connection_kwargs["port"]
-    over = "the watched block is over"
+    over = "the watched block has ended"
 
     def watch(monitor: "redis.client.Monitor") -> None:
         for command in monitor.listen():

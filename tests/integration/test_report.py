@@ -48,11 +48,11 @@ SHARED = ("status", "download_urls", "dt_file_created", "dt_job_completed", "exe
 
 @dataclass
 class Done:
-    """A run, and what it left behind."""
+    """A run, and what it wrote."""
 
     install: Install
     world: World
-    twins: list[tuple[Row, Row]]  # a request, and a later one for the same
+    duplicates: list[tuple[Row, Row]]  # a request, and a later one for the same
     same_data: Row  # as the first request's, of another org
     many: Row  # the request whose search finds many collections
     before: dict[str, str]  # every row as it stood, with its place in the table, by request id
@@ -106,15 +106,15 @@ def like(request: Row, seconds: int, **changes: Any) -> Row:
 def done(install: Install) -> Done:
     world = make_world()
     asked = list(world.requests)
-    # Spaces and the order of keys are no difference; the channel is one.
-    twins = [(asked[0], like(asked[0], 60)), (asked[4], like(asked[4], 60))]
+    # Spaces and the order of keys make no difference; the channel does.
+    duplicates = [(asked[0], like(asked[0], 60)), (asked[4], like(asked[4], 60))]
     same_data = like(asked[0], 61, channel=OTHER_ORG)
     many = add_many_collections(world)
-    world.requests += [*(twin for _, twin in twins), same_data]
+    world.requests += [*(duplicate for _, duplicate in duplicates), same_data]
     install.load(world)
     spaced = f'{{ "batchId" :\n"{asked[0]["request_data"]["batchId"]}"}}'
-    install.sql("UPDATE job_request SET request_data = %s WHERE request_id = %s", [spaced, twins[0][1]["request_id"]])
-    # What a failed attempt and a resubmission leave behind, to be gone at the end; an entry that was never packaged.
+    install.sql("UPDATE job_request SET request_data = %s WHERE request_id = %s", [spaced, duplicates[0][1]["request_id"]])
+    # What a failed attempt and a resubmission write, to be removed at the end; an entry that was never packaged.
     install.sql(
         "UPDATE job_request SET iteration = 2, err_message = 'of yesterday', dt_job_completed = now(), processed_batches = %s"
         " WHERE request_id = %s",
@@ -131,13 +131,13 @@ def done(install: Install) -> Done:
 
     again = []
     for number, settings in enumerate(OTHER_WAYS):
-        requests = [like(asked[place], 3600 * (number + 1) + place, by="somebody else") for place in REPEATED]
+        requests = [like(asked[place], 3600 * (number + 1) + place, by="another user") for place in REPEATED]
         install.submit(requests)
         if settings.get("enrolments_table") == BY_USER:
             settings = settings | {"enrolments_table": install.names.enrolments_by_user}
         again.append((install.run_dag({"request_ids": [one["request_id"] for one in requests]}, settings=settings), requests))
     assert install.rows().items() >= rows.items()  # a request that is finished, or not asked for, stays as it is
-    return Done(install, world, twins, same_data, many, before, began, ended, result, again)
+    return Done(install, world, duplicates, same_data, many, before, began, ended, result, again)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_another_jobs_row_is_not_even_written_to(done: Done) -> None:
     assert now["all"] == done.before[theirs["request_id"]]
 
 
-def test_what_can_never_be_made_fails_in_words(done: Done, rows: dict[str, Row]) -> None:
+def test_what_can_never_be_made_fails_with_a_message(done: Done, rows: dict[str, Row]) -> None:
     nothing_asked, retired = (rows[done.world.requests[number]["request_id"]] for number in (4, 5))
     assert nothing_asked["err_message"] == "Request should have either of batchId, batchFilter, searchFilter"
     assert retired["err_message"] == f"The request is made for retired collection: batch {done.world.batches[4]['batchid']}"
@@ -237,8 +237,8 @@ def test_what_can_never_be_made_fails_in_words(done: Done, rows: dict[str, Row])
 
 
 def test_a_duplicate_gets_the_outcome_of_the_first(done: Done, rows: dict[str, Row]) -> None:
-    for first, twin in done.twins:
-        outcome, shared = rows[first["request_id"]], rows[twin["request_id"]]
+    for first, duplicate in done.duplicates:
+        outcome, shared = rows[first["request_id"]], rows[duplicate["request_id"]]
         assert shared["status"] in ("SUCCESS", "FAILED")
         for column in SHARED:
             if column != "execution_time":
@@ -246,7 +246,7 @@ def test_a_duplicate_gets_the_outcome_of_the_first(done: Done, rows: dict[str, R
         assert abs(shared["execution_time"] - outcome["execution_time"]) < 1000
 
 
-def test_another_orgs_request_for_the_same_is_no_duplicate(done: Done, rows: dict[str, Row]) -> None:
+def test_another_orgs_request_for_the_same_is_not_a_duplicate(done: Done, rows: dict[str, Row]) -> None:
     batch = done.world.batches[0]["batchid"]
     own, other = (done.install.csv(zip_key(request, batch)) for request in (done.world.requests[0], done.same_data))
     assert own != other
@@ -288,7 +288,7 @@ def test_other_ways_to_read_make_the_same_bytes(done: Done, way: int) -> None:
 
 
 def learners_words(world: World) -> set[str]:
-    """Collect what would give a learner away: ids, names and districts, where they are no everyday words."""
+    """Collect what would give a learner away: ids, names and districts, unless they are everyday words."""
     fields = ("firstname", "lastname", "district")
     words = {cached[name].strip() for _, cached in world.users for name in fields if name in cached}
     ids = {row["userid"] for row in world.enrolments}

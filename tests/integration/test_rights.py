@@ -42,18 +42,18 @@ def read_all(install: Install) -> None:
         reads_in_flight=4,
         timeout_seconds=60,
     ) as tables:
-        assert tables.hierarchy("nobody") is None
-        assert list(tables.batches(["nobody"])) == list(tables.enrolments_of_batch("nobody", "nobody")) == []
-        assert list(tables.nested_progress(["nobody"], ["nobody"], "nobody")) == []
-        assert list(tables.attempts(["nobody"], "nobody", "nobody")) == []
+        assert tables.hierarchy("absent-id") is None
+        assert list(tables.batches(["absent-id"])) == list(tables.enrolments_of_batch("absent-id", "absent-id")) == []
+        assert list(tables.nested_progress(["absent-id"], ["absent-id"], "absent-id")) == []
+        assert list(tables.attempts(["absent-id"], "absent-id", "absent-id")) == []
         tables.estimate_partitions(Table.AGGREGATES)
 
 
 def ask_all() -> None:
     """Ask the cache for what it may be asked for."""
     with UserCacheHook(user_db=USERS_DB, relation_db=RELATIONS_DB, timeout_seconds=60) as cache:
-        assert cache.users(["nobody"], ["firstname"]) == {}
-        assert cache.optional_nodes("nobody") == frozenset()
+        assert cache.users(["absent-id"], ["firstname"]) == {}
+        assert cache.optional_nodes("absent-id") == frozenset()
 
 
 def test_no_other_right_is_granted(install: Install, few: str) -> None:
@@ -62,7 +62,7 @@ def test_no_other_right_is_granted(install: Install, few: str) -> None:
 
 
 @pytest.mark.parametrize("missing", TABLES)
-def test_each_right_on_cassandra_is_needed_and_told(install: Install, few: str, missing: str) -> None:
+def test_each_right_on_cassandra_is_needed_and_reported(install: Install, few: str, missing: str) -> None:
     for statement in cassandra_grants(install.names, few):
         if f".{missing} " not in statement:
             install.session.execute(statement)
@@ -72,13 +72,13 @@ def test_each_right_on_cassandra_is_needed_and_told(install: Install, few: str, 
 
 
 @pytest.mark.parametrize("missing", RULES)
-def test_each_right_on_redis_is_needed_and_told(install: Install, few: str, missing: str) -> None:
+def test_each_right_on_redis_is_needed_and_reported(install: Install, few: str, missing: str) -> None:
     rules = redis_rules(few, few)
     install.users.execute_command("ACL SETUSER", *(rule for rule in rules if rule != missing))
     what = f"'{missing[1:]}' command" if missing.startswith("+") else "one of the keys"
     with pytest.raises(SetupError, match=rf"progress_exhaust_users.*{what}.*docs/grants/redis\.acl") as caught:
         ask_all()
-    assert "nobody" not in str(caught.value)  # a learner's id
+    assert "absent-id" not in str(caught.value)  # a learner's id
 
 
 def test_with_all_of_them_everything_is_read(install: Install, few: str) -> None:

@@ -54,12 +54,12 @@ REFUSED: dict[str, Row] = {
         "encryption_key": platform_encrypted(PASSWORD, "other"), "words": "cannot be read",
     },
     "an unknown level": {"policy": {"level": "L4"}, "words": "names an unknown level, 'L4'"},
-    "a policy that is none": {"policy": ["PLAIN_DATASET"], "words": "policy cannot be read"},
+    "an invalid policy": {"policy": ["PLAIN_DATASET"], "words": "policy cannot be read"},
     "no public key": {"policy": {"level": BY_PUBLIC_KEY}, "encryption_key": TEXT, "words": "the org has no public key"},
     "a short public key": {"policy": {"level": BY_PUBLIC_KEY}, "keys": ["short.pem"], "words": "has 1024 bits"},
     "a short public key without a policy": {"keys": ["short.pem"], "words": "has 1024 bits"},
-    "a public key that is none": {"policy": {"level": BY_PUBLIC_KEY}, "keys": ["none.pem"], "words": "not a public key"},
-    "a public key that is not there": {"policy": {"level": BY_PUBLIC_KEY}, "keys": ["gone.pem"], "words": "answered with 404"},
+    "an invalid public key": {"policy": {"level": BY_PUBLIC_KEY}, "keys": ["none.pem"], "words": "not a public key"},
+    "a public key that is not there": {"policy": {"level": BY_PUBLIC_KEY}, "keys": ["missing.pem"], "words": "answered with 404"},
     "a public key elsewhere": {
         "policy": {"level": BY_PUBLIC_KEY}, "keys": ["https://elsewhere.example.org/public.pem"], "words": "not be downloaded",
     },
@@ -161,7 +161,7 @@ def test_each_level_is_kept_for_each_batch_and_nothing_is_made_weaker(asked: Ask
             assert csv.count(b"\n") > 2
             assert asked.opened(name, key) == csv, name
             if MET[name]["opened"]:
-                # As the stock installer serves the container to anybody: nothing of the csv is to be seen.
+                # As the stock installer serves the container to anonymous users: they see nothing of the csv.
                 assert not is_open(asked.install.reports / key), name
             keys.append(key)
     for name in REFUSED:
@@ -172,7 +172,7 @@ def test_each_level_is_kept_for_each_batch_and_nothing_is_made_weaker(asked: Ask
     assert asked.install.staged() == []
 
 
-def test_once_an_unknown_level_is_mended_the_next_run_makes_the_report(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_once_an_unknown_level_is_fixed_the_next_run_makes_the_report(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "an unknown level"
     request, [batch] = asked.request(name), asked.batches(name)
     asked.submit(name)
@@ -187,7 +187,7 @@ def test_once_an_unknown_level_is_mended_the_next_run_makes_the_report(asked: As
 
 
 def is_open(package: Path) -> bool:
-    """Tell whether a package gives a csv to whoever has no key."""
+    """Tell whether a package gives a csv to users without a key."""
     done = subprocess.run(["7z", "e", "-so", "-p", package], check=False, capture_output=True)
     return b"User UUID" in done.stdout
 
@@ -228,7 +228,7 @@ def failing(identifier: str) -> Row:
     raise ConnectionError(identifier)
 
 
-def test_a_gateway_that_knows_no_such_path_is_no_org_without_a_policy(asked: Asked) -> None:
+def test_a_gateway_without_the_path_does_not_count_as_an_org_without_a_policy(asked: Asked) -> None:
     asked.submit("a password, stored plain")
     result = asked.run(connections={"ORG": f"{asked.install.content.url}/elsewhere"})
     assert (result.failed(), asked.install.published()) == (["batch.package"], {})
@@ -239,18 +239,18 @@ def test_a_gateway_that_knows_no_such_path_is_no_org_without_a_policy(asked: Ask
     ("name", "settings", "connections", "words"),
     [
         ("plain by the tenant", {}, {"ORG": ""}, ["connection progress_exhaust_org is missing", "set org_policy_source to none"]),
-        ("a password, stored encrypted", {}, {"SALT": ""}, ["no salt", "add a connection progress_exhaust_salt"]),
-        ("a public key", {"public_key_hosts": []}, {}, ["set public_key_hosts"]),
+        ("a password, stored encrypted", {}, {"SALT": ""}, ["no salt", "Add a connection progress_exhaust_salt"]),
+        ("a public key", {"public_key_hosts": []}, {}, ["to the setting public_key_hosts"]),
     ],
     ids=["connection", "salt", "hosts"],
 )
-def test_what_the_site_lacks_is_said_with_what_mends_it(
+def test_what_the_site_lacks_is_reported_with_the_fix(
     asked: Asked, name: str, settings: Row, connections: dict[str, str], words: list[str]
 ) -> None:
     asked.submit(name)
     result = asked.run(settings, connections, retries=2)
     assert (result.failed(), asked.install.published()) == (["batch.package"], {})
-    assert {task["tries"] for task in result.tasks if task["task_id"] == "batch.package"} == {1}  # no retry mends it
+    assert {task["tries"] for task in result.tasks if task["task_id"] == "batch.package"} == {1}  # no retry
     assert result.says(*words)
     assert "could not be made this time" in asked.install.row(asked.request(name))["err_message"]
     assert asked.run().state == "success"
@@ -281,18 +281,18 @@ def test_a_run_without_a_request_is_plain_or_says_that_it_cannot_be_protected(as
     assert asked.install.csv(key) == expected_csv(asked.met, None, batch, REPORT_DAY)
 
 
-def test_twins_share_the_protected_files(asked: Asked) -> None:
+def test_duplicates_share_the_protected_files(asked: Asked) -> None:
     name = "a text key"
     request = asked.request(name)
-    asked.install.submit([request, request | {"tag": "again", "request_id": "TWIN"}])
+    asked.install.submit([request, request | {"tag": "again", "request_id": "DUPLICATE"}])
     assert asked.run().state == "success"
     rows = asked.install.rows()
-    assert rows["TWIN"]["download_urls"] == rows[request["request_id"]]["download_urls"]
+    assert rows["DUPLICATE"]["download_urls"] == rows[request["request_id"]]["download_urls"]
     assert len(asked.install.published()) == BATCHES
 
 
 def test_a_secret_that_anything_logs_is_masked(asked: Asked) -> None:
-    password, salt = "one that no other test has told Airflow of", "nor-this-one"
+    password, salt = "one that no other test has shown to Airflow", "nor-this-one"
     stored = platform_encrypted(password, salt)
     asked.install.submit([asked.request("a password, stored encrypted") | {"encryption_key": stored}])
     said = f"quoted: {password} / {salt} / {stored}"

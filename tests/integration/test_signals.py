@@ -65,7 +65,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, listener: Listener) -> Ite
 
 
 @pytest.fixture(autouse=True)
-def _nothing_of_before(listener: Listener) -> None:
+def _no_earlier_metrics(listener: Listener) -> None:
     listener.heard()
 
 
@@ -78,7 +78,7 @@ def events(install: Install) -> list[dict[str, Any]]:
         return [json.loads(extra) for (extra,) in rows]
 
 
-def test_a_run_tells_its_requests_batches_learners_and_seconds(queue: Install, asked: Row, listener: Listener) -> None:
+def test_a_run_reports_its_requests_batches_learners_and_seconds(queue: Install, asked: Row, listener: Listener) -> None:
     queue.sql("UPDATE job_request SET dt_job_submitted = %s", [datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=30)])
     result = queue.run_dag(retries=1)  # a busy server may need it, before any stage
     assert result.state == "success"
@@ -164,7 +164,7 @@ def test_links_lead_to_the_request_and_the_file_and_hold_no_secret(queue: Instal
     assert (file.path, parse_qs(file.query)) == ("/progress-exhaust/file", {"key": [key]})
 
 
-def test_a_dry_run_tells_nobody(queue: Install, asked: Row, listener: Listener) -> None:
+def test_a_dry_run_sends_no_signal(queue: Install, asked: Row, listener: Listener) -> None:
     before = len(events(queue))
     assert queue.run_dag({"dry_run": True}).state == "success"
     assert len(events(queue)) == before

@@ -51,7 +51,7 @@ def test_one_stage_then_one_request_then_one_night(site: Site) -> None:
     cleared = json.loads(typed(site, clear, RUN=run))["task_instances"]
     assert ("batch.pivot", 3) in {(one["task_id"], one["map_index"]) for one in cleared}
     assert site.airflow.end_of(run) == "failed"
-    assert "gone from staging" in site.airflow.log(run, "batch.pivot", 3)
+    assert "missing from staging" in site.airflow.log(run, "batch.pivot", 3)
     failed = json.loads(typed(site, find_failed, RUN=run))["task_instances"]
     assert {(one["task_id"], one["map_index"]) for one in failed} == {("batch.pivot", 3), ("settle_requests", -1)}
 

@@ -15,6 +15,7 @@ from tests.servers.site import OVER, PROJECT, STAGES, Site, wait_until
 
 DOCS = (PROJECT / "docs/how-to/monitor.md").read_text()
 FOLLOWER = "/api/v2/dags/follower"
+[TASK] = re.findall(r"def (\w+)\(triggering_asset_events\)", DOCS)
 OURS = "airflow.progress_exhaust."
 
 
@@ -46,7 +47,7 @@ def test_the_dag_of_the_docs_runs_when_a_report_is_published(site: Site) -> None
         if not all(run["state"] in OVER for run in runs):
             return []
         assert {(run["run_type"], run["state"]) for run in runs} <= {("asset_triggered", "success")}
-        logs = [f"{FOLLOWER}/dagRuns/{run['dag_run_id']}/taskInstances/show/logs/1" for run in runs]
+        logs = [f"{FOLLOWER}/dagRuns/{run['dag_run_id']}/taskInstances/{TASK}/logs/1" for run in runs]
         lines = "".join(json.dumps(site.airflow.call(log)["content"]) for log in logs)
         return sorted((batch, int(rows)) for batch, rows in re.findall(r'"(\d+) (\d+)"', lines))
 

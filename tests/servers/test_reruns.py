@@ -100,7 +100,7 @@ def test_a_stage_whose_staging_is_missing_says_what_to_clear(site: Site) -> None
     for stage, missing in {"package": "pivot.json", "fetch_hierarchy": "batch.json"}.items():
         assert site.airflow.rerun(run, [f"batch.{stage}", 0], include_downstream=True) == "failed"
         said = site.airflow.log(run, f"batch.{stage}", 0)
-        assert f"{missing} is gone from staging" in said
+        assert f"{missing} is missing from staging" in said
         assert "request_ids and force" in said
         assert site.airflow.tasks(run)[stage, 0].state == "failed"
     # The requester notices nothing of it.

@@ -53,7 +53,7 @@ def line(state: str, *, defuse: bool = True) -> str:
     return made[len(BEFORE) : -len(AFTER)]
 
 
-def test_a_batch_of_nobody_is_a_header() -> None:
+def test_a_batch_without_learners_is_a_header() -> None:
     assert written() == written(page()) == header(report())
     assert header(report()).startswith(b"Collection Id,") and header(report()).endswith(b",Total Score\r\n")
 
@@ -130,11 +130,11 @@ def test_the_byte_order_mark_is_a_setting() -> None:
     assert written(page("Goa"), bom=True) == b"\xef\xbb\xbf" + written(page("Goa"))
 
 
-def test_what_was_written_is_told() -> None:
+def test_write_csv_returns_rows_size_and_digest() -> None:
     target = io.BytesIO()
-    told = write_csv(target, report(), [page("Goa", "é"), page(), page("x")], bom=True)
+    written_file = write_csv(target, report(), [page("Goa", "é"), page(), page("x")], bom=True)
     data = target.getvalue()
-    assert (told.rows, told.size_bytes, told.sha256) == (3, len(data), hashlib.sha256(data).hexdigest())
+    assert (written_file.rows, written_file.size_bytes, written_file.sha256) == (3, len(data), hashlib.sha256(data).hexdigest())
 
 
 def test_each_page_is_written_before_the_next_is_made() -> None:

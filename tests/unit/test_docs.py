@@ -97,7 +97,7 @@ def test_each_make_command_in_the_docs_exists(page: str) -> None:
 def commands(page: str) -> list[tuple[str, str]]:
     """Return each block of commands, with the line before it, and each command within a line, with the rest of the line.
 
-    The name of a program with only a bare word, such as a make target, does not count.
+    The name of a program with only a bare word, such as a make target, is not a command.
     """
     prose = FENCED.sub("", WITH_COMMANDS[page])
     inline = [(rest, words) for words, rest in re.findall(r"`([^`]+)`(?=([^\n]*))", prose) if COMMAND_LINE.match(words)]

@@ -95,13 +95,13 @@ def rsa_pem(exponent: int, modulus: int) -> bytes:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def test_a_short_key_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_short_key_is_refused_with_a_message(tmp_path: Path) -> None:
     _, public = key_pair(tmp_path, bits=1024)
     with pytest.raises(RequestError, match="has 1024 bits, and needs 2048 or more"):
         read_public_key(public.read_bytes())
 
 
-def test_a_key_with_more_bits_than_openssl_takes_is_refused_in_words() -> None:
+def test_a_key_with_more_bits_than_openssl_takes_is_refused_with_a_message() -> None:
     assert wrap_by_public_key(read_public_key(rsa_pem(65537, (1 << 16_383) + 1)))(bytes(32))
     for bits in (16_385, 32_768):
         with pytest.raises(RequestError, match=f"has {bits} bits, and may have at most 16384. Upload another"):
@@ -109,24 +109,24 @@ def test_a_key_with_more_bits_than_openssl_takes_is_refused_in_words() -> None:
 
 
 @pytest.mark.parametrize(("exponent", "modulus"), [((1 << 100) + 1, (1 << 4095) + 1), (65537, 1 << 4095)])
-def test_a_key_that_encrypts_nothing_is_refused_in_words(exponent: int, modulus: int) -> None:
+def test_a_key_that_encrypts_nothing_is_refused_with_a_message(exponent: int, modulus: int) -> None:
     with pytest.raises(RequestError, match=r"public key cannot encrypt anything\. Upload another"):
         read_public_key(rsa_pem(exponent, modulus))
 
 
-def test_a_key_that_is_not_rsa_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_key_that_is_not_rsa_is_refused_with_a_message(tmp_path: Path) -> None:
     private = openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
     with pytest.raises(RequestError, match="is not an RSA key"):
         read_public_key(openssl("pkey", "-pubout", data=private))
 
 
 @pytest.mark.parametrize("pem", [b"", b"<html>", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", b"\xff\0"])
-def test_what_is_no_key_is_refused_in_words(pem: bytes) -> None:
+def test_text_that_is_not_a_key_is_refused_with_a_message(pem: bytes) -> None:
     with pytest.raises(RequestError, match="not a public key in PEM form"):
         read_public_key(pem)
 
 
-def test_a_private_key_is_no_public_one(keys: tuple[Path, Path]) -> None:
+def test_a_private_key_is_refused_as_a_public_key(keys: tuple[Path, Path]) -> None:
     with pytest.raises(RequestError, match="not a public key in PEM form"):
         read_public_key(keys[0].read_bytes())
 
@@ -149,7 +149,7 @@ def test_a_plain_key_is_used_as_it_stands(text: str, salt: str | None) -> None:
 
 
 @pytest.mark.parametrize("stored", [None, "", "  ", "\n"])
-def test_a_blank_key_is_none(stored: str | None) -> None:
+def test_a_blank_key_counts_as_missing(stored: str | None) -> None:
     assert requester_key(stored, PLATFORM_KEY, SALT) is None
 
 
@@ -164,12 +164,12 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("stored", UNREADABLE.values(), ids=UNREADABLE)
-def test_a_key_that_does_not_come_out_again_is_refused_in_words_without_it(stored: str) -> None:
+def test_a_key_that_does_not_come_out_again_is_refused_without_showing_it(stored: str) -> None:
     with pytest.raises(RequestError, match=r"cannot be read\. Send a new request with another key") as caught:
         requester_key(stored, PLATFORM_KEY, SALT)
     assert stored not in str(caught.value) and "S3cret" not in str(caught.value)
 
 
-def test_a_site_without_its_salt_is_told_what_to_add() -> None:
+def test_the_error_about_a_missing_salt_says_what_to_add() -> None:
     with pytest.raises(SetupError, match="connection progress_exhaust_salt"):
         requester_key(platform_encrypted("S3cret", SALT), PLATFORM_KEY, None)

@@ -98,7 +98,7 @@ def test_a_node_without_an_id_has_no_column_but_its_children_have(identifier: An
 
 
 @pytest.mark.parametrize("children", [None, "do_1", {}, [None, "do_1", 7]])
-def test_children_that_are_none_are_passed_over(children: Any) -> None:
+def test_invalid_children_are_skipped(children: Any) -> None:
     assert columns({"identifier": "unit", "children": children}, self_assess_node("quiz", "Q")) == [("assessment", "quiz")]
 
 
@@ -108,7 +108,7 @@ def test_the_leaf_count_is_the_stated_one(stated: Any) -> None:
 
 
 @pytest.mark.parametrize("stated", [None, "", "many", "-4", -4, 4.5, True, [4], "४", "4 ", float("nan"), float("inf")])
-def test_a_leaf_count_that_is_none_is_counted(stated: Any) -> None:
+def test_leaves_are_counted_when_the_stated_count_is_invalid(stated: Any) -> None:
     assert leaf_count(course(*LESSONS, leafNodesCount=stated)) == 3
 
 
@@ -124,7 +124,7 @@ def test_a_leaf_count_of_nought_is_a_leaf_count() -> None:
         ([unit_node("u", "U", LESSONS), LESSONS[0]], 3),
         ([unit_node("u", "U", [])], 0),
         ([collection_node("n", "N", LESSONS)], 3),
-        ([question_set_node("q", "Q")], 1),  # its questions are no leaves
+        ([question_set_node("q", "Q")], 1),  # its questions are not leaves
         ([{"identifier": "bare"}], 1),
         ([{"identifier": "bare unit", "children": LESSONS}], 3),
         ([{"mimeType": "video/mp4"}], 0),  # without an id
@@ -156,6 +156,6 @@ def test_a_reduced_tree_survives_its_file() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", '"tree"', "7", "[" * 100_000, "<html>", "9" * 5000])
-def test_a_tree_that_is_none_fails_the_request_in_plain_words(text: str) -> None:
+def test_an_unreadable_tree_fails_the_request_with_a_clear_message(text: str) -> None:
     with pytest.raises(RequestError, match=r"content tree of collection do_course cannot be read\. Publish the collection again"):
         parse_tree(text, COURSE)

@@ -140,7 +140,7 @@ def test_a_breach_is_seen(room: str, source: str) -> None:
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_no_file_has_the_name_of_a_package(file: Path) -> None:
-    """Airflow's plugin loader imports files below plugins/ by their bare names: none may hide somebody else's."""
+    """Airflow's plugin loader imports files below plugins/ by their bare names. No file may hide a module of another package."""
     if file.stem != "__init__":
         found = importlib.util.find_spec(file.stem)
         # Its own name is that of a file which the loader has imported in this process.

@@ -1,4 +1,4 @@
-"""Layouts are data: the built-in ones are the specification's, and a site's own mistakes are told by name."""
+"""Layouts are data: the built-in ones follow the specification. Each mistake in a site's layout is named."""
 
 import json
 import re
@@ -146,7 +146,7 @@ def test_a_wrong_column_is_named_with_what_is_right(column: dict[str, Any], said
     assert said in message
 
 
-def test_the_only_column_with_a_mistake_is_told_of_once() -> None:
+def test_the_only_column_with_a_mistake_is_reported_once() -> None:
     message = mistake(mine={"columns": [{"label": "Mine", "field": "user.email"}]})
     assert message == (
         "Variable progress_exhaust: layouts.mine.columns.0: column 'Mine': 'email' is a contact field, which is never read, or "
@@ -189,7 +189,7 @@ def test_a_wrong_layout_is_named_with_what_is_right(layout: dict[str, Any], said
     assert said in mistake(mine=layout)
 
 
-def test_a_name_that_no_layout_has_is_told_with_those_there_are() -> None:
+def test_an_unknown_layout_name_is_reported_with_the_known_names() -> None:
     mine = {"mine": {"columns": [COLUMN]}}
     assert "layout: there is no layout 'main'; there are standard, sunbird-lern-7, mine" in mistake("main", **mine)
     with pytest.raises(SetupError, match="there is no layout 'main'; there are standard, sunbird-lern-7, mine"):

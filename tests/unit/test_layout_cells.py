@@ -178,7 +178,7 @@ def test_the_incumbents_labels_are_ids_whatever_the_setting_says() -> None:
     assert [column.label for column in found[20:]] == ["do_practice - Score", "do_quiz - Score"]
 
 
-def test_parts_that_lack_a_field_are_extracted_anew() -> None:
+def test_chunks_that_lack_a_field_need_a_new_extract() -> None:
     found = learners({"state": "Goa"})
     found.chunk = found.chunk.drop_columns("user.state")
     with pytest.raises(

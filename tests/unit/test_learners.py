@@ -37,7 +37,7 @@ def enrolment(user_id: str = "u", **changes: Any) -> Enrolment:
 
 
 class Asked:
-    """Sources that answer from lists, and remember whom they were asked for; the facts' with strangers' rows, as a scan does."""
+    """Sources that answer from lists and record the user ids. Facts include rows of other users, as in a scan."""
 
     def __init__(self, users: Mapping[str, User], nested: Sequence[Row] = (), attempts: Sequence[Row] = ()) -> None:
         self.of_users: list[list[str]] = []
@@ -109,7 +109,7 @@ def test_an_owner_gets_all_another_org_its_own(user: User | None, for_owner: str
     assert CACHED_ONLY.exclusion(user) == ("missing" if user is None else None)
 
 
-def test_an_org_without_a_name_owns_nobody() -> None:
+def test_an_org_without_a_name_owns_no_learner() -> None:
     nameless = Eligibility(owned=False, channel="")
     assert nameless.exclusion(None) == "missing"
     assert nameless.exclusion({"firstname": "Asha"}) == "other_org"
@@ -150,8 +150,8 @@ def test_optional_contents_do_not_count_as_completed() -> None:
     assert page["completed_contents"].to_pylist() == [2]
 
 
-def test_facts_stand_beside_their_learner_in_the_pages_order_and_strangers_are_passed_over() -> None:
-    nested = [("b", "n1", 3.0), ("stranger", "n1", 9.0), ("a", "n2", 1.0), ("b", "n2", 4.0)]
+def test_facts_follow_the_order_of_learners_and_other_users_are_skipped() -> None:
+    nested = [("b", "n1", 3.0), ("not-enrolled", "n1", 9.0), ("a", "n2", 1.0), ("b", "n2", 4.0)]
     attempts = [
         ("b", "q", "1", 7.0, "7/10", 5, 10.0),
         ("z", "q", "1", 9.0, None, 5, 9.0),
@@ -175,7 +175,7 @@ def test_each_source_is_asked_once_a_page_and_only_for_whom_it_concerns() -> Non
     assert (found.of_users, found.of_facts) == ([["a", "b"]], [["a"], ["a"]])
 
 
-def test_a_page_of_nobody_asks_no_source_and_makes_the_same_kind_of_part() -> None:
+def test_a_chunk_without_active_learners_asks_no_source_and_has_the_same_schema() -> None:
     found = Asked({})
     part, counts = made([enrolment(active=False)], OWNER, found)
     assert len(part) == 0 and counts == {"excluded.inactive": 1}

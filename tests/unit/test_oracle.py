@@ -56,7 +56,7 @@ def moment(*parts: int) -> datetime:
 
 
 def make_world(*children: Row, **root: Any) -> World:
-    """Make a course with nobody in it; without children, of seven lessons."""
+    """Make a course without learners. Without children, it has seven lessons."""
     found = children or [resource_node(f"do_{i}", f"Lesson {i}") for i in range(7)]
     tree = collection_node(COURSE, "Test Course", found) | root
     return World(
@@ -147,11 +147,11 @@ def test_an_owner_gets_all_others_get_their_own_users() -> None:
     world = make_world()
     enrol(world, "a", {"firstname": "Mine", "rootorgid": OTHER_ORG})
     enrol(world, "b", {"firstname": "Theirs", "rootorgid": ORG})
-    enrol(world, "c", {"firstname": "Gone", "state": "Goa", "rootorgid": OTHER_ORG, "status": "2"})
+    enrol(world, "c", {"firstname": "Former", "state": "Goa", "rootorgid": OTHER_ORG, "status": "2"})
     enrol(world, "d", {})
-    enrol(world, "e", {"firstname": "Nobody's"})
+    enrol(world, "e", {"firstname": "Orphan"})
     assert [row[4:8] for row in lines(world)[1:]] == [
-        ["a", "Mine", "", ""], ["b", "Theirs", "", ""], ["c", "", "", ""], ["d", "", "", ""], ["e", "Nobody's", "", ""],
+        ["a", "Mine", "", ""], ["b", "Theirs", "", ""], ["c", "", "", ""], ["d", "", "", ""], ["e", "Orphan", "", ""],
     ]  # fmt: skip
     assert [row[4] for row in lines(world, FOREIGN)[1:]] == ["a"]
     assert [row[4] for row in lines(world, None)[1:]] == ["a", "b", "c", "d", "e"]

@@ -95,7 +95,7 @@ def test_an_entry_is_a_plain_name_whatever_the_batch_is_called(tmp_path: Path, b
             assert (entry.external_attr >> 16) & 0o7777 == 0o644
 
 
-def test_the_machines_time_zone_is_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_does_not_depend_on_the_time_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = packed(tmp_path / "a.zip").read_bytes()
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     time.tzset()
@@ -137,7 +137,7 @@ def test_a_package_that_is_there_is_replaced(tmp_path: Path) -> None:
     assert zipfile.ZipFile(packed(tmp_path / "x.zip")).read(NAME) == CSV
 
 
-def test_whoever_unpacks_it_may_read_it(tmp_path: Path) -> None:
+def test_every_user_may_read_an_unpacked_file(tmp_path: Path) -> None:
     with zipfile.ZipFile(packed(tmp_path / "x.zip")) as package:
         assert package.infolist()[0].external_attr >> 16 == 0o644
 
@@ -191,7 +191,7 @@ def test_a_protected_zip_is_never_the_same_twice(tmp_path: Path, zip_cipher: str
     assert first != second
 
 
-def test_a_cipher_that_is_none_never_means_an_open_zip(tmp_path: Path) -> None:
+def test_an_unknown_cipher_never_makes_an_open_zip(tmp_path: Path) -> None:
     package = packed(tmp_path / "x.zip", protection=Protection(Level.PASSWORD, "S3cret"), zip_cipher="unheard of")
     assert printed("7z", "e", "-so", "-pS3cret", package) == CSV
     assert not opens("7z", "t", "-pother", package)
@@ -209,7 +209,7 @@ SUMMARY = b"Enrolled 3, reported 2\n"
 
 
 @pytest.mark.parametrize("zip_cipher", ["AES-256", "ZipCrypto"])
-def test_a_summary_lies_beside_the_csv_and_is_protected_like_it(tmp_path: Path, zip_cipher: str) -> None:
+def test_a_summary_is_packed_with_the_csv_and_protected_like_it(tmp_path: Path, zip_cipher: str) -> None:
     plain = packed(tmp_path / "plain.zip", summary=SUMMARY)
     assert printed("unzip", "-p", plain, "summary.txt") == SUMMARY
     assert printed("unzip", "-p", plain, NAME) == CSV
@@ -221,7 +221,7 @@ def test_a_summary_lies_beside_the_csv_and_is_protected_like_it(tmp_path: Path, 
         assert not opens("7z", "t", "-pwrong", locked, name)
 
 
-def test_a_summary_never_lies_in_clear_beside_an_encrypted_csv(tmp_path: Path) -> None:
+def test_a_summary_is_never_in_clear_next_to_an_encrypted_csv(tmp_path: Path) -> None:
     package = packed(tmp_path / "x.zip", protection=Protection(Level.TEXT_KEY, "text"), summary=SUMMARY)
     with zipfile.ZipFile(package) as made:
         assert made.namelist() == [NAME]

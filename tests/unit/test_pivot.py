@@ -166,7 +166,7 @@ def test_an_attempts_score_is_total_score_else_what_stands_before_the_slash(
 @pytest.mark.parametrize(
     "grand_total", [None, "", "/", "/10", "a/b", "NaN/1", "inf", "1e3", "1_0", "७/१०", "1" * 400, ".5", "5."]
 )
-def test_what_is_no_number_is_no_score(grand_total: str | None) -> None:
+def test_text_that_is_not_a_number_gives_no_score(grand_total: str | None) -> None:
     attempts = [tried("1", NAN, grand_total=grand_total)]
     assert cells("do_quiz - Score", {"attempts": attempts}) == cells("Total Score", {"attempts": attempts}) == [""]
 
@@ -257,6 +257,6 @@ def test_each_learner_has_the_own_facts() -> None:
 
 
 @pytest.mark.parametrize("column", columns(learners().report), ids=lambda one: one.label)
-def test_a_part_without_anybody_has_no_cells(column: Column) -> None:
+def test_a_chunk_without_learners_has_no_cells(column: Column) -> None:
     found = column.cells(learners())
     assert isinstance(found, str) or found.to_pylist() == []

@@ -1,4 +1,4 @@
-"""Which batches a run makes, and what a request is told that can never be met (data model, section 1)."""
+"""Which batches a run makes, and the message of a request that can never succeed (data model, section 1)."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -117,7 +117,7 @@ def test_a_collection_without_a_channel_is_nobodys() -> None:
         ),
     ],
 )
-def test_what_no_retry_can_mend_fails_the_request_alone(data: Any, message: str) -> None:
+def test_a_permanent_error_fails_only_its_request(data: Any, message: str) -> None:
     assert message in refusal(asked(data))
 
 
@@ -177,7 +177,7 @@ def test_force_makes_them_again() -> None:
         (Limits(3, 30, 5), ["11", "12", "21", "11", "12"], []),
     ],
 )
-def test_what_is_over_a_limit_waits_for_the_next_run(limits: Limits, to_make: list[str], deferred: list[str]) -> None:
+def test_batches_above_a_limit_wait_for_the_next_run(limits: Limits, to_make: list[str], deferred: list[str]) -> None:
     found = planned(
         asked({"batchFilter": ["11", "12", "21"]}),
         asked({"batchFilter": ["11", "12"]}, "R2", OTHER_ORG),

@@ -44,7 +44,7 @@ options = st.builds(
 @settings(deadline=None)
 @given(world=worlds(), options=options, page_size=st.sampled_from([1, 2, 5, 100]), standalone=st.booleans())
 def test_the_csv_is_that_of_the_naive_reading(world: World, options: Options, page_size: int, standalone: bool) -> None:
-    assert_alike(world, None if standalone else world.requests[0], world.batches[0]["batchid"], options, page_size)
+    assert_same_report(world, None if standalone else world.requests[0], world.batches[0]["batchid"], options, page_size)
 
 
 @settings(deadline=None)
@@ -66,7 +66,7 @@ def test_so_it_is_for_each_batch_of_the_sample(options: Options) -> None:
     assert len(batches) == 6
     for batch_id in batches:
         for request in (None, *world.requests[:4]):
-            assert_alike(world, request, batch_id, options, page_size=37)
+            assert_same_report(world, request, batch_id, options, page_size=37)
 
 
 def test_the_page_size_does_not_show() -> None:
@@ -77,7 +77,7 @@ def test_the_page_size_does_not_show() -> None:
     assert whole.count(b"\r\n") > 50
 
 
-def assert_alike(world: World, request: Row | None, batch_id: str, options: Options, page_size: int) -> None:
+def assert_same_report(world: World, request: Row | None, batch_id: str, options: Options, page_size: int) -> None:
     made, counts = make(world, request, batch_id, options, page_size)
     assert made.decode() == expected_csv(world, request, batch_id, DAY, options=options).decode()
     expected = expected_counts(world, request, batch_id, options=options)

@@ -24,15 +24,15 @@ def test_completed_contents_are_counted_as_from_a_dict(statuses: dict[str, int],
 
 
 @pytest.mark.parametrize("statuses", [None, b"", cql_map({})])
-def test_nothing_begun_is_nothing_completed(statuses: bytes | None) -> None:
+def test_without_statuses_no_content_is_completed(statuses: bytes | None) -> None:
     assert count_completed(statuses, []) == 0
 
 
-def test_a_status_of_four_before_a_short_id_is_none_of_two() -> None:
+def test_a_status_of_four_before_a_short_id_is_not_read_as_two() -> None:
     assert count_completed(cql_map({"do_1": 4, "ab": 1}), []) == 0
 
 
-def test_the_number_of_entries_is_no_part_of_an_entry() -> None:
+def test_the_number_of_entries_is_not_read_as_part_of_an_entry() -> None:
     """Four entries, the first with an id of two letters: together they look like a status."""
     assert count_completed(cql_map({"aa": 1, "ca": 0, "a": 2, "aaac": 3}), [completed_entry("a")]) == 0
 

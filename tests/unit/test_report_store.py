@@ -112,19 +112,19 @@ def test_a_copy_with_other_bytes_takes_nobodys_place_and_the_retry_succeeds(
     assert files(tmp_path / "reports") == {KEY: b"package" * 100}
 
 
-def test_a_local_folder_answers_no_stranger_and_no_question_is_left_in_it(tmp_path: Path) -> None:
+def test_a_local_folder_is_not_public_and_the_check_leaves_no_file(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     assert not store.is_public()
     store.check_staging_is_private("run")
     assert files(tmp_path) == {}
 
 
-def test_staging_is_nobody_elses(tmp_path: Path) -> None:
+def test_staging_is_private_to_its_user(tmp_path: Path) -> None:
     store_in(tmp_path).shared_folder(RUN)
     assert (tmp_path / "staging").stat().st_mode & 0o077 == 0
 
 
-def test_a_runs_folder_is_nobody_elses_in_a_staging_that_is_open(tmp_path: Path) -> None:
+def test_a_runs_folder_is_private_in_an_open_staging_folder(tmp_path: Path) -> None:
     staging = tmp_path / "staging"
     staging.mkdir()
     staging.chmod(0o777)
@@ -181,16 +181,16 @@ def test_a_full_disk_publishes_nothing_leaves_no_half_copy_and_the_retry_succeed
 def test_a_folder_that_the_worker_may_not_write_to_says_who_has_to_be_let_in(tmp_path: Path) -> None:
     (tmp_path / "reports" / "progress-exhaust").mkdir(parents=True)
     (tmp_path / "reports" / "progress-exhaust").chmod(0o500)
-    with as_somebody(tmp_path), pytest.raises(SetupError, match=r"PermissionError.*Let the login"):
+    with as_unprivileged_user(tmp_path), pytest.raises(SetupError, match=r"PermissionError.*Let the login"):
         store_in(tmp_path).publish(package(tmp_path), KEY)
     (tmp_path / "reports" / "progress-exhaust").chmod(0o700)
-    with as_somebody(tmp_path):
+    with as_unprivileged_user(tmp_path):
         assert store_in(tmp_path).publish(package(tmp_path), KEY) == 700
 
 
 @contextmanager
-def as_somebody(folder: Path) -> Iterator[None]:
-    """Act as a user whom rights apply to, who owns the folder."""
+def as_unprivileged_user(folder: Path) -> Iterator[None]:
+    """Act as a user without root rights who owns the folder."""
     if os.geteuid() != 0:
         yield
         return
@@ -221,13 +221,13 @@ def test_a_container_that_cannot_be_made_names_its_setting(tmp_path: Path) -> No
         ReportStoreHook(container_url=(tmp_path / "file" / "reports").as_uri(), staging_url=(tmp_path / "staging").as_uri())
 
 
-def test_another_ones_error_is_not_told_as_the_stores(tmp_path: Path) -> None:
+def test_errors_from_elsewhere_are_not_reported_as_store_errors(tmp_path: Path) -> None:
     for error in (ValueError("x"), SetupError("y")):
         with pytest.raises(type(error), match=f"^{error}$"), store_in(tmp_path).translate_store_errors():
             raise error
 
 
-# What lies there
+# What the store contains
 
 
 def test_every_file_in_staging_is_seen_with_its_run_and_size(tmp_path: Path) -> None:

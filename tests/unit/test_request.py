@@ -165,7 +165,7 @@ def test_only_a_packaged_batch_is_finished(entry: Mapping[str, Any], finished: l
 
 
 @pytest.mark.parametrize(("tag", "request_id", "standalone"), [("", "", True), ("t", "", False), ("", "r", False)])
-def test_only_what_is_no_row_is_standalone(tag: str, request_id: str, standalone: bool) -> None:
+def test_only_a_request_without_a_row_is_standalone(tag: str, request_id: str, standalone: bool) -> None:
     assert job_request(tag=tag, request_id=request_id).standalone is standalone
 
 
@@ -175,7 +175,7 @@ def test_only_what_is_no_row_is_standalone(tag: str, request_id: str, standalone
         (f"progress-exhaust/{REQUEST_ID}/{BATCH_ID}_progress_20220927.zip", True),
         (f"progress-exhaust/{BATCH_ID}_progress_20220927.zip", True),
         (f"progress-exhaust/{REQUEST_ID}/.{BATCH_ID}_progress_20220927.zip.{'0' * 32}.part", True),
-        (f"progress-exhaust/.anybody-{'0' * 32}", True),
+        (f"progress-exhaust/.public-access-{'0' * 32}", True),
         (f"progress-exhaust/{REQUEST_ID}/{BATCH_ID}_progress_20220927.csv", False),
         (f"progress-exhaust/{REQUEST_ID}/{BATCH_ID}_progress_2022092.zip", False),
         (f"progress-exhaust/{REQUEST_ID}/{BATCH_ID}_userinfo_20220927.zip", False),

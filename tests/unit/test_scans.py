@@ -47,7 +47,7 @@ def test_each_batch_has_runs_of_its_own(folders: dict[BatchKey, Path]) -> None:
     assert (ids(folders[FIRST]), ids(folders[SECOND])) == (["a", "b"], ["c"])
 
 
-def test_a_batch_of_nobody_has_no_runs(folders: dict[BatchKey, Path]) -> None:
+def test_a_batch_without_learners_has_no_runs(folders: dict[BatchKey, Path]) -> None:
     assert write_runs([], folders)[FIRST] == 0
     assert ids(folders[FIRST]) == []
 

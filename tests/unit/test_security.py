@@ -60,7 +60,7 @@ def test_an_unknown_level_is_refused_by_its_name(named: Any, of_job: bool) -> No
 @pytest.mark.parametrize(
     "policy", ["PLAIN_DATASET", ["PLAIN_DATASET"], 4, {"job": "x"}, {"job": {JOB: "PLAIN_DATASET"}}, [], "", {"job": []}]
 )
-def test_a_policy_that_is_none_is_refused_in_words(policy: Any) -> None:
+def test_an_invalid_policy_is_refused_with_a_message(policy: Any) -> None:
     with pytest.raises(RequestError, match="policy cannot be read"):
         protection(stated_level(policy), DefaultLevel.STRICTEST, keys())
 
@@ -84,7 +84,7 @@ def test_a_stated_level_is_kept_whatever_the_default(default: DefaultLevel) -> N
     ],
 )
 @pytest.mark.parametrize("stated", [True, False], ids=["stated", "default"])
-def test_a_level_without_its_key_is_refused_in_words(level: str, missing: str, stated: bool) -> None:
+def test_a_level_without_its_key_is_refused_with_a_message(level: str, missing: str, stated: bool) -> None:
     policy, default = (Level(level), DefaultLevel.PLAIN) if stated else (None, DefaultLevel(level))
     with pytest.raises(RequestError, match=missing) as caught:
         protection(policy, default, keys(text=None, public_key=None))

@@ -43,7 +43,7 @@ def test_what_a_spreadsheet_would_run_gets_an_apostrophe(first: str, blanks: str
 
 
 @pytest.mark.parametrize("value", ["-5", "+12.50", " -3", "-0", "\u200b+7.0001"])
-def test_a_plain_number_is_no_formula(value: str) -> None:
+def test_a_plain_number_is_not_a_formula(value: str) -> None:
     assert defuse(value) == value
 
 
@@ -130,7 +130,7 @@ def test_a_text_date_is_written_in_utc(value: str, shown: str) -> None:
         "9999-12-31 23:59-0530", "2019-11-15T05:41:50.3820000001Z", "0000-01-01",
     ],
 )  # fmt: skip
-def test_what_is_no_text_date(value: str) -> None:
+def test_text_that_is_not_a_date(value: str) -> None:
     assert instants(pa.array([value, None, "1970-01-01"])).to_pylist() == [None, None, 0]
 
 

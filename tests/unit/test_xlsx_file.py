@@ -159,7 +159,7 @@ def test_text_that_a_cell_has_no_room_for_is_cut_and_counted() -> None:
     assert written(learners(layout=long), cut_cells=1)
 
 
-def test_all_that_it_is_made_of_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_files_are_written_next_to_the_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/none")
     assert write_xlsx(tmp_path / "report.xlsx", learners().report, [], DAY) == (0, 0)
 

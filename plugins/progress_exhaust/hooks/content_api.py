@@ -83,7 +83,7 @@ class ContentApiHook(SunbirdApiHook):
     def _post(self, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """Return the result, and the size of the answer in bytes."""
         answer = self._send("POST", path, json=body)
-        # A 400 without the API's own JSON is from a gateway. A 413 is about the request, whoever sends it.
+        # A 400 without the API's own JSON is from a gateway. A 413 is about the request, from the API or from a gateway.
         if answer.status == 413 or (answer.status in (400, 422) and answer.response_code is not None):
             raise RequestError(f"The content search does not accept the request's filters: {answer.message}")
         return self._result(answer, path), len(answer.body)

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import ExitStack, closing, nullcontext
+from dataclasses import asdict
 from typing import TYPE_CHECKING, BinaryIO
 
 from progress_exhaust.report.options import OutputFormat
@@ -25,54 +26,55 @@ class PivotOperator(StageOperator):
     needs = (BatchManifest, HierarchyManifest, ExtractManifest)
 
     def run_stage(self, batch_context: BatchContext) -> Counts:
-        from progress_exhaust.hooks.report_store import make_folder
         from progress_exhaust.report.columns import columns
-        from progress_exhaust.report.summary_text import CUT, NO_ROOM
-        from progress_exhaust.report.xlsx_file import fits
+        from progress_exhaust.report.summary_text import CUT
 
-        settings, staging = batch_context.site.settings, batch_context.staging
+        staging = batch_context.staging
         report, extracted = make_report(batch_context), staging.read(ExtractManifest)
-        width = len(columns(report))
-        notes = []
-        no_room = settings.output_format == OutputFormat.XLSX and not fits(extracted.counts["reported"], width)
-        ending = OutputFormat.CSV if no_room else settings.output_format
-        if no_room:
-            notes.append(NO_ROOM)
-        file_name = batch_context.batch.file_name(batch_context.day, ending)
-        staging.delete_manifest(PivotManifest)  # after a kill from here on, the file is incomplete
+        output_format, notes = choose_format(batch_context, report, extracted)
+        file_name = batch_context.batch.file_name(batch_context.day, output_format)
         # A folder for this task attempt: no stage reads what an older attempt may still be writing.
         folder = f"pivot-{batch_context.site.task_attempt}"
-        make_folder(staging.path / folder)
-        with (staging.path / folder / file_name).open("wb") as target:
-            written = (
-                write_workbook(batch_context, target, report)
-                if ending == OutputFormat.XLSX
-                else write_lines(batch_context, target, report)
-            )
+        staging.delete_manifest(PivotManifest)  # after a kill from here on, the file is incomplete
+        written = write_report(batch_context, report, output_format, staging.path / folder / file_name)
         if written.cut_cells:
             notes.append(CUT.format(written.cut_cells))
         for note in notes:
             batch_context.log.warning("%s: %s", batch_context.batch, note)
-        summary_name = write_summary(batch_context, report, file_name, notes) if settings.summary_file else None
-        staging.write_manifest(
-            PivotManifest(
-                rows=written.rows,
-                size_bytes=written.size_bytes,
-                sha256=written.sha256,
-                cut_cells=written.cut_cells,
-                folder=folder,
-                file_name=file_name,
-                summary_name=summary_name,
-            )
-        )
+        summary_name = write_summary(batch_context, report, extracted, file_name, notes)
+        staging.write_manifest(PivotManifest(**asdict(written), folder=folder, file_name=file_name, summary_name=summary_name))
         # A zero counts too: it replaces the number of an earlier attempt.
         return {
             "rows": written.rows,
-            "columns": width,
-            f"{ending}_bytes": written.size_bytes,
-            "csv_instead_of_xlsx": int(no_room),
+            "columns": len(columns(report)),
+            f"{output_format}_bytes": written.size_bytes,
+            "csv_instead_of_xlsx": int(output_format is not batch_context.site.settings.output_format),
             "cut_cells": written.cut_cells,
         }
+
+
+def choose_format(batch_context: BatchContext, report: "Report", extracted: ExtractManifest) -> tuple[OutputFormat, list[str]]:
+    """Return the format of the file, and notes for its reader. A report that is too large for a sheet is a csv."""
+    from progress_exhaust.report.columns import columns
+    from progress_exhaust.report.summary_text import NO_ROOM
+    from progress_exhaust.report.xlsx_file import fits
+
+    wanted = batch_context.site.settings.output_format
+    if wanted is OutputFormat.XLSX and not fits(extracted.counts["reported"], len(columns(report))):
+        return OutputFormat.CSV, [NO_ROOM]
+    return wanted, []
+
+
+def write_report(
+    batch_context: BatchContext, report: "Report", output_format: OutputFormat, path: "ObjectStoragePath"
+) -> "Written":
+    """Write the report's file into staging."""
+    from progress_exhaust.hooks.report_store import make_folder
+
+    make_folder(path.parent)
+    write = write_workbook if output_format is OutputFormat.XLSX else write_lines
+    with path.open("wb") as target:
+        return write(batch_context, target, report)
 
 
 def make_report(batch_context: BatchContext) -> "Report":
@@ -134,11 +136,14 @@ def write_workbook(batch_context: BatchContext, target: BinaryIO, report: "Repor
     return Written(rows, size_bytes, sha256, cut_cells)
 
 
-def write_summary(batch_context: BatchContext, report: "Report", file_name: str, notes: list[str]) -> str:
-    """Write the summary, a text for the reader of the report; return its file name."""
+def write_summary(
+    batch_context: BatchContext, report: "Report", extracted: ExtractManifest, file_name: str, notes: list[str]
+) -> str | None:
+    """Write the summary, a text for the reader of the report, if the settings ask for one; return its file name."""
     from progress_exhaust.report.summary_text import SUMMARY_FILE, summary_text
 
-    extracted = batch_context.staging.read(ExtractManifest)
+    if not batch_context.site.settings.summary_file:
+        return None
     text = summary_text(report, extracted.counts, extracted.as_of, file_name, notes)
     batch_context.staging.write_file(batch_context.staging.path / SUMMARY_FILE, text.encode())
     return SUMMARY_FILE

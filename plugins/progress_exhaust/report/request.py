@@ -17,7 +17,9 @@ MAX_FILTER_LEVELS = 20  # nested lists and objects: deeper than any search of th
 _PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 # A package, and what a killed task did not finish: a partial copy, the test file for public access.
 _PACKAGE_FILE = re.compile(
-    r"[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip|\.[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip\.[0-9a-f]{32}\.part|\.anybody-[0-9a-f]{32}"
+    r"[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip"
+    r"|\.[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip\.[0-9a-f]{32}\.part"
+    r"|\.public-access-[0-9a-f]{32}"
 )
 
 

@@ -112,7 +112,7 @@ def protection(stated: Level | None, default: DefaultLevel, keys: Keys) -> Prote
                 )
             if level is Level.PASSWORD and len(text.encode()) > MAX_PASSWORD_BYTES:
                 raise RequestError(
-                    f"The request's encryption key is over {MAX_PASSWORD_BYTES} bytes, which is too long for a zip. "
+                    f"The request's encryption key has more than {MAX_PASSWORD_BYTES} bytes, which is too long for a zip. "
                     "Send a new request with a shorter key"
                 )
             return Protection(level, text)

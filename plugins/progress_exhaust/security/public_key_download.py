@@ -68,7 +68,7 @@ class KeySource:
             raise SourceError(f"The org's public key cannot be downloaded from {name}: {type(error).__name__}") from None
         if len(data) > MAX_BYTES:
             raise RequestError(
-                f"The file at the URL of the org's public key is over {MAX_BYTES // 1024} KB. "
+                f"The file at the URL of the org's public key has more than {MAX_BYTES // 1024} KB. "
                 "Upload a file with only the key in the org's settings"
             )
         return data

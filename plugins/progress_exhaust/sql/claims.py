@@ -1,6 +1,6 @@
 """Statements on Postgres about requests and claims: find, claim, complete, fail, requeue.
 
-Whoever changes a claim locks the request's row in job_request first. Every write to that row names the claim.
+A transaction that changes a claim locks the request's row in job_request first. Every write to that row names the claim.
 """
 
 # What a run may work on: requests that wait, and those that failed fewer than three times. Requests that are PROCESSING too, if

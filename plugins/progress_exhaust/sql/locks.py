@@ -1,6 +1,6 @@
 """Statements on Postgres that lock: rows of requests and claims, and attempts of a task.
 
-Whoever changes a claim locks the request's row in job_request first.
+A transaction that changes a claim locks the request's row in job_request first.
 """
 
 # Wait until no other task of the run holds this lock; it is held until the transaction ends.
@@ -34,7 +34,7 @@ SELECT coalesce((task_attempts->>%(stage)s)::integer, 0) > %(task_attempt)s FROM
 WHERE run_id = %(run_id)s AND tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s FOR SHARE
 """
 
-# Tell the same about list_batches. A list without a batch leaves no row here: an old attempt finds its requests finished instead.
+# The same for list_batches. A list without a batch leaves no row here: an old attempt finds its requests finished instead.
 LOCK_LIST_ATTEMPT = """
 SELECT coalesce((task_attempts->>'{stage.LIST_BATCHES}')::integer, 0) > %(task_attempt)s FROM {ledger}.batch_run
 WHERE run_id = %(run_id)s ORDER BY tag, request_id, batch_id FOR UPDATE

@@ -1,6 +1,6 @@
 """Statements on Postgres that only read: the state of the requests, for the page and the command line.
 
-They do not read requested_by, encryption_key and download_urls: nobody who looks at the state needs them.
+They do not read requested_by, encryption_key and download_urls: they are not needed to show the state.
 """
 
 # A date that Python cannot hold becomes null: one such row would make the whole list fail.

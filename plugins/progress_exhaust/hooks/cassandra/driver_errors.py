@@ -30,7 +30,7 @@ def describe_error(error: Exception) -> str:
     nodes = getattr(error, "errors", None)
     if isinstance(nodes, dict) and nodes:
         return "; ".join(f"{node}: {_text_of(reason)}" for node, reason in nodes.items())
-    if isinstance(error, NoHostAvailable):  # the driver knows no node that is up, and asked none
+    if isinstance(error, NoHostAvailable):  # the driver does not know a node that is up, so it has asked none
         return "all connections to its nodes are closed"
     return f"{type(error).__name__}: {_text_of(error)}"
 

@@ -18,7 +18,7 @@ def is_public(folder: ObjectStoragePath) -> bool:
     """
     if folder.protocol == "file":
         return False
-    probe = folder / f".anybody-{uuid.uuid4().hex}"
+    probe = folder / f".public-access-{uuid.uuid4().hex}"
     probe.fs.pipe_file(probe.path, b"")
     try:
         with requests.get(_anonymous_url(probe), timeout=TIMEOUT_SECONDS, stream=True) as answer:  # the body is not read

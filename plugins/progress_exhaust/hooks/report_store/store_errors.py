@@ -1,4 +1,4 @@
-"""Errors of a store in our own words: SetupError if somebody must fix something, SourceError if a retry may help."""
+"""Errors of a store in our own words: SetupError if an engineer must fix something, SourceError if a retry may help."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
