@@ -29,13 +29,19 @@ templates.filters |= {
     "segment": lambda text: quote(text, safe=""),
     "timestamp": "{:%Y-%m-%d %H:%M} UTC".format,
 }
-templates.globals |= {"dag_id": REPORT_DAG_ID, "max_failures": MAX_FAILURES}
+
+
+def find_help() -> str:
+    """Return the address of this page's page in the docs; empty if a browser cannot open it."""
+    address = docs_page("reference/page")
+    return address if is_url(address) else ""
+
+
+templates.globals |= {"dag_id": REPORT_DAG_ID, "max_failures": MAX_FAILURES, "find_help": find_help}
 
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a page; add the addresses that every template needs."""
     airflow = request.scope["app_root_path"]
     values |= {"root": request.scope["root_path"], "airflow": airflow, "dag": f"{airflow}/dags/{REPORT_DAG_ID}"}
-    help_address = docs_page("reference/page")
-    values["help_url"] = help_address if is_url(help_address) else ""
     return HTMLResponse(templates.get_template(template).render(values), status)
