@@ -9,6 +9,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # On top of it, for the tests of the stores alone: Airflow's provider for each store, and the stores.
 STORES := .venv-stores
+# For the docs as a site.
+DOCS_VENV := .venv-docs
 
 # Airflow's own home for this clone: SQLite metadata, logs. Set AIRFLOW_HOME to use another.
 export AIRFLOW_HOME ?= $(CURDIR)/.airflow
@@ -21,12 +23,12 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env status why submit bench bench-small stores demo demo-data run up down services unit test test-faults test-kills check docs lock
+.PHONY: help env status why submit bench bench-small stores demo demo-data run up down services unit test test-faults test-kills check docs docs-site lock
 # How many random kills `make test-kills` spreads over whole runs.
 N := 200
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(VENV)/.installed ## make the Python environment (.venv), from the pinned list
 
@@ -98,10 +100,10 @@ test: check stores unit
 	@$(PY) tests/run_all.py
 endif
 
-test-faults: check stores ## every fault test, the slow ones too: broken servers, lost answers, hostile data, soak
+test-faults: check stores ## run every fault test, the slow ones too: broken servers, lost answers, hostile data, soak
 	@$(STORES)/bin/python -m pytest tests/faults -m ""
 
-test-kills: env ## kill what works at N random moments of whole runs, then hold what they left against a quiet night; N=200
+test-kills: env ## kill processes at N random moments of whole runs, and compare the results with a quiet run; N=200
 	@$(PY) tests/faults/kills.py $(N)
 
 bench: env ## measure whole runs over one big batch, on real services: time, CPU, memory; SIZES="1000 1000000" chooses
@@ -110,8 +112,16 @@ bench: env ## measure whole runs over one big batch, on real services: time, CPU
 bench-small: env ## measure 200 batches of 50 learners through Airflow's own servers
 	@$(PY) benchmarks/small_batches.py
 
-docs: env ## write the tables in docs/ that are made from the code
+docs: env ## write the parts of docs/ that are made from the code
 	@$(PY) dev/docs.py
+
+docs-site: $(DOCS_VENV)/.installed ## build the docs as a site with search, in .site
+	@$(DOCS_VENV)/bin/zensical build --clean --strict && echo "open $(CURDIR)/.site/index.html"
+
+$(DOCS_VENV)/.installed: dev/docs_site/requirements.txt
+	@python3 -m venv --clear $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r dev/docs_site/requirements.txt
+	@touch $@
 
 lock: ## pin the newest versions for requirements.in, and for the image and the stores (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" \
@@ -120,3 +130,5 @@ lock: ## pin the newest versions for requirements.in, and for the image and the 
 	for folder in dev/image dev/stores; do cp requirements.txt $$folder/ && (cd $$folder && \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
 	  requirements.in --output-file requirements.txt); done
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  dev/docs_site/requirements.in --output-file dev/docs_site/requirements.txt

@@ -16,7 +16,7 @@ Makes one packaged csv per course batch of each pending row of `job_request`. It
 | settle_requests | makes requests with a failed batch FAILED; fails if a task of the run failed | the same outcome |
 
 **Where to look.** [All requests](PAGE/), their batches and errors · the [pool](/pools) · the [Variable](/variables) ·
-[connections](/connections). `docs/runbook.md` of the package explains every error message, and how to rerun what failed.
+[connections](/connections) · every message: `docs/reference/messages.md` · how to rerun: `docs/how-to/runbook.md`.
 
 **Resume.** Clear the failed stage of the batch, labelled with the batch id, and its downstream tasks. Earlier stages are not
 run again. The request becomes SUCCESS after its last batch.
@@ -25,7 +25,7 @@ run again. The request becomes SUCCESS after its last batch.
 again. `dry_run`: do everything except publishing and marking. `layout`: use other columns than the site's.
 
 **Settings.** The JSON Variable `progress_exhaust`, and the connections `progress_exhaust_requests` (Postgres), `_cassandra`,
-`_users` (Redis), `_content` and `_org` (HTTP), and if needed `_salt` and `_store`. See `docs/configuration.md` of the package.
+`_users` (Redis), `_content` and `_org` (HTTP), and if needed `_salt` and `_store`. See `docs/reference/settings.md`.
 """
 
 import os
@@ -34,7 +34,7 @@ from datetime import datetime, timedelta
 from airflow.sdk import DAG, Param, TriggerRule, task_group
 
 from progress_exhaust.failure_notifier import ENVIRONMENT, failure_callback
-from progress_exhaust.links import PAGE
+from progress_exhaust.links import with_links
 from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.operators.claim_requests import ClaimRequestsOperator
 from progress_exhaust.operators.extract import ExtractOperator
@@ -78,7 +78,7 @@ PARAMS = {
 
 with DAG(
     dag_id=REPORT_DAG_ID,
-    doc_md=f"{NOTIFIER_ERROR}{__doc__.replace('PAGE', PAGE)}",
+    doc_md=f"{NOTIFIER_ERROR}{with_links(__doc__)}",
     on_failure_callback=ON_FAILURE,
     schedule=SCHEDULE,
     start_date=datetime(2026, 1, 1),

@@ -2,9 +2,9 @@
 
     python -m tests.plain_english [FOLDER …]
 
-It reads string literals, docstrings, comments and names of functions and classes in Python, and whole files of other kinds. It
-prints one line per expression, with what to write instead. Data that is quoted, as from another program, may stand in a line
-with the mark `plain-english: quoted`.
+It reads string literals, docstrings, comments and names of functions and classes in Python, Markdown without its code, and whole
+files of other kinds. It prints one line per expression, with what to write instead. Data that is quoted, as from another program,
+may stand in a line with the mark `plain-english: quoted`.
 """
 
 import ast
@@ -19,13 +19,13 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 MARK = "plain-english: quoted"
-KINDS = {".css", ".cql", ".html", ".js", ".sql"}
+KINDS = {".css", ".cql", ".html", ".js", ".md", ".sql"}
 # This file and its test name the expressions that they look for.
 EXEMPT = {"tests/plain_english.py", "tests/unit/test_plain_english.py"}
 # A folder is checked with all that is below it, but `tests` only with the files that are directly in it.
 FOLDERS = (
     "Makefile", "plugins", "dags", "dev", "benchmarks", "tests", "tests/unit", "tests/dag", "tests/drivers", "tests/integration",
-    "tests/servers", "tests/stores", "tests/faults",
+    "tests/servers", "tests/stores", "tests/faults", "docs", "README.md", "CONTRIBUTING.md",
 )  # fmt: skip
 # The one list: an expression, and what to write instead.
 WORD_LIST = {
@@ -62,6 +62,7 @@ WORD_LIST = {
 PATTERN = re.compile(
     "|".join(rf"(?P<_{number}>\b{one}\b)" for number, one in enumerate(WORD_LIST)).replace(" ", r"\s+"), re.IGNORECASE
 )
+QUOTED_CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)  # in Markdown: where the code is written, it is checked
 INSTEAD = list(WORD_LIST.values())
 
 
@@ -91,6 +92,8 @@ def findings_in_folder(folder: str) -> list[Finding]:
 
 def findings(path: str, source: str) -> list[Finding]:
     """Return the expressions of the list in a file's texts."""
+    if path.endswith(".md"):
+        source = QUOTED_CODE.sub(lambda code: "\n" * code[0].count("\n"), source)
     lines = source.splitlines()
     found = []
     for first_line, text in python_texts(source) if path.endswith(".py") else [(1, source)]:

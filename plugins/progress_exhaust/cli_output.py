@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
+from progress_exhaust.docs_links import docs_page
 from progress_exhaust.hooks.requests.models import BatchState
 from progress_exhaust.page.formatting import format_duration
 
@@ -19,7 +20,8 @@ NEXT_STEPS: Mapping[str, str] = {
     BatchState.DONE: "its file is in the reports container",
     BatchState.DEFERRED: "a limit of the settings was reached. The next run makes it",
     BatchState.REJECTED: "this error is permanent. Submit a request that asks for something else",
-    BatchState.FAILED: "fix the error, then clear this stage of the batch and its downstream tasks (docs/runbook.md)",
+    BatchState.FAILED: "fix the error, then clear this stage of the batch and its downstream tasks: "
+    + docs_page("how-to/runbook", "rerun-one-stage-of-one-batch"),
 }
 
 

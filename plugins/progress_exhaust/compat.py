@@ -139,7 +139,7 @@ def put_file(fs: Any, source: "Path", path: str, timeout_seconds: float, **argum
     from fsspec.asyn import sync
     from fsspec.exceptions import FSTimeoutError
 
-    if not fs.async_impl:  # not one of the stores that docs/stores.md names
+    if not fs.async_impl:  # not one of the stores that docs/how-to/connect-a-store.md names
         fs.put_file(str(source), path, **arguments)
         return
     try:

@@ -1,4 +1,4 @@
-"""Send one message per failed run, with an Airflow notifier that the site chooses (docs/signals.md).
+"""Send one message per failed run, with an Airflow notifier that the site chooses (docs/how-to/monitor.md).
 
 It is the callback of the DAG, not of a task. Airflow calls it once per failed run, in the dag processor. It is also called
 if tasks were killed.

@@ -1,4 +1,4 @@
-"""Links from the tasks in Airflow's grid to the page of this package.
+"""Links in Airflow's UI to the page of this package: from the tasks in the grid, and from the DAG's own page.
 
 Airflow stores a link in XCom. It is an address of our own page, and holds no secret.
 """
@@ -13,6 +13,8 @@ from airflow.sdk.execution_time.xcom import XCom
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
+
+from progress_exhaust.docs_links import link_docs
 
 PAGE = "/progress-exhaust"
 
@@ -41,3 +43,8 @@ class FileLink(BaseOperatorLink):
 
 def _page_url(path: str, **query: str) -> str:
     return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}{PAGE}{path}?{urlencode(query)}"
+
+
+def with_links(text: str) -> str:
+    """Return the Markdown of a DAG's page, with links to the page of this package (PAGE) and to the docs."""
+    return link_docs(text).replace("PAGE", PAGE)

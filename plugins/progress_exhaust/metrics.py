@@ -1,7 +1,7 @@
 """Metrics of the tasks, sent through Airflow's own metrics (StatsD or OpenTelemetry, if the site has set them up).
 
-docs/signals.md lists every name. A name contains an outcome, a stage or a reason, but never an id. So the number of metrics
-does not grow.
+docs/reference/signals.md lists every name. A name contains an outcome, a stage or a reason, but never an id. So the number of
+metrics does not grow.
 """
 
 from collections.abc import Mapping

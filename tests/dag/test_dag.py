@@ -125,7 +125,7 @@ def test_a_param_of_another_type_is_refused(dag: Any, name: str, value: object) 
 
 def test_its_page_in_the_ui_is_the_files_docstring(dag: Any) -> None:
     assert "Resume." in dag.doc_md
-    assert "](/progress-exhaust/)" in dag.doc_md and "docs/runbook.md" in dag.doc_md
+    assert "](/progress-exhaust/)" in dag.doc_md and "docs/how-to/runbook.md" in dag.doc_md
     assert all(task.task_id in dag.doc_md for task in dag.tasks)
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/signals.md, as far as they can be tried without the systems that they are for."""
+"""The examples of docs/how-to/monitor.md, as far as they can be tried without the systems that they are for."""
 
 import re
 import shlex
@@ -15,8 +15,9 @@ from progress_exhaust.operators.mark_complete import REPORT
 from progress_exhaust.settings import Settings
 from progress_exhaust.stages.site_setup import Site
 
-DOCS = (Path(__file__).resolve().parents[2] / "docs/signals.md").read_text()
-METRICS = re.findall(r"`(progress_exhaust\.[\w.<>]+)`", DOCS)
+PAGES = Path(__file__).resolve().parents[2] / "docs"
+DOCS = (PAGES / "how-to/monitor.md").read_text()
+METRICS = re.findall(r"`(progress_exhaust\.[\w.<>]+)`", (PAGES / "reference/signals.md").read_text())
 
 
 def blocks(language: str) -> list[str]:

@@ -9,6 +9,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from progress_exhaust.docs_links import ENVIRONMENT as DOCS_URL
 from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.page.app import Search, app
@@ -60,6 +61,13 @@ def test_page_after_the_last_links_to_the_first(may_trigger: bool) -> None:
     none = shown("list.html", may_trigger=may_trigger)
     assert "No request matches." in none and "0 requests, the newest first" in none
     assert past.count('<th scope="col"') == int(past.partition('colspan="')[2].partition('"')[0])
+
+
+def test_page_links_to_the_docs_if_they_have_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DOCS_URL, raising=False)
+    assert ">Help</a>" not in shown("list.html")
+    monkeypatch.setenv(DOCS_URL, "https://docs.example.org/{page}.html")
+    assert '<a href="https://docs.example.org/reference/page.html" target="_blank"' in shown("list.html")
 
 
 def test_make_again_names_the_files_that_it_replaces() -> None:

@@ -1,4 +1,4 @@
-"""TLS to each server, as docs/security.md says it: the right CA and name, and nothing else, not even a server without TLS."""
+"""TLS to each server, as docs/how-to/protect-connections.md says: only the right CA and name, and no server without TLS."""
 
 import datetime
 import json
@@ -31,7 +31,7 @@ from progress_exhaust.hooks.org_api import OrgApiHook
 from progress_exhaust.hooks.requests.ledger import Ledger
 from progress_exhaust.hooks.user_cache import UserCacheHook
 
-DOCS = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+DOCS = (Path(__file__).parents[2] / "docs/how-to/protect-connections.md").read_text()
 CA_IN_DOCS = "/etc/ssl/sunbird-ca.pem"
 START_SECONDS = 120
 NOW = datetime.datetime.now(datetime.UTC)

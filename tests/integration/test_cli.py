@@ -13,7 +13,7 @@ from dev.world import Row, World
 from tests.integration.install import PROJECT, Install
 
 [DOCUMENTED] = re.findall(
-    r"^(PYTHONPATH=PLUGINS_FOLDER python .*) status ", (PROJECT / "docs/runbook.md").read_text(), re.MULTILINE
+    r"^(PYTHONPATH=PLUGINS_FOLDER python .*) status ", (PROJECT / "docs/how-to/runbook.md").read_text(), re.MULTILINE
 )
 
 

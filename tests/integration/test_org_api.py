@@ -128,7 +128,7 @@ def test_a_login_without_rights_is_an_error_of_the_site(service: Service, status
 
 
 def test_the_message_for_a_missing_connection() -> None:
-    with pytest.raises(SetupError, match=r"connection progress_exhaust_org is missing.*set org_preferences to none"):
+    with pytest.raises(SetupError, match=r"connection progress_exhaust_org is missing.*set org_policy_source to none"):
         policy()
 
 

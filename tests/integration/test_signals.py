@@ -17,7 +17,7 @@ import pytest
 from dev.world import Row, World
 from tests.integration.install import Airflow, Install
 
-DOCS = (Path(__file__).parents[2] / "docs/signals.md").read_text()
+DOCS = (Path(__file__).parents[2] / "docs/reference/signals.md").read_text()
 
 
 class Listener:

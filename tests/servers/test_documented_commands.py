@@ -14,7 +14,7 @@ from tests.servers.site import OVER, PROJECT, Site, wait_until
 
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="the runbook's commands need curl")
 
-RUNBOOK = (PROJECT / "docs/runbook.md").read_text()
+RUNBOOK = (PROJECT / "docs/how-to/runbook.md").read_text()
 
 
 def commands(heading: str) -> list[str]:
@@ -44,9 +44,9 @@ def test_one_stage_then_one_request_then_one_night(site: Site) -> None:
     request = site.request(*site.batches[:4])
     run = site.airflow.run(request_ids=[request])
     published = site.published(request)
-    find_failed, clear = commands("One stage of one batch")
-    [force] = commands("One request")
-    night, _backfill = commands("One night")
+    find_failed, clear = commands("Rerun one stage of one batch")
+    [force] = commands("Make one request again")
+    [failed_tasks] = commands("Rerun all failed tasks of a run")
 
     cleared = json.loads(typed(site, clear, RUN=run))["task_instances"]
     assert ("batch.pivot", 3) in {(one["task_id"], one["map_index"]) for one in cleared}
@@ -55,7 +55,7 @@ def test_one_stage_then_one_request_then_one_night(site: Site) -> None:
     failed = json.loads(typed(site, find_failed, RUN=run))["task_instances"]
     assert {(one["task_id"], one["map_index"]) for one in failed} == {("batch.pivot", 3), ("settle_requests", -1)}
 
-    again = json.loads(typed(site, night, RUN=run))["task_instances"]
+    again = json.loads(typed(site, failed_tasks, RUN=run))["task_instances"]
     assert "batch.pivot" in {one["task_id"] for one in again}
     assert site.airflow.end_of(run) == "failed"
 
@@ -68,7 +68,7 @@ def test_one_stage_then_one_request_then_one_night(site: Site) -> None:
 def test_one_night_that_never_ran(site: Site) -> None:
     backfills = "/api/v2/backfills?dag_id=progress_exhaust"
     wait_until(lambda: all(one["completed_at"] for one in site.airflow.call(backfills)["backfills"]), "the others' backfills")
-    _, backfill = commands("One night")
+    [backfill] = commands("Make up for a day without a run")
     typed(site, backfill.replace("2026-11-20", "2026-02-03"))
     day = {"run_after_gte": "2026-02-03T00:00:00Z", "run_after_lte": "2026-02-04T00:00:00Z"}
     query = "&".join(f"{name}={moment}" for name, moment in day.items())
@@ -81,7 +81,7 @@ def test_one_night_that_never_ran(site: Site) -> None:
 
 
 def test_what_retention_would_remove(site: Site) -> None:
-    [look] = commands("A full store")
+    [look] = commands("Make space in a full store")
     assert json.loads(typed(site, look))["conf"] == {"dry_run": True}
 
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from tests.servers.site import OVER, PROJECT, STAGES, Site, wait_until
 
-DOCS = (PROJECT / "docs/signals.md").read_text()
+DOCS = (PROJECT / "docs/how-to/monitor.md").read_text()
 FOLLOWER = "/api/v2/dags/follower"
 [TASK] = re.findall(r"def (\w+)\(triggering_asset_events\)", DOCS)
 OURS = "airflow.progress_exhaust."
@@ -21,7 +21,7 @@ OURS = "airflow.progress_exhaust."
 
 @contextmanager
 def follower(site: Site) -> Iterator[None]:
-    """Let the very DAG of docs/signals.md follow the reports, as long as the block lasts."""
+    """Let the very DAG of docs/how-to/monitor.md follow the reports, as long as the block lasts."""
     [source] = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
     file = site.data / "followers" / "follower.py"
     file.write_text(source)

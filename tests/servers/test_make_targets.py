@@ -14,7 +14,7 @@ import requests
 
 from tests.servers.site import PROJECT
 
-RUNBOOK = (PROJECT / "docs/runbook.md").read_text()
+RUNBOOK = (PROJECT / "docs/how-to/runbook.md").read_text()
 
 
 def made(command: str, environment: Mapping[str, str]) -> str:
@@ -70,14 +70,14 @@ def site(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, **dict(shlex.split(line)[1].split("=", 1) for line in known.splitlines())}
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/migration.md"])
+@pytest.mark.parametrize("page", ["docs/tutorials/existing-airflow.md", "docs/how-to/migrate-from-the-spark-job.md"])
 def test_a_dry_run_publishes_nothing(demo: tuple[dict[str, str], str], page: str) -> None:
     """The page's command, against a site's connections."""
     environment, printed = demo
     [command] = re.findall(r"(?:^|`)(CONF='.*true}') make run(?:$|`)", (PROJECT / page).read_text(), re.MULTILINE)
     conf = shlex.split(command)[0].partition("=")[2]
     done = re.findall(r"^(\w{32})  SUCCESS", printed, re.MULTILINE)[0]
-    if page == "README.md":
+    if page == "docs/tutorials/existing-airflow.md":
         assert json.loads(conf) == {"request_ids": ["778A3669531143769B5E8C98D42E1CAD"], "dry_run": True}
         conf = json.dumps(json.loads(conf) | {"request_ids": [done], "force": True})
     made("make demo-data", environment)

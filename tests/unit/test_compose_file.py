@@ -116,7 +116,7 @@ def test_postgres_is_asked_where_its_clients_are() -> None:
 
 
 def test_the_docs_give_the_same_commands() -> None:
-    page = (PROJECT / "docs" / "compose.md").read_text()
+    page = (PROJECT / "docs/how-to/run-with-docker-compose.md").read_text()
     for line in re.findall(r"^#   (.*)$|^#    (echo .*)$", TEXT, re.MULTILINE):
         assert "".join(line) in page
 

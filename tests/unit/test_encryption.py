@@ -24,7 +24,7 @@ from tests.openssl import PLATFORM_KEY, decrypted, key_pair, openssl, platform_e
 CSV = "User UUID,State\r\nu1,தமிழ்நாடு\r\n".encode()
 TEXTS = ["S3cret", "पासवर्ड १२३", "a long one: " + "x" * 100]
 SALT = "the-installs-salt"
-SECURITY_PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
+SECURITY_PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/open-protected-reports.md"
 
 
 @pytest.fixture(autouse=True, scope="module")

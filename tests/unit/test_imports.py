@@ -22,14 +22,14 @@ def ours(*names: str) -> set[str]:
     return {f"{OURS}.{name}" for name in names}
 
 
-SHARED = ours("compat", "errors", "hooks", "metrics", "names", "report", "security", "settings", "staging")
+SHARED = ours("compat", "docs_links", "errors", "hooks", "metrics", "names", "report", "security", "settings", "staging")
 # What else than the standard library and its own folder the files of a folder, or one file, may import.
 RULES: dict[str, set[str]] = {
     "report": {*FRAMES, "isal", "stream_zip", "pydantic", "xlsxwriter", *ours("errors", "security")},
     "security": {"cryptography", *ours("errors", "report.request")},
     "sql": set(),
     "settings": {"pydantic", *ours("errors", "report.layout", "report.options", "security.levels")},
-    "hooks": {"airflow", *DRIVERS, API_BASE, *ours("compat", "errors", "report", "security", "sql")},
+    "hooks": {"airflow", *DRIVERS, API_BASE, *ours("compat", "docs_links", "errors", "report", "security", "sql")},
     "staging": {"pydantic", *ours("errors", "hooks", "report")},
     "stages": {"airflow", *SHARED, *ours("links")},
     "extract": {"airflow", "pydantic", *FRAMES, *SHARED, *ours("stages")},
@@ -39,21 +39,21 @@ RULES: dict[str, set[str]] = {
     "page": {
         *("airflow", "fastapi", "jinja2", "pydantic"),  # what Airflow's API server is made of
         *(MODELS, f"{OURS}.hooks.report_store", f"{OURS}.hooks.requests.status"),
-        *ours("compat", "errors", "names", "report.excluded", "report.request", "settings"),
+        *ours("compat", "docs_links", "errors", "names", "report.excluded", "report.request", "settings"),
     },
     "cli.py": {
         "airflow",
         *(MODELS, f"{OURS}.hooks.requests.claims", f"{OURS}.hooks.requests.status"),
         *ours("cli_output", "errors", "page", "report.request", "settings"),
     },
-    "cli_output.py": {MODELS, f"{OURS}.hooks.requests.status", *ours("page")},
+    "cli_output.py": {MODELS, f"{OURS}.hooks.requests.status", *ours("docs_links", "page")},
     "compat.py": {"airflow", "botocore", "fsspec", "sqlalchemy", *DRIVERS},
     "failure_notifier.py": {"airflow", MODELS, *ours("compat", "names", "settings", "stages")},
     "lineage.py": {"airflow", *ours("names", "report.request", "stages")},
-    "links.py": {"airflow"},
+    "links.py": {"airflow", *ours("docs_links")},
     "metrics.py": {MODELS, *ours("compat")},
     "plugin.py": {"airflow", *ours("links", "page")},
-    "": set(),  # errors.py and names.py
+    "": set(),  # docs_links.py, errors.py and names.py
 }
 FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted((PROJECT / "dags").glob("*.py"))]
 

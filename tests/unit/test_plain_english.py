@@ -26,6 +26,11 @@ def test_where_an_expression_is_found(source: str, expressions: list[tuple[int, 
     assert [(one.line, one.expression) for one in findings("x.py", source)] == expressions
 
 
+def test_markdown_is_read_without_its_code() -> None:
+    [found] = findings("x.md", "```\ngone\n```\nThe `dead` file\nis gone.")
+    assert (found.line, found.expression) == (5, "gone")
+
+
 def test_templates_are_read_as_text() -> None:
     [found] = findings("x.html", "<p>\nNobody is here.")
     assert (found.line, found.expression) == (2, "Nobody")

@@ -10,6 +10,7 @@ from redis import RedisError, ResponseError
 from redis.exceptions import MasterDownError, NoPermissionError
 
 from progress_exhaust import compat
+from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import SetupError, SourceError
 
 USERS_PER_ROUND_TRIP = 2000
@@ -111,7 +112,7 @@ class UserCacheHook:
         except ResponseError as error:
             text = _without_command(error)
             if isinstance(error, NoPermissionError):
-                text += "; docs/grants/redis.acl has every right (docs/security.md)"
+                text += f"; docs/grants/redis.acl has every right ({docs_page('how-to/protect-connections')})"
             raise SetupError(f"{self._where}: {text}") from None
         except RedisError as error:
             raise SourceError(f"{self._where} does not answer: {error}") from None

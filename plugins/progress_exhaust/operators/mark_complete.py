@@ -108,7 +108,7 @@ def summary_of(made: "BatchRun") -> dict[str, Any]:
 
 
 def event_of(made: "BatchRun", again: bool) -> dict[str, Any]:
-    """Return the asset event of a published file: ids, its key in the container, counts (docs/signals.md)."""
+    """Return the asset event of a published file: ids, its key in the container, counts (docs/reference/signals.md)."""
     return {
         "request_id": made.request_id,
         "batch_id": made.batch_id,

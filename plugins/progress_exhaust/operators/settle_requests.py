@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowFailException
 
 from progress_exhaust import compat, metrics
+from progress_exhaust.docs_links import docs_page
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchRun, BatchState, ClaimOutcome
 from progress_exhaust.names import XCOM_REQUESTS_FOUND
 from progress_exhaust.stages.base_operator import BaseTaskOperator
@@ -42,7 +43,7 @@ class SettleRequestsOperator(BaseTaskOperator):
         if failed:
             raise AirflowFailException(
                 f"{len(failed)} tasks of this run failed: {', '.join(failed)}. Fix the cause, then clear them with their "
-                "downstream tasks"
+                f"downstream tasks. {docs_page('reference/messages')} explains every message"
             )
         return summary
 

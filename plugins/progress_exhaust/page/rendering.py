@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from progress_exhaust.docs_links import docs_page, is_url
 from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.page.formatting import format_duration, format_size
 from progress_exhaust.report.request import MAX_FAILURES
@@ -28,7 +29,15 @@ templates.filters |= {
     "segment": lambda text: quote(text, safe=""),
     "timestamp": "{:%Y-%m-%d %H:%M} UTC".format,
 }
-templates.globals |= {"dag_id": REPORT_DAG_ID, "max_failures": MAX_FAILURES}
+
+
+def find_help() -> str:
+    """Return the address of this page's page in the docs; empty if a browser cannot open it."""
+    address = docs_page("reference/page")
+    return address if is_url(address) else ""
+
+
+templates.globals |= {"dag_id": REPORT_DAG_ID, "max_failures": MAX_FAILURES, "find_help": find_help}
 
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:

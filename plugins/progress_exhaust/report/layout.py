@@ -26,7 +26,7 @@ STANDARD_DATE = "yyyy-MM-dd HH:mm:ss:SSS+0000"
 DATE_LETTERS = re.compile("yyyy|MM|dd|HH|mm|ss|SSS")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: JSON may have it as an escape, but UTF-8 cannot hold it
-# The fields that are not in the user cache. docs/layouts.md describes them.
+# The fields that are not in the user cache. docs/reference/columns.md describes them.
 FIELDS = (
     *("collection_id", "collection_name", "batch_id", "batch_name", "user_id", "user_name", *DATES),
     *("progress", "certificate_status", "certificate_issued", "total_score"),

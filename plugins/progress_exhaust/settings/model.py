@@ -1,6 +1,6 @@
 """All settings, with their defaults and meanings. The defaults work on a stock Sunbird installation.
 
-`python dev/docs.py` writes the tables of docs/configuration.md from this model.
+`python dev/docs.py` writes the tables of docs/reference/settings.md from this model.
 """
 
 import os

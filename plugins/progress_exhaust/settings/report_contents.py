@@ -11,7 +11,9 @@ from progress_exhaust.settings.field_types import MAIN, LayoutName
 class ReportContents(BaseModel):
     """Layout, file format, and the rules for the cells."""
 
-    layouts: dict[LayoutName, Layout] = Field({}, description="Additional layouts of the site, by name. See docs/layouts.md.")
+    layouts: dict[LayoutName, Layout] = Field(
+        {}, description="Additional layouts of the site, by name. See docs/how-to/change-the-columns.md."
+    )
     layout: str = Field(
         "standard",
         description="Columns of the report: `standard`, `sunbird-lern-7` or a name from `layouts`.",

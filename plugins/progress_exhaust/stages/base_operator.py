@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
+from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import ClaimLostError, SetupError
 from progress_exhaust.stages.site_setup import RunParams, Site, read_site
 
@@ -22,7 +23,8 @@ def fail_on_permanent_errors() -> Iterator[None]:
     except (SetupError, ClaimLostError) as error:
         raise AirflowFailException(str(error)) from None
     except AirflowNotFoundException as error:
-        raise AirflowFailException(f"{error}. Add the connection in Airflow: docs/configuration.md lists them all") from None
+        connections = docs_page("reference/settings", "connections")
+        raise AirflowFailException(f"{error}. Add the connection in Airflow: {connections} lists them all") from None
 
 
 class BaseTaskOperator(BaseOperator):

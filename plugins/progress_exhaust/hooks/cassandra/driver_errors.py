@@ -7,6 +7,7 @@ from cassandra import DriverException, InvalidRequest, OperationTimedOut, Unauth
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
 
+from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import SetupError, SourceError
 
 
@@ -16,7 +17,8 @@ def translate_driver_errors(cluster_name: str, consistency: str) -> Iterator[Non
     try:
         yield
     except Unauthorized as error:
-        raise SetupError(f"{cluster_name}: {error}; docs/grants/cassandra.cql has every right (docs/security.md)") from None
+        rights = docs_page("how-to/protect-connections")
+        raise SetupError(f"{cluster_name}: {error}; docs/grants/cassandra.cql has every right ({rights})") from None
     except InvalidRequest as error:
         raise SetupError(f"{cluster_name}: {error}") from None
     except (DriverException, ConnectionException, NoHostAvailable, UnresolvableContactPoints) as error:

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.requests.models import SQL_VALUES
 from progress_exhaust.report.request import Batch
@@ -109,7 +110,9 @@ class RequestsConnection(PostgresHook):
     """
 
     default_conn_name = "progress_exhaust_requests"
-    rights = "docs/grants/postgres.sql has every right, and operators.sql those of people (docs/security.md)"
+    rights = (
+        f"docs/grants/postgres.sql has every right, and operators.sql those of people ({docs_page('how-to/protect-connections')})"
+    )
     permanent_errors: tuple[type[psycopg.Error], ...] = ()  # errors that an engineer has to fix: no retry does
 
     def __init__(

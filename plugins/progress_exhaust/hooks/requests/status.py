@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction
 from progress_exhaust.sql import connection as limits
@@ -95,7 +96,7 @@ class Night:
 class RequestStatusReader(RequestsConnection):
     """Reads the queue of requests and the ledger. Each method is one short transaction."""
 
-    rights = "docs/grants/operators.sql has every right"
+    rights = f"docs/grants/operators.sql has every right ({docs_page('how-to/protect-connections')})"
     permanent_errors = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 
     def __init__(self, *, job_request_table: str, ledger_schema: str) -> None:
