@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import quote
 
 if __name__ == "__main__":
     # Run as a file, Python looks for modules in dev/, where a folder is called cassandra: look in the project instead.
@@ -47,8 +46,6 @@ __all__ = [
 DEFAULT_PORT_BASE = 19000
 PORT_STEP = 20
 START_TIMEOUT_SECONDS = 120
-# With the protocol's version named, a task does not search for it, with two warnings.
-CASSANDRA_EXTRA = quote(json.dumps({"protocol_version": 5}))
 
 
 def start() -> None:
@@ -116,7 +113,7 @@ def environment() -> dict[str, str]:
     login = f"{CASSANDRA_USER}:{CASSANDRA_PASSWORD}"
     connections = {
         "REQUESTS": f"{Postgres(settings).uri}/sunbird",
-        "CASSANDRA": f"cassandra://{login}@127.0.0.1:{settings.port('cassandra')}/?__extra__={CASSANDRA_EXTRA}",
+        "CASSANDRA": f"cassandra://{login}@127.0.0.1:{settings.port('cassandra')}",
         "USERS": f"redis://127.0.0.1:{settings.port('redis')}",
         "CONTENT": f"http://127.0.0.1:{settings.port('content')}",
         "ORG": f"http://127.0.0.1:{settings.port('content')}",

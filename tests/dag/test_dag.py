@@ -11,12 +11,18 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import ParamValidationError
+from airflow.utils.file import list_py_file_paths
 
 from progress_exhaust.hooks.requests.models import BATCH_STAGES
 from progress_exhaust.names import REPORT_DAG_ID, RETENTION_DAG_ID
 from progress_exhaust.report.layout import BUILT_IN
 
 PROJECT = Path(__file__).resolve().parents[2]
+
+
+def test_both_dags_are_found_if_the_repository_is_the_dag_folder() -> None:
+    found = [Path(path).relative_to(PROJECT).as_posix() for path in list_py_file_paths(PROJECT)]
+    assert sorted(found) == ["dags/progress_exhaust.py", "dags/progress_exhaust_retention.py"]
 
 
 @pytest.fixture(scope="module")

@@ -195,11 +195,10 @@ class Install:
 
     def connections(self) -> dict[str, str]:
         redis_port = self.users.connection_pool.connection_kwargs["port"]
-        extra = quote(json.dumps({"protocol_version": 5}))
         login = f"{self.login}:{self.password}"
         return {
             "REQUESTS": f"postgresql://{login}@{self.postgres.rpartition('@')[2]}",
-            "CASSANDRA": f"cassandra://{login}@{quote(self.cassandra_hosts)}:{self.cassandra_port}/?__extra__={extra}",
+            "CASSANDRA": f"cassandra://{login}@{quote(self.cassandra_hosts)}:{self.cassandra_port}",
             "USERS": f"redis://{login}@127.0.0.1:{redis_port}",
             "CONTENT": f"{self.content.url}{CONTENT_PATH}",
             "ORG": f"{self.content.url}{ORG_PATH}",
