@@ -32,7 +32,7 @@ from dev.world import Row, World
 PROJECT = Path(__file__).resolve().parents[2]
 # Still the 27th in UTC, and the 28th where the reports are dated.
 RUN_AFTER, REPORT_DAY = datetime(2022, 9, 27, 20, 0, tzinfo=UTC), date(2022, 9, 28)
-RUN_TIMEOUT_SECONDS = 180
+RUN_TIMEOUT_SECONDS = 600  # a machine that runs other tests at the same time is slow
 CONTENT_PATH, ORG_PATH, KEYS_PATH = "/api/content", "/api/org", "/keys"
 GRANTS = PROJECT / "docs" / "grants"
 JOB_REQUEST = (PROJECT / "dev/postgres/job_request.sql").read_text()
