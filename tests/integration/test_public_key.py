@@ -131,8 +131,8 @@ def test_a_url_is_sent_as_a_browser_would(server: Server) -> None:
 
 
 REFUSED = {
-    "http://{host}/more": "over 64 KB",
-    "http://{host}/endless": "over 64 KB",
+    "http://{host}/more": "more than 64 KB",
+    "http://{host}/endless": "more than 64 KB",
     "http://{host}/moved": "redirects to another, which is not followed",
     "http://{host}/missing": "answered with 404",
     "http://user:pass@{host}/key.pem": "contains a login",
