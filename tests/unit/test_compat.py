@@ -104,18 +104,6 @@ def test_the_processes_of_a_pool_can_be_killed() -> None:
     compat.kill_processes(pool)  # after its end, too
 
 
-# Redis
-
-
-def test_arguments_of_a_redis_client_apply_to_its_connections() -> None:
-    from redis import Redis
-
-    client = Redis(host="127.0.0.1", port=1)
-    compat.set_redis_arguments(client, db=3, socket_timeout=7)
-    connection = client.connection_pool.make_connection()
-    assert (connection.db, connection.socket_timeout) == (3, 7)
-
-
 # Stores
 
 
