@@ -4,3 +4,5 @@ REPORT_DAG_ID = "progress_exhaust"
 RETENTION_DAG_ID = "progress_exhaust_retention"
 
 XCOM_REQUESTS_FOUND = "found"  # pushed by claim_requests: how many requests were pending
+
+ENDED_RUN_STATES = ("success", "failed")  # of a DAG run

@@ -5,7 +5,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from progress_exhaust.stages.airflow_runs import ENDED, run_state
+from progress_exhaust.names import ENDED_RUN_STATES
+from progress_exhaust.stages.airflow_runs import run_state
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.progress import format_counts
 from progress_exhaust.stages.site_setup import RunParams, Site
@@ -66,7 +67,7 @@ class RemoveOldFilesOperator(BaseTaskOperator):
 
     def _has_ended(self, context: "Context", run_id: str) -> bool:
         state = run_state(context, run_id)
-        ended = state in ENDED or (state is None and RUN_ID.match(run_id) is not None)
+        ended = state in ENDED_RUN_STATES or (state is None and RUN_ID.match(run_id) is not None)
         if not ended:
             self.log.info(
                 "Kept staging %s: %s", run_id, "it does not belong to a run" if state is None else f"its run is {state}"

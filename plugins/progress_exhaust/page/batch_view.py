@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from progress_exhaust.hooks.requests.models import BATCH_STAGES, BatchState, Stage
 from progress_exhaust.hooks.requests.status import BatchDetails
+from progress_exhaust.names import ENDED_RUN_STATES
 from progress_exhaust.report.excluded import EXCLUDED as EXCLUSION_REASONS
 
 INTERRUPTED = "interrupted"  # the run has ended, and the batch has not recorded how it ended
@@ -14,7 +15,6 @@ STATE_LABELS: Mapping[str, str] = {state.value: state.value for state in BatchSt
     BatchState.DEFERRED.value: "waits for the next run"
 }
 UNFINISHED = (BatchState.WAITING, BatchState.RUNNING)
-ENDED_RUN_STATES = ("success", "failed")
 AFTER_FETCH_HIERARCHY = BATCH_STAGES[1:]
 EXTRACT_SHARE = 0.95  # extract takes nearly all of a batch's time, and only extract reports its progress
 
@@ -71,7 +71,7 @@ class BatchView:
     @property
     def excluded(self) -> dict[str, int]:
         """Return the number of excluded learners per reason, as the page names the reason."""
-        numbers = {text: self.batch.counts.get(f"excluded.{reason}", 0) for reason, text in EXCLUSION_REASONS.items()}
+        numbers = {text: self.batch.counts.get(reason.count_name, 0) for reason, text in EXCLUSION_REASONS.items()}
         return {text: number for text, number in numbers.items() if number}
 
     @property

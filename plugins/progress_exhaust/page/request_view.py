@@ -9,7 +9,8 @@ from typing import Any
 
 from progress_exhaust.hooks.requests.models import BatchState, RequestStatus
 from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails
-from progress_exhaust.page.batch_view import ENDED_RUN_STATES, UNFINISHED, BatchView
+from progress_exhaust.names import ENDED_RUN_STATES
+from progress_exhaust.page.batch_view import UNFINISHED, BatchView
 
 FINISHED = (RequestStatus.SUCCESS, RequestStatus.FAILED)
 

@@ -1,12 +1,14 @@
-"""Why learners are excluded from a report: the reasons that extract counts as `excluded.<reason>`, as texts."""
+"""Why learners are excluded from a report, as texts. Extract counts each reason as `excluded.<reason>`."""
+
+from progress_exhaust.report.eligibility import Exclusion
 
 NOT_ENROLLED = {  # these are not counted in `enrolled` either
-    "inactive": "with an inactive enrolment",
-    "no_date": "with an enrolment that has no date",
+    Exclusion.INACTIVE: "with an inactive enrolment",
+    Exclusion.NO_DATE: "with an enrolment that has no date",
 }
 EXCLUDED = {
-    "other_org": "of another organisation than the requester's",
-    "deleted": "with a deleted account",
-    "missing": "without a known profile",
+    Exclusion.OTHER_ORG: "of another organisation than the requester's",
+    Exclusion.DELETED: "with a deleted account",
+    Exclusion.MISSING: "without a known profile",
     **NOT_ENROLLED,
 }

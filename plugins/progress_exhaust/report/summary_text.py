@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from progress_exhaust.report import text
 from progress_exhaust.report.columns import columns
+from progress_exhaust.report.eligibility import Exclusion
 from progress_exhaust.report.excluded import EXCLUDED, NOT_ENROLLED
 from progress_exhaust.report.report import Report
 
@@ -37,7 +38,7 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
         f"Learners in the file: {counts.get('reported', 0):,}",
         *_by_reason("Excluded learners", excluded, counts),
     ]
-    blank = counts.get("missing", 0) - counts.get("excluded.missing", 0)
+    blank = counts.get("missing", 0) - counts.get(Exclusion.MISSING.count_name, 0)
     if blank:
         lines.append(f"Learners in the file without a known profile (blank cells): {blank:,}")
     lines += _by_reason("Not counted as enrolled", NOT_ENROLLED, counts)
@@ -45,6 +46,6 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
     return "".join(f"{text.clean(line)}\r\n" for line in lines)
 
 
-def _by_reason(title: str, reasons: Iterable[str], counts: Mapping[str, int]) -> list[str]:
-    found = {reason: counts[f"excluded.{reason}"] for reason in reasons if f"excluded.{reason}" in counts}
+def _by_reason(title: str, reasons: Iterable[Exclusion], counts: Mapping[str, int]) -> list[str]:
+    found = {reason: counts[reason.count_name] for reason in reasons if reason.count_name in counts}
     return [f"{title}: {sum(found.values()):,}", *(f"  {number:,} {EXCLUDED[reason]}" for reason, number in found.items())]

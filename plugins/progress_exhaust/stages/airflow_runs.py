@@ -3,13 +3,11 @@
 from typing import TYPE_CHECKING
 
 from progress_exhaust import compat
-from progress_exhaust.names import REPORT_DAG_ID
+from progress_exhaust.names import ENDED_RUN_STATES, REPORT_DAG_ID
 from progress_exhaust.stages.site_setup import Site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-ENDED = ("success", "failed")
 
 
 def find_ended_runs(context: "Context", site: Site) -> list[str]:
@@ -20,7 +18,7 @@ def find_ended_runs(context: "Context", site: Site) -> list[str]:
 def has_ended(context: "Context", run_id: str) -> bool:
     """Tell whether a run of the report DAG has ended or was deleted."""
     state = run_state(context, run_id)
-    return state is None or state in ENDED
+    return state is None or state in ENDED_RUN_STATES
 
 
 def run_state(context: "Context", run_id: str) -> str | None:
