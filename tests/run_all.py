@@ -1,9 +1,8 @@
-"""Run every test but the unit tests, in two lanes at the same time. Each group of tests has its own servers and processes.
+"""Run every test but the unit tests, group by group. The group with most tests uses two processes.
 
     python tests/run_all.py
 
-Most tests wait for servers, so that the groups together need less time than one after the other. Each line of output starts with
-the name of its group. The last lines are the closing lines of pytest, one per group, and their sum.
+Each line of output starts with the name of its group. The last lines are the closing lines of pytest, one per group, and their sum.
 """
 
 import os
@@ -12,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,25 +42,19 @@ class Group:
         return process.returncode, closing_line
 
 
-# Two lanes run at the same time. The groups of a lane run one after the other: more at once would only wait for the processors.
-LANES = (
-    (Group("site", sys.executable, SITE_TESTS), Group("stores", str(STORES_PYTHON), ("tests/stores",))),
-    (
-        Group(
-            "services",
-            sys.executable,
-            (
-                *("-n", "2", "--dist", "loadfile", "tests/integration", "tests/faults", "tests/drivers"),
-                *(f"--ignore={path}" for path in SITE_TESTS),
-            ),
+# One after the other: the site's servers have time limits that a busy machine breaks.
+GROUPS = (
+    Group(
+        "services",
+        sys.executable,
+        (
+            *("-n", "2", "--dist", "loadfile", "tests/integration", "tests/faults", "tests/drivers"),
+            *(f"--ignore={path}" for path in SITE_TESTS),
         ),
     ),
+    Group("site", sys.executable, SITE_TESTS),
+    Group("stores", str(STORES_PYTHON), ("tests/stores",)),
 )
-
-
-def run_lane(lane: tuple[Group, ...]) -> list[tuple[int, str]]:
-    """Run the groups of a lane; return their results."""
-    return [group.run() for group in lane]
 
 
 def total(closing_lines: list[str], seconds: float) -> str:
@@ -77,9 +69,8 @@ def total(closing_lines: list[str], seconds: float) -> str:
 def main() -> int:
     os.environ["PYTHONUNBUFFERED"] = "1"
     started = time.monotonic()
-    with ThreadPoolExecutor(len(LANES)) as pool:
-        results = [result for lane in pool.map(run_lane, LANES) for result in lane]
-    for group, (code, closing_line) in zip((group for lane in LANES for group in lane), results, strict=True):
+    results = [group.run() for group in GROUPS]
+    for group, (code, closing_line) in zip(GROUPS, results, strict=True):
         print(f"{group.name:<9}| exit code {code}: {closing_line}")
     print(total([line for _, line in results], time.monotonic() - started))
     return int(any(code for code, _ in results))

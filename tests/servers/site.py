@@ -28,7 +28,7 @@ from dev.load import USERS_DATABASE, Places, submit
 from dev.world import ORG, World, request_row, user_id
 
 PROJECT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 DAG = "/api/v2/dags/progress_exhaust"
 STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
 OVER = ("success", "failed")
