@@ -43,7 +43,7 @@ def test_an_unknown_key_is_refused_with_the_right_one(site: Site) -> None:
     before = site.row(request)
     run = site.airflow.start_run(request_id=[request])
     assert site.airflow.end_of(run) == "failed"
-    assert "unknown Param request_id in the run's conf; did you mean request_ids?" in site.airflow.log(run, "wait_for_requests")
+    assert "Unknown Param request_id in the run's conf: did you mean request_ids?" in site.airflow.log(run, "wait_for_requests")
     assert site.airflow.tasks(run)["wait_for_requests", -1].tries == 1
     assert site.row(request) == before
 
@@ -63,7 +63,7 @@ def test_xcom_holds_the_summary_and_no_learner(site: Site) -> None:
         assert set(summary["seconds"]) == {"fetch_hierarchy", "extract", "pivot", "package", "mark_complete"}
     whole = site.airflow.xcom(run, "settle_requests")
     assert whole["requests"] == {"found": 1, "claimed": 1, "duplicate": 0, "succeeded": 1, "failed": 0, "deferred": 0}
-    assert whole["batches"] == {"done": 2}
+    assert {state: number for state, number in whole["batches"].items() if number} == {"done": 2}
     assert whole["learners"]["enrolled"] == sum(summary["counts"]["enrolled"] for summary in told)
 
     # All that the run's tasks pass to each other: ids of requests and batches, counts, seconds.

@@ -50,7 +50,7 @@ def test_one_stage_of_one_batch_again(site: Site) -> None:
     assert tasks["settle_requests", -1].tries == before["settle_requests", -1].tries + 1
     untouched = {key for key in before if key[1] > 0 or key[0] in ("wait_for_requests", "claim_requests", "list_batches")}
     assert {key: tasks[key].tries for key in untouched} == {key: before[key].tries for key in untouched}
-    assert {path.parts[-2] for path in site.staging(run)} == {chosen[2], "pages", "parts", "pivot-1"}
+    assert {path.parts[-2] for path in site.staging(run)} == {chosen[2], "enrolled", "facts", "pivot-1"}
 
     # The one in the middle: the request is whole.
     assert site.airflow.rerun(run, ["batch.package", 2], include_downstream=True) == "success"

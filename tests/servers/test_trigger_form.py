@@ -31,7 +31,7 @@ def test_the_form_explains_its_params_refuses_a_wrong_one_and_starts_a_run(site:
                     expect(field.get_by_role("checkbox")).not_to_be_checked()
                 else:
                     expect(field.get_by_role("textbox").or_(field.get_by_role("combobox"))).to_have_value("")
-        expect(form).to_contain_text("one a line, such as 778A3669531143769B5E8C98D42E1CAD")
+        expect(form).to_contain_text("one request_id of job_request per line, such as 778A3669531143769B5E8C98D42E1CAD")
         ids = form.get_by_role("group").filter(has_text=params["request_ids"]["description"]).get_by_role("textbox")
 
         ids.fill("x" * 201)
