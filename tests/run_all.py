@@ -2,7 +2,8 @@
 
     python tests/run_all.py
 
-Each line of output starts with the name of its group. The last lines are the closing lines of pytest, one per group, and their sum.
+Each line of output starts with the name of its group. The last lines are the closing lines of pytest, one per group, and
+their sum.
 """
 
 import os

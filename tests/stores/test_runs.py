@@ -86,12 +86,12 @@ def test_a_failed_run_on_s3_leaves_its_staging_for_the_retention(install: Instal
         )
         assert clean.state == "success"
         assert (s3_buckets.staged() == []) is gone
-        assert clean.says("Removed staging of run", failed.run_id) is gone
+        assert clean.says("Deleted staging of run", failed.run_id) is gone
 
 
 def test_a_public_container_gets_no_package_until_the_setting_allows_it(install: Install, s3_buckets: Buckets) -> None:
     new_requests(install, TEXT)
-    s3_buckets.open_to_anybody()
+    s3_buckets.make_public()
     connections, settings = {"STORE": s3_buckets.store.connection()}, SMALL | s3_buckets.settings
     refused = install.run_dag(settings=settings, connections=connections)
     assert refused.failed() == ["batch.package"]
@@ -106,7 +106,7 @@ def test_an_allowed_public_container_gets_no_plain_zip(install: Install, s3_buck
     new_requests(install)
     keyed = sample_world().requests[0]["request_id"]
     install.sql("UPDATE job_request SET encryption_key = %s WHERE request_id = %s", [TEXT, keyed])
-    s3_buckets.open_to_anybody()
+    s3_buckets.make_public()
     settings = SMALL | s3_buckets.settings | {"allow_public_container": True}
     done = install.run_dag(settings=settings, connections={"STORE": s3_buckets.store.connection()})
     assert (done.state, done.failed()) == ("success", [])
@@ -125,7 +125,7 @@ def test_an_allowed_public_container_gets_no_plain_zip(install: Install, s3_buck
 
 def test_an_allowed_public_container_gets_no_zip_whose_cipher_is_broken(install: Install, s3_buckets: Buckets) -> None:
     new_requests(install, TEXT)
-    s3_buckets.open_to_anybody()
+    s3_buckets.make_public()
     settings = SMALL | s3_buckets.settings | {"allow_public_container": True, "zip_cipher": "ZipCrypto"}
     settings |= {"default_security_level": "PASSWORD_PROTECTED_DATASET"}
     connections = {"STORE": s3_buckets.store.connection()}
