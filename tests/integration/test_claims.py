@@ -97,8 +97,8 @@ def test_a_claim_is_dead_by_airflows_word_alone(queue: Install, world: World) ->
             {"run_id": holders[name], "outcome": "lost", "held": False},
             {"run_id": result.run_id, "outcome": "SUCCESS", "held": False},
         ]
-        assert result.says("Taking over", holders[name])
-    assert not result.says("Taking over", running) and not result.says("Taking over", queued)
+        assert result.says("Reclaimed request", holders[name])
+    assert not result.says("Reclaimed request", running) and not result.says("Reclaimed request", queued)
     assert (queue.row(pending)["status"], queue.row(pending)["iteration"]) == ("SUCCESS", 0)
 
 
