@@ -437,7 +437,9 @@ class Committing(RunHook):
     """Waits, with all that it changed, before it commits."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(run_id="run", job_request_table="job_request", ledger_schema=LEDGER, task_attempt=number)
+        super().__init__(
+            run_id="run", installation=INSTALLATION, job_request_table="job_request", ledger_schema=LEDGER, task_attempt=number
+        )
         self.inside, self.go_on = threading.Event(), threading.Event()
 
     @contextmanager

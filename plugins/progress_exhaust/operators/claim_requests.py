@@ -25,8 +25,8 @@ class ClaimRequestsOperator(BaseTaskOperator):
         site.ledger().prepare()
         if params.batch_ids:
             return []
-        if params.release_claims and not params.dry_run:
-            release_held_elsewhere(site, params.request_ids, self.log)
+        if params.release_claims:
+            release_held_elsewhere(site, params, self.log)
         ended_runs = find_ended_runs(context, site)
         selection = select_requests(context, site, params, ended_runs)
         found = claims.count_pending(selection)
