@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from progress_exhaust.errors import ClaimLostError, SourceError
 from progress_exhaust.hooks.requests.releases import LOST_TOO_OFTEN
-from progress_exhaust.report.plan import twins
+from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch, JobRequest
 from progress_exhaust.sql import claims, releases
 from tests.integration.life import (
@@ -236,7 +236,7 @@ class Life(RuleBasedStateMachine):
                 self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
                 self.ledger[run, row.key] |= dict.fromkeys(missing[:cut], "waiting") | dict.fromkeys(missing[cut:], "deferred")
         no_hope = [(row.key, BROKEN) for row in refused]
-        hook.list_batches(to_make, to_defer, duplicates=twins(held).items(), rejected=no_hope, finished=made)
+        hook.list_batches(to_make, to_defer, duplicates=duplicates(held).items(), rejected=no_hope, finished=made)
         for row in refused:
             self.model_end(run, self.model[row.key], "FAILED", BROKEN)
         for row in made:
@@ -583,7 +583,7 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
         "FAIL", "c.installation = %(installation)s AND", "", [SUBMIT, CLAIM_1_ELSEWHERE, FAIL_1]
     ),
     "what another installation holds is not dead": (
-        "LOCK_PENDING", "AND installation = %(installation)s AND run_id = ANY(%(ended_runs)s)",
+        "COUNT_PENDING", "AND installation = %(installation)s AND run_id = ANY(%(ended_runs)s)",
         "AND run_id <> %(run_id)s", [SUBMIT, CLAIM_1_ELSEWHERE, CLAIM_2]
     ),
     "a run reclaims nothing of an equal run id elsewhere": (
