@@ -24,14 +24,15 @@ from hypothesis.stateful import (
 )
 
 from progress_exhaust.errors import ClaimLostError, SourceError
-from progress_exhaust.hooks.requests.claims import LOST_TOO_OFTEN
+from progress_exhaust.hooks.requests.releases import LOST_TOO_OFTEN
 from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch, JobRequest
-from progress_exhaust.sql import claims as statements
+from progress_exhaust.sql import claims, releases
 from tests.integration.life import (
     CONNECTION,
     CURRENT,
     DAY,
+    ELSEWHERE,
     LEDGER,
     RunHook,
     chosen,
@@ -40,11 +41,13 @@ from tests.integration.life import (
     holders,
     hook_of,
     insert,
+    name_of,
     row_of,
     whole_rows,
 )
 
-RUNS = ["run-1", "run-2", "run-3"]
+# Two installations, which have a run with the same id.
+RUNS = ["run-1", "run-2", "run-3", "elsewhere:run-1", "elsewhere:run-4"]
 # What a request asks for. Two requests of one kind are duplicates.
 KINDS = {"two": ("b1", "b2"), "one": ("b3",)}
 MOST_REQUESTS = 4
@@ -156,11 +159,12 @@ class Life(RuleBasedStateMachine):
         """A run's first task. Cleared in a run that has ended, it makes the run live again."""
         self.over.discard(run)
         hook = hook_of(run)
-        holding = {request.holder for request in self.model.values()} - {None, run}
-        assert set(hook.holding_runs()) == holding
-        ended_runs = sorted(holding & self.over)
+        holding = {request.holder for request in self.model.values() if self.is_of_same_installation(run, request.holder)} - {run}
+        assert set(hook.holding_runs()) == {str(one).removeprefix(ELSEWHERE) for one in holding}
+        ended_runs = sorted(str(one) for one in holding & self.over)
         ids = [f"r{number}" for number in sorted(named or [])]
-        selection = chosen(most=most, request_ids=ids, force=force, ended_runs=ended_runs)
+        own_ids = [one.removeprefix(ELSEWHERE) for one in ended_runs]
+        selection = chosen(most=most, request_ids=ids, force=force, ended_runs=own_ids)
         pending = [one for one in self.model.values() if self.is_pending(one, ids, force, ended_runs)]
         assert hook.count_pending(selection) == len(pending)
         assert [one.key for one in hook.pending(selection)] == [one.key for one in pending[:most]]
@@ -176,14 +180,29 @@ class Life(RuleBasedStateMachine):
                     request.status, request.message = "FAILED", LOST_TOO_OFTEN
                     continue
             request.take(run)
+            if force:
+                request.done, request.has_urls = set(), False
         self.agree_on_held(run, hook.claim(selection).requests)
 
     @rule(run=runs)
     def resume(self, run: str) -> None:
         """A run is cleared: it reclaims what it left unfinished, and learns who holds the rest."""
         self.over.discard(run)
-        lost = hook_of(run).reclaim_unfinished()
+        lost = {one.request_id: name_of(one.installation, one.run_id) for one in hook_of(run).reclaim_unfinished()}
         assert lost == self.model_reclaim(run)
+
+    @precondition(lambda self: self.model)
+    @rule(run=runs, which=requests)
+    def release(self, run: str, which: int) -> None:
+        """A person lets an installation release what the other one holds."""
+        request = self.pick(which)
+        for holder in hook_of(run).holders([request.key[1]]):
+            assert holder.is_ours == self.is_of_same_installation(run, request.holder)
+            if not holder.is_ours:
+                assert request.holder == name_of(holder.installation, holder.run_id)
+                assert hook_of(run).release(holder)
+                request.release(request.holder, "released")
+                request.status = "SUBMITTED"
 
     @rule(run=runs, deferred=st.integers(0, 1), again=st.booleans(), refuse=st.sampled_from([False, False, True]))
     def list_batches(self, run: str, deferred: int, again: bool, refuse: bool) -> None:
@@ -325,7 +344,8 @@ class Life(RuleBasedStateMachine):
     def the_tables_say_what_the_model_says(self) -> None:
         self.cursor.execute(
             "SELECT tag, request_id, status, iteration, err_message, dt_job_completed IS NULL, processed_batches, download_urls, "
-            "ARRAY(SELECT run_id FROM progress_exhaust.claim c WHERE (c.tag, c.request_id) = (j.tag, j.request_id) "
+            "ARRAY(SELECT CASE installation WHEN repeat('b', 32) THEN 'elsewhere:' ELSE '' END || run_id "
+            "FROM progress_exhaust.claim c WHERE (c.tag, c.request_id) = (j.tag, j.request_id) "
             "AND released_at IS NULL) FROM job_request j WHERE job_id = 'progress-exhaust'"
         )
         rows = self.cursor.fetchall()
@@ -378,6 +398,9 @@ class Life(RuleBasedStateMachine):
             or (request.status == "PROCESSING" and request.holder in ended_runs)
         )
 
+    def is_of_same_installation(self, run: str, other: str | None) -> bool:
+        return other is not None and run.startswith(ELSEWHERE) == other.startswith(ELSEWHERE)
+
     def agree_on_held(self, run: str, held: list[Any]) -> None:
         assert [row.key for row in held] == [one.key for one in self.model.values() if one.holder == run]
 
@@ -386,7 +409,7 @@ class Life(RuleBasedStateMachine):
         lost = {}
         for request in self.model.values():
             claim = request.claims.get(run)
-            if claim is None or claim.live or claim.outcome == "SUCCESS" or request.status == "SUCCESS":
+            if claim is None or claim.live or claim.outcome in ("SUCCESS", "released") or request.status == "SUCCESS":
                 continue
             if request.holder:
                 lost[request.key[1]] = request.holder
@@ -400,10 +423,14 @@ class Life(RuleBasedStateMachine):
             return True
         if request.holder or run not in request.claims or (request.status == "SUCCESS" and request.made_by != run):
             return False
+        if request.claims[run].outcome == "released":
+            return False
         for one in self.model.values():
             claim = one.claims.get(run)
             made_since = one.status == "SUCCESS" and one.made_by != run
-            if claim and one.holder is None and not made_since and (one is request or claim.duplicate_of == request.key[1]):
+            if claim is None or claim.outcome == "released":
+                continue
+            if one.holder is None and not made_since and (one is request or claim.duplicate_of == request.key[1]):
                 self.may_change.add(one.key)
                 one.take(run)
         return True
@@ -451,7 +478,8 @@ class Life(RuleBasedStateMachine):
                 raise
             raise AssertionError(f"a request that {request.holder or 'no run'} holds was changed")
         assert request.key[1] in message
-        assert (f"held by run {request.holder}" if request.holder else "no longer held by this run") in message
+        holder = f"held by run {request.holder.removeprefix(ELSEWHERE)}" if request.holder else "no longer held by this run"
+        assert holder in message
         assert (whole_rows(self.cursor), holders(self.cursor)) == before
 
 
@@ -523,6 +551,9 @@ LIST, FAIL_1, RESUME_1, DIE_1 = (
 )
 REQUEUE_1, REQUEUE_2, STAGE = ("give_back", "run-1", 0), ("give_back", "run-2", 0), ("stage", 0, False, False)
 SUCCEED_1, NIGHT_2 = ("succeed", "run-1", 0), ("night", "run-2", False, set(), True)
+CLAIM_1_ELSEWHERE, DIE_1_ELSEWHERE = ("claim", "elsewhere:run-1", None, False, 9), ("die", "elsewhere:run-1")
+RESUME_1_ELSEWHERE, FAIL_1_ELSEWHERE = ("resume", "elsewhere:run-1"), ("fail", "elsewhere:run-1", 0)
+RELEASE_1, FORCE_1 = ("release", "run-1", 0), ("claim", "run-1", {0}, True, 9)
 FORCE_2, FAIL_2 = ("claim", "run-2", {0}, True, 9), ("fail", "run-2", 0)
 GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "an end needs a live claim": ("FAIL", HELD, "", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2, FAIL_1]),
@@ -548,6 +579,24 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "what a run brought to success stays": (
         "UNFINISHED_CLAIMS", "AND outcome <> '{outcome.SUCCESS}'", "", [SUBMIT, CLAIM_1, LIST, STAGE, FORCE_2, FAIL_2, RESUME_1]
     ),
+    "an equal run id of another installation holds nothing of ours": (
+        "FAIL", "c.installation = %(installation)s AND", "", [SUBMIT, CLAIM_1_ELSEWHERE, FAIL_1]
+    ),
+    "what another installation holds is not dead": (
+        "COUNT_PENDING", "AND installation = %(installation)s AND run_id = ANY(%(ended_runs)s)",
+        "AND run_id <> %(run_id)s", [SUBMIT, CLAIM_1_ELSEWHERE, CLAIM_2]
+    ),
+    "a run reclaims nothing of an equal run id elsewhere": (
+        "UNFINISHED_CLAIMS", "installation = %(installation)s AND", "", [SUBMIT, CLAIM_1_ELSEWHERE, FAIL_1_ELSEWHERE, RESUME_1]
+    ),
+    "what a person released is not reclaimed": (
+        "UNFINISHED_CLAIMS", "AND outcome <> '{outcome.RELEASED}'", "",
+        [SUBMIT, CLAIM_1_ELSEWHERE, RELEASE_1, RESUME_1_ELSEWHERE]
+    ),
+    "a forced run forgets old packages": (
+        "FORGET_PACKAGES", "processed_batches = NULL", "processed_batches = processed_batches",
+        [("submit", "two", 0, "zip"), FORCE_1]
+    ),
 }  # fmt: skip
 
 
@@ -567,6 +616,7 @@ def play(steps: list[tuple[Any, ...]]) -> None:
 def test_a_missing_guard_is_seen(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, part, instead, steps = GUARDS[guard]
     play(steps)
+    statements = claims if hasattr(claims, name) else releases
     statement = getattr(statements, name)
     assert part in statement
     monkeypatch.setattr(statements, name, statement.replace(part, instead))
@@ -577,7 +627,7 @@ def test_a_missing_guard_is_seen(guard: str, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("guard", ["an end needs a live claim", "what another run made since stays"])
 def test_a_missing_guard_is_found_at_random(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, part, instead, _ = GUARDS[guard]
-    monkeypatch.setattr(statements, name, getattr(statements, name).replace(part, instead))
+    monkeypatch.setattr(claims, name, getattr(claims, name).replace(part, instead))
     search = settings(
         max_examples=300,
         stateful_step_count=30,

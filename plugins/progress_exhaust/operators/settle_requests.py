@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowFailException
 
 from progress_exhaust import compat, metrics
+from progress_exhaust.errors import ClaimLostError, ProgressExhaustError
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchRun, BatchState, ClaimOutcome
 from progress_exhaust.names import XCOM_REQUESTS_FOUND
 from progress_exhaust.stages.base_operator import BaseTaskOperator
@@ -16,6 +17,9 @@ from progress_exhaust.stages.site_setup import RunParams, Site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from progress_exhaust.hooks.requests.claims import Claims
+    from progress_exhaust.report.request import JobRequest
 
 TRIED_AGAIN = "could not be made this time and is tried again, up to three times in all"
 TOTALS = ("enrolled", "reported", "excluded", "missing", "package_bytes")
@@ -32,12 +36,13 @@ class SettleRequestsOperator(BaseTaskOperator):
     def run(self, context: "Context", site: Site, params: RunParams) -> Summary:
         site.ledger().prepare()
         runs = site.ledger().run_batches()
-        if not params.dry_run:
-            self._settle(site, runs)
+        errors = [] if params.dry_run else self._settle(site, runs)
         delete_finished_staging(site, runs, all_of_it=params.dry_run)
         summary = summarize(context, site, runs)
         self.log.info(" | ".join(f"{part} {format_counts(counts)}" for part, counts in summary.items()))
         self.log.info("event=run_settled run_id=%s summary=%s", site.run_id, json.dumps(summary))
+        if errors:  # rather one that a retry may solve
+            raise min(errors, key=lambda error: isinstance(error, ClaimLostError))
         failed = failed_tasks(context)
         if failed:
             raise AirflowFailException(
@@ -46,22 +51,33 @@ class SettleRequestsOperator(BaseTaskOperator):
             )
         return summary
 
-    def _settle(self, site: Site, runs: Sequence[BatchRun]) -> None:
+    def _settle(self, site: Site, runs: Sequence[BatchRun]) -> list[ProgressExhaustError]:
+        """Give each request of the run an outcome; return the errors of those that have none."""
         claims = site.claims()
+        for _, request_id in site.releases().release_deleted():
+            self.log.warning("Request %s: its row no longer exists in job_request: its claim is released", request_id)
         batches: defaultdict[tuple[str, str], list[BatchRun]] = defaultdict(list)
         for run in runs:
             batches[run.tag, run.request_id].append(run)
+        errors: list[ProgressExhaustError] = []
         for request in claims.held_without_duplicates():
-            of_request = batches[request.key]
-            failed = [run for run in of_request if run.state not in (BatchState.DONE, BatchState.DEFERRED)]
-            if failed:
-                message = "; ".join(describe_failure(run) for run in failed)
-                self.log.warning("Request %s: FAILED: %s", request.request_id, message)
-                metrics.requests_ended(claims.fail(*request.key, message))
-            else:
-                deferred = sum(run.state == BatchState.DEFERRED for run in of_request)
-                self.log.info("Request %s: SUBMITTED again: batches deferred=%d", request.request_id, deferred)
-                metrics.requests_ended(claims.requeue(*request.key))
+            try:
+                self._settle_request(claims, request, batches[request.key])
+            except ProgressExhaustError as error:  # it concerns this request only: the others are settled all the same
+                self.log.warning("Request %s is not settled: %s", request.request_id, error)
+                errors.append(error)
+        return errors
+
+    def _settle_request(self, claims: "Claims", request: "JobRequest", batches: Sequence[BatchRun]) -> None:
+        failed = [run for run in batches if run.state not in (BatchState.DONE, BatchState.DEFERRED)]
+        if failed:
+            message = "; ".join(describe_failure(run) for run in failed)
+            metrics.requests_ended(claims.fail(*request.key, message))
+            self.log.warning("Request %s: FAILED: %s", request.request_id, message)
+        else:
+            deferred = sum(run.state == BatchState.DEFERRED for run in batches)
+            metrics.requests_ended(claims.requeue(*request.key))
+            self.log.info("Request %s: SUBMITTED again: batches deferred=%d", request.request_id, deferred)
 
 
 def describe_failure(run: BatchRun) -> str:

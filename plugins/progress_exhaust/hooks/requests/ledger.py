@@ -6,8 +6,17 @@ from collections.abc import Iterable, Mapping
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.claims import fail_request, mark_duplicates, succeed_request
 from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction, batch_values
-from progress_exhaust.hooks.requests.locks import attempt_replaced, check_holder, check_list_attempt
-from progress_exhaust.hooks.requests.models import PROGRESS_KEYS, BatchRun, BatchState, Ended, Key, keys_as_arrays, storable
+from progress_exhaust.hooks.requests.locks import attempt_replaced, check_holder, check_list_attempt, check_task_attempt
+from progress_exhaust.hooks.requests.models import (
+    PROGRESS_KEYS,
+    BatchRun,
+    BatchState,
+    Ended,
+    Key,
+    Stage,
+    keys_as_arrays,
+    storable,
+)
 from progress_exhaust.report.request import Batch, JobRequest
 from progress_exhaust.sql import ledger as sql
 from progress_exhaust.sql import locks as locking
@@ -17,7 +26,10 @@ class Ledger(RequestsConnection):
     """What each run did about each batch."""
 
     def prepare(self) -> None:
-        """Create or upgrade our tables, unless they are current; check that job_request has every column."""
+        """Create or upgrade our tables, unless they are current; check that job_request has every column.
+
+        Rows of an earlier version belong to the first installation that runs after the upgrade.
+        """
         with self._transaction() as transaction:
             columns = transaction.columns()
             if not columns:
@@ -33,6 +45,9 @@ class Ledger(RequestsConnection):
                 )
             if not transaction.ledger_is_current():
                 self._create(transaction)
+            if self.installation and transaction.fetch_value(sql.HAS_ROWS_TO_ADOPT):
+                transaction.execute(sql.ADOPT_CLAIMS)
+                transaction.execute(sql.ADOPT_BATCH_RUNS)
 
     def list_batches(
         self,
@@ -117,14 +132,35 @@ class Ledger(RequestsConnection):
             return [BatchRun.from_row(row) for row in transaction.fetch_all(sql.RUN_BATCHES)]
 
     def unfinished_in_other_runs(self) -> list[tuple[str, Batch]]:
-        """Return what other runs left unfinished of the requests that this run brought to SUCCESS: run id and batch."""
+        """Return what other runs of this installation left unfinished of the requests that this run brought to SUCCESS.
+
+        Each batch comes with the id of its run.
+        """
         with self._transaction() as transaction:
             return [(run_id, Batch(*batch)) for run_id, *batch in transaction.fetch_all(sql.UNFINISHED_IN_OTHER_RUNS)]
 
-    def channel_bytes(self, batch: Batch) -> int:
-        """Return the bytes that this run has published for the batch's channel, without those of the batch itself."""
+    def reserve_bytes(self, batch: Batch, size_bytes: int, limit_bytes: int) -> int | None:
+        """Record the size of a package before it is published, unless its channel would exceed its limit for this run.
+
+        Packages that are published at the same time count each other. The first package of a channel is never over the limit.
+        Returns None if there is room, else the bytes that the channel has already.
+        """
+        values = batch_values(batch) | {"size_bytes": size_bytes}
         with self._transaction() as transaction:
-            return int(transaction.fetch_value(sql.CHANNEL_BYTES, batch_values(batch)))
+            transaction.execute(
+                sql.LOCK_CHANNEL, {"work": f"progress_exhaust {self.installation} {self.run_id} bytes of {batch.channel}"}
+            )
+            check_task_attempt(transaction, batch, Stage.PACKAGE)
+            published = int(transaction.fetch_value(sql.CHANNEL_BYTES, values))
+            if batch.request_id and published and published + size_bytes > limit_bytes:
+                return published
+            transaction.execute(sql.RESERVE_BYTES, values)
+        return None
+
+    def free_bytes(self, batch: Batch) -> None:
+        """Forget the size of a package that could not be published."""
+        with self._transaction() as transaction:
+            transaction.execute(sql.RESERVE_BYTES, batch_values(batch) | {"size_bytes": None})
 
     def _create(self, transaction: Transaction) -> None:
         try:

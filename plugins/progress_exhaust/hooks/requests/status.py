@@ -48,6 +48,9 @@ class RequestDetails:
     claim_run_id: str | None  # the run that claimed it last
     held: bool  # that run has not released its claim
     duplicate_of: str  # id of the request whose outcome this one gets
+    claim_installation: str | None = None  # of that run
+    claimed_at: datetime | None = None
+    is_ours: bool = True  # that run is one of this installation
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -70,6 +73,7 @@ class BatchDetails:
     error: str | None
     listed_at: datetime
     changed_at: datetime
+    is_ours: bool = True  # the run is one of this installation
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,13 @@ class RequestStatusReader(RequestsConnection):
     rights = "docs/grants/operators.sql has every right"
     permanent_errors = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 
-    def __init__(self, *, job_request_table: str, ledger_schema: str) -> None:
-        super().__init__(job_request_table=job_request_table, ledger_schema=ledger_schema, timeout_seconds=ANSWER_SECONDS)
+    def __init__(self, *, job_request_table: str, ledger_schema: str, installation: str = "") -> None:
+        super().__init__(
+            job_request_table=job_request_table,
+            ledger_schema=ledger_schema,
+            installation=installation,
+            timeout_seconds=ANSWER_SECONDS,
+        )
 
     def requests(self, chosen: Filter, *, most: int, skip: int) -> tuple[list[RequestDetails], int]:
         """Return one page of the requests, the newest first, and the number of all."""
