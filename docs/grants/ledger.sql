@@ -12,6 +12,8 @@ CREATE TABLE IF NOT EXISTS :"ledger".claim (
   -- SUCCESS, FAILED, SUBMITTED (requeued) or lost (the run ended without an outcome)
   outcome text,
   failure_counted boolean NOT NULL DEFAULT false, -- this run has added its 1 to iteration
+  permanent boolean NOT NULL DEFAULT false,      -- the run failed the request with a permanent error: no run tries it by itself
+  batch_ids text[],                              -- all batches of the request, in its order, as this run listed them
   PRIMARY KEY (tag, request_id, run_id)
 );
 CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
@@ -31,6 +33,7 @@ CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   size_bytes bigint,                             -- of the package
   object_key text,
   error text,
+  permanent boolean NOT NULL DEFAULT false,      -- no retry fixes the error
   listed_at timestamptz NOT NULL DEFAULT now(),
   changed_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tag, request_id, batch_id, run_id)
@@ -48,6 +51,9 @@ BEGIN
   END IF;
 END $$;
 ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS task_attempts jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE :"ledger".claim ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
+ALTER TABLE :"ledger".claim ADD COLUMN IF NOT EXISTS batch_ids text[];
+ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
 UPDATE :"ledger".claim SET outcome = 'lost' WHERE outcome = 'died';
 UPDATE :"ledger".batch_run SET state = 'rejected' WHERE state = 'refused';
 UPDATE :"ledger".batch_run

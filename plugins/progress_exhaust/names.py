@@ -4,3 +4,4 @@ REPORT_DAG_ID = "progress_exhaust"
 RETENTION_DAG_ID = "progress_exhaust_retention"
 
 XCOM_REQUESTS_FOUND = "found"  # pushed by claim_requests: how many requests were pending
+XCOM_REQUESTS_NOT_LISTED = "not_listed"  # pushed by list_batches: ids of the requests whose batches no source returned

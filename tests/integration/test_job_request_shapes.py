@@ -13,7 +13,7 @@ import pytest
 
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
 from progress_exhaust.hooks.requests.claims import LOST_TOO_OFTEN
-from progress_exhaust.report.plan import twins
+from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch
 from tests.integration.install import GRANTS as GRANTS_FOLDER
 from tests.integration.install import psql
@@ -158,13 +158,13 @@ def live_a_life(site: Site) -> None:
     held = run.claim(chosen()).requests
     assert held == run.requests_to_list()
     assert held[0].encryption_key == password
-    run.list_batches([], [], duplicates=twins(held).items())
+    run.list_batches([], [], duplicates=duplicates(held).items(), batch_ids={key: ["b1", "b2", "b3"]})
     assert ids(run.held_without_duplicates()) == ["r1"]
     assert site.hook("next").holding_runs() == ["run"]
 
     made, broken = batch_of(key, "b1"), batch_of(key, "b2")
     with run.exclusive_lock("list"):
-        run.list_batches([made, broken], [batch_of(key, "b3")], duplicates=twins(held).items())
+        run.list_batches([made, broken], [batch_of(key, "b3")], duplicates=duplicates(held).items())
     for batch in (made, broken):
         run.ensure_claim(batch)
     run.record(made, stage="extract", state="running", counts={"enrolled": 3}, seconds=1.25)
@@ -198,7 +198,7 @@ def live_a_life(site: Site) -> None:
     assert set(requests[0].finished()) == {"b1"}
     with pytest.raises(ClaimLostError, match="held by run next"):
         run.ensure_claim(broken)
-    new.list_batches([broken], [], duplicates=twins(requests).items())
+    new.list_batches([broken], [], duplicates=duplicates(requests).items())
     assert new.complete_batch(broken, object_key="k/b2.zip", size_bytes=8)
     for request_id in ("r1", "r2"):
         row = site.row(request_id)

@@ -25,7 +25,8 @@ from hypothesis.stateful import (
 
 from progress_exhaust.errors import ClaimLostError, SourceError
 from progress_exhaust.hooks.requests.claims import LOST_TOO_OFTEN
-from progress_exhaust.report.plan import twins
+from progress_exhaust.hooks.requests.outcomes import LAST_ATTEMPT, NOT_LISTED, TRIED_AGAIN
+from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch, JobRequest
 from progress_exhaust.sql import claims as statements
 from tests.integration.life import (
@@ -76,6 +77,7 @@ class Request:
     made_by: str = ""  # the last run that brought it to SUCCESS
     message: str | None = None
     claims: dict[str, Claim] = field(default_factory=dict)  # by run
+    rejected: bool = False  # the last run ended it with a permanent error
     failed_in: set[str] = field(default_factory=set)  # runs that failed with it or died over it, each once
 
     @property
@@ -93,7 +95,7 @@ class Request:
     def take(self, run: str) -> None:
         claim = self.claims.setdefault(run, Claim())
         claim.live, claim.outcome = True, None
-        self.status, self.message = "PROCESSING", None
+        self.status, self.message, self.rejected = "PROCESSING", None, False
 
     def release(self, run: str, outcome: str) -> None:
         self.claims[run].live, self.claims[run].outcome = False, outcome
@@ -217,9 +219,12 @@ class Life(RuleBasedStateMachine):
                 self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
                 self.ledger[run, row.key] |= dict.fromkeys(missing[:cut], "waiting") | dict.fromkeys(missing[cut:], "deferred")
         no_hope = [(row.key, BROKEN) for row in refused]
-        hook.list_batches(to_make, to_defer, duplicates=twins(held).items(), rejected=no_hope, finished=made)
+        hook.list_batches(to_make, to_defer, duplicates=duplicates(held).items(), rejected=no_hope, finished=made)
+        for row in (*refused, *made):
+            states = self.ledger[run, row.key]
+            self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
         for row in refused:
-            self.model_end(run, self.model[row.key], "FAILED", BROKEN)
+            self.model_end(run, self.model[row.key], "FAILED", BROKEN, permanent=True)
         for row in made:
             self.model_end(run, self.model[row.key], "SUCCESS")
 
@@ -255,6 +260,7 @@ class Life(RuleBasedStateMachine):
         states = self.ledger[run, key]
         states[batch_id] = "done"
         request.done.add(batch_id)
+        request.has_urls = True
         is_last = set(states.values()) == {"done"}
         assert bool(end()) == is_last
         if is_last:
@@ -290,10 +296,14 @@ class Life(RuleBasedStateMachine):
         hook = hook_of(run)
         for row in hook.held_without_duplicates():
             request = self.model[row.key]
-            if set(self.ledger[run, row.key].values()) <= {"done", "deferred"}:
-                self.end(run, request, "SUBMITTED", lambda key=row.key: hook.requeue(*key))
+            states, failures = set(self.ledger[run, row.key].values()), len(request.failed_in | {run})
+            ending, ended = hook.settle(*row.key)
+            if states - {"done", "deferred"}:
+                outcome, words = "FAILED", TRIED_AGAIN if request.iteration_at_first + failures < 3 else LAST_ATTEMPT
             else:
-                self.end(run, request, "FAILED", lambda key=row.key: hook.fail(*key, BROKEN))
+                outcome, words = ("SUCCESS" if states == {"done"} else "SUBMITTED"), "" if states else NOT_LISTED
+            assert ending.outcome == outcome and words in (ending.message or "") and bool(words) == bool(ending.message)
+            assert ended == {outcome: self.model_end(run, request, outcome, ending.message)}
         self.over.add(run)
 
     @rule(run=runs, force=st.booleans(), breaks=st.sets(st.integers(0, 2)), settles=st.booleans())
@@ -373,7 +383,7 @@ class Life(RuleBasedStateMachine):
             return False
         return (
             request.status == "SUBMITTED"
-            or (request.status == "FAILED" and request.iteration < 3)
+            or (request.status == "FAILED" and request.iteration < 3 and (bool(ids) or not request.rejected))
             or (force and request.ended and (bool(ids) or request.has_urls))
             or (request.status == "PROCESSING" and request.holder in dead)
         )
@@ -408,7 +418,7 @@ class Life(RuleBasedStateMachine):
                 one.take(run)
         return True
 
-    def model_end(self, run: str, request: Request, outcome: str, message: str | None = None) -> int:
+    def model_end(self, run: str, request: Request, outcome: str, message: str | None = None, *, permanent: bool = False) -> int:
         """End the request and the twins that the run holds; all of them must come out alike. Return how many they are."""
         alike = [request, *(one for one in self.model.values() if self.is_twin(run, one, request))]
         for one in alike:
@@ -419,12 +429,14 @@ class Life(RuleBasedStateMachine):
             if outcome == "SUCCESS":
                 one.has_urls, one.made_by = True, run
             if outcome == "FAILED":
-                one.failed_in.add(run)
+                one.has_urls, one.rejected = bool(one.done), permanent
+                if not permanent:
+                    one.failed_in.add(run)
         shown = ["status", "err_message"]
         if outcome != "SUBMITTED":
-            shown += ["processed_batches", "dt_job_completed"]
+            shown += ["processed_batches", "dt_job_completed", "download_urls"]
         if outcome == "SUCCESS":
-            shown += ["download_urls", "dt_file_created"]
+            shown += ["dt_file_created"]
         first, *others = ([row_of(self.cursor, one.key[1])[column] for column in shown] for one in alike)
         assert all(other == first for other in others)
         return len(alike)
@@ -521,6 +533,7 @@ LIST, FAIL_1, RESUME_1, DIE_1 = (
     ("resume", "run-1"),
     ("die", "run-1"),
 )
+REJECT = ("list_batches", "run-1", 0, False, True)
 REQUEUE_1, REQUEUE_2, STAGE = ("give_back", "run-1", 0), ("give_back", "run-2", 0), ("stage", 0, False, False)
 SUCCEED_1, NIGHT_2 = ("succeed", "run-1", 0), ("night", "run-2", False, set(), True)
 FORCE_2, FAIL_2 = ("claim", "run-2", {0}, True, 9), ("fail", "run-2", 0)
@@ -531,7 +544,14 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
         "TAKE", "AND released_at IS NULL", "AND false", [SUBMIT, CLAIM_1, REQUEUE_1, CLAIM_2, RESUME_1]
     ),
     "a failure counts once a run": (
-        "FAIL", "CASE WHEN c.failure_counted THEN 0 ELSE 1 END", "1", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, FAIL_1]
+        "FAIL", "AND NOT c.failure_counted", "", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, FAIL_1]
+    ),
+    "a permanent error costs no attempt": ("FAIL", "%(counted)s AND", "", [SUBMIT, CLAIM_1, REJECT]),
+    "a permanent error is not tried again": (
+        "LOCK_PENDING", "SELECT c.permanent", "SELECT false", [SUBMIT, CLAIM_1, REJECT, CLAIM_2]
+    ),
+    "a failed request offers its files": (
+        "FAIL", "download_urls = %(urls)s", "download_urls = NULL", [("submit", "two", 0, "zip"), CLAIM_1, FAIL_1]
     ),
     "a death counts": ("COUNT_LOST_ATTEMPTS", "coalesce(iteration, 0) + 1", "iteration", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
     "a death counts once": (

@@ -68,7 +68,7 @@ class ContentApiHook(SunbirdApiHook):
                 if identifier not in seen and len(seen) != most and (wanted is None or identifier in wanted):
                     seen.add(identifier)
                     yield row
-            if seen == wanted:
+            if wanted is not None and seen == wanted:
                 return
             if isinstance(total, bool) or not isinstance(total, int):
                 raise SourceError(f"{self._where()} answered {self._search_path} with a count that is not a number")

@@ -36,4 +36,5 @@ WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
 LEDGER_IS_CURRENT = """
 SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(claim)s) AND attname = 'duplicate_of')
   AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(batch_run)s) AND attname = 'task_attempts')
+  AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(batch_run)s) AND attname = 'permanent')
 """
