@@ -330,7 +330,8 @@ def test_a_lie_fails_the_stage_with_a_message_and_the_next_run_is_right(
     failed = queue.run_dag(settings=patience)
     assert (failed.state, failed.failed()) == ("failed", ["list_batches"])
     assert failed.says("SourceError", CONNECTION_ID)
-    assert queue.row(asked) == before
+    message = "The batches of the request could not be listed this time. The next run tries again"
+    assert queue.row(asked) == before | {"err_message": message}
     lying.clear()
     assert queue.run_dag().state == "success"
     assert queue.row(asked)["status"] == "SUCCESS"
