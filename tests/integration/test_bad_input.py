@@ -79,9 +79,9 @@ def test_an_empty_queue_is_a_green_run_that_does_nothing(queue: Install, world: 
 
 OUTSIDE = ["../x", "..", ".", "a/b", "/etc/x", "%2e%2e%2fx", "a\\b", "..%2f", " ", "a\n", "x" * 151, "अ"]
 NO_REQUESTS = {
-    "no JSON at all": "no JSON",
-    "": "no JSON",
-    "{": "no JSON",
+    "no JSON at all": "not valid JSON",
+    "": "not valid JSON",
+    "{": "not valid JSON",
     '["a"]': "JSON object",
     '"0133"': "JSON object",
     "null": "JSON object",
@@ -100,7 +100,7 @@ NO_REQUESTS = {
     '{"batchId": "0199unknown"}': "there is no batch 0199unknown",
     '{"batchId": "0199retired"}': "retired collection: batch 0199retired",
     '{"batchId": "0199climbing"}': "not valid",
-    "[" * 3000: "no JSON",
+    "[" * 3000: "not valid JSON",
 }
 
 
@@ -133,7 +133,7 @@ def test_requests_that_can_never_be_met_fail_in_plain_words_and_the_others_are_m
     expected |= {row["request_id"]: "The request's id is not valid" for row in by_name}
     expected |= {
         too_many["request_id"]: "Number of batches in request exceeded. It should be within 20",
-        null["request_id"]: "no JSON",
+        null["request_id"]: "not valid JSON",
     }
     assert len(rows) == len(expected) + len(partly) + 2
     for request in (mixed, *partly):
@@ -375,7 +375,7 @@ def test_an_unknown_conf_key_is_refused(queue: Install, asked: Row) -> None:
     before = queue.row(asked)
     result = queue.run_dag(conf={"request_id": ["x"]})
     assert (result.state, result.states("wait_for_requests")) == ("failed", ["failed"])
-    assert result.says("unknown Param request_id", "did you mean request_ids?")
+    assert result.says("Unknown Param request_id", "did you mean request_ids?")
     assert queue.row(asked) == before
 
 

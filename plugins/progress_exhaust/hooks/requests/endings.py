@@ -48,8 +48,12 @@ def end_request(transaction: Transaction, key: Key, progress: RequestProgress, e
             "outcome": ending.outcome,
         }
     )
-    statements = {ClaimOutcome.SUCCESS: sql.SUCCEED, ClaimOutcome.FAILED: sql.FAIL, ClaimOutcome.SUBMITTED: sql.REQUEUE}
-    ended = transaction.fetch_all(statements[ending.outcome], values)
+    if ending.outcome == ClaimOutcome.SUCCESS:
+        ended = transaction.fetch_all(sql.SUCCEED, values)
+    elif ending.outcome == ClaimOutcome.FAILED:
+        ended = transaction.fetch_all(sql.FAIL, values)
+    else:
+        ended = transaction.fetch_all(sql.REQUEUE, values)
     if key not in ended:
         raise claim_lost(transaction, key)
     transaction.execute(sql.RELEASE, values)
