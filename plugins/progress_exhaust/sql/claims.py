@@ -186,8 +186,8 @@ UPDATE {ledger}.batch_run SET
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s AND run_id = %(run_id)s
 """
 
-# Return the requests whose request_id another row has, too: their files would have the same names. The row with files has it, else
-# the one that was submitted earlier.
+# Return the requests whose request_id another row has, too: their files would have the same names. The row with files keeps
+# the request_id, else the one that was submitted earlier.
 WITH_OLDER_REQUEST = """
 SELECT j.tag, j.request_id FROM {job_request} j
 WHERE (j.tag, j.request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
