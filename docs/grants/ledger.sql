@@ -13,6 +13,8 @@ CREATE TABLE IF NOT EXISTS :"ledger".claim (
   -- or released (by a person)
   outcome text,
   failure_counted boolean NOT NULL DEFAULT false, -- this run has added its 1 to iteration
+  permanent boolean NOT NULL DEFAULT false,      -- the run failed the request with a permanent error: no run tries it by itself
+  batch_ids text[],                              -- all batches of the request, in its order, as this run listed them
   installation text NOT NULL DEFAULT '',         -- the Airflow of the run; empty until a run adopts the row of an earlier version
   PRIMARY KEY (tag, request_id, installation, run_id)
 );
@@ -33,6 +35,7 @@ CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   size_bytes bigint,                             -- of the package
   object_key text,
   error text,
+  permanent boolean NOT NULL DEFAULT false,      -- no retry fixes the error
   listed_at timestamptz NOT NULL DEFAULT now(),
   changed_at timestamptz NOT NULL DEFAULT now(),
   installation text NOT NULL DEFAULT '',         -- as in claim
@@ -59,6 +62,9 @@ BEGIN
     ALTER TABLE batch_run DROP CONSTRAINT batch_run_pkey, ADD PRIMARY KEY (tag, request_id, batch_id, installation, run_id);
   END IF;
 END $$;
+ALTER TABLE :"ledger".claim ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
+ALTER TABLE :"ledger".claim ADD COLUMN IF NOT EXISTS batch_ids text[];
+ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
 UPDATE :"ledger".claim SET outcome = 'lost' WHERE outcome = 'died';
 UPDATE :"ledger".batch_run SET state = 'rejected' WHERE state = 'refused';
 UPDATE :"ledger".batch_run

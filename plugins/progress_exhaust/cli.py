@@ -18,7 +18,7 @@ from progress_exhaust import cli_output as output
 from progress_exhaust.errors import ProgressExhaustError, RequestError
 from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import INSTALLATION_VARIABLE
-from progress_exhaust.report.request import MAX_FAILURES, is_path_part, parse_request_data
+from progress_exhaust.report.request import MAX_FAILURES, is_id, is_path_part, parse_request_data
 from progress_exhaust.settings import VARIABLE, Settings, parse_settings
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ def submit_request(parsed: argparse.Namespace, settings: Settings) -> int:
     else:
         raise RequestError("The course id is not valid: it may contain letters, digits, '-', '_' and '.' only")
     text = json.dumps(data)
+    if not all(map(is_id, parsed.batches or ())):
+        raise RequestError("A batch id is not valid: it may contain letters, digits, '-', '_' and '.' only")
     if len(parse_request_data(text).batch_ids) > settings.batches_per_request:
         raise RequestError(f"A request may name {settings.batches_per_request} batches (setting batches_per_request)")
     if settings.channels and parsed.channel not in settings.channels:

@@ -23,7 +23,7 @@ def ask(world: World, number: int) -> Row:
 
 
 @pytest.mark.parametrize("stage", ["pivot", "package", "mark_complete"])
-def test_a_run_reports_that_the_row_is_gone_and_leaves_nothing(queue: Install, world: World, stage: str) -> None:
+def test_a_run_reports_that_the_row_was_deleted_and_leaves_nothing(queue: Install, world: World, stage: str) -> None:
     deleted, other = ask(world, 1), ask(world, 2)
     queue.submit([deleted, other])
     queue.sql(DELETE_ROW.format(stage=stage, request_id=deleted["request_id"]))

@@ -158,7 +158,7 @@ def live_a_life(site: Site) -> None:
     held = run.claim(chosen()).requests
     assert held == run.requests_to_list()
     assert held[0].encryption_key == password
-    run.list_batches([], [], duplicates=duplicates(held).items())
+    run.list_batches([], [], duplicates=duplicates(held).items(), batch_ids={key: ["b1", "b2", "b3"]})
     assert ids(run.held_without_duplicates()) == ["r1"]
     assert site.hook("next").holding_runs() == ["run"]
 

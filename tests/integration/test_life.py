@@ -24,10 +24,11 @@ from hypothesis.stateful import (
 )
 
 from progress_exhaust.errors import ClaimLostError, SourceError
+from progress_exhaust.hooks.requests.outcomes import LAST_ATTEMPT, NOT_LISTED, TRIED_AGAIN
 from progress_exhaust.hooks.requests.releases import LOST_TOO_OFTEN
 from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch, JobRequest
-from progress_exhaust.sql import claims, releases
+from progress_exhaust.sql import claims, endings, releases
 from tests.integration.life import (
     CONNECTION,
     CURRENT,
@@ -79,6 +80,7 @@ class Request:
     made_by: str = ""  # the last run that brought it to SUCCESS
     message: str | None = None
     claims: dict[str, Claim] = field(default_factory=dict)  # by run
+    rejected: bool = False  # the last run ended it with a permanent error
     failed_in: set[str] = field(default_factory=set)  # runs that failed with it or died over it, each once
 
     @property
@@ -96,7 +98,7 @@ class Request:
     def take(self, run: str) -> None:
         claim = self.claims.setdefault(run, Claim())
         claim.live, claim.outcome = True, None
-        self.status, self.message = "PROCESSING", None
+        self.status, self.message, self.rejected = "PROCESSING", None, False
 
     def release(self, run: str, outcome: str) -> None:
         self.claims[run].live, self.claims[run].outcome = False, outcome
@@ -237,8 +239,11 @@ class Life(RuleBasedStateMachine):
                 self.ledger[run, row.key] |= dict.fromkeys(missing[:cut], "waiting") | dict.fromkeys(missing[cut:], "deferred")
         no_hope = [(row.key, BROKEN) for row in refused]
         hook.list_batches(to_make, to_defer, duplicates=duplicates(held).items(), rejected=no_hope, finished=made)
+        for row in (*refused, *made):
+            states = self.ledger[run, row.key]
+            self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
         for row in refused:
-            self.model_end(run, self.model[row.key], "FAILED", BROKEN)
+            self.model_end(run, self.model[row.key], "FAILED", BROKEN, permanent=True)
         for row in made:
             self.model_end(run, self.model[row.key], "SUCCESS")
 
@@ -274,7 +279,8 @@ class Life(RuleBasedStateMachine):
         states = self.ledger[run, key]
         states[batch_id] = "done"
         request.done.add(batch_id)
-        is_last = set(states.values()) == {"done"}
+        request.has_urls = True
+        is_last = set(states.values()) == {"done"} and set(states) <= request.done
         assert bool(end()) == is_last
         if is_last:
             self.model_end(run, request, "SUCCESS")
@@ -309,10 +315,17 @@ class Life(RuleBasedStateMachine):
         hook = hook_of(run)
         for row in hook.held_without_duplicates():
             request = self.model[row.key]
-            if set(self.ledger[run, row.key].values()) <= {"done", "deferred"}:
-                self.end(run, request, "SUBMITTED", lambda key=row.key: hook.requeue(*key))
+            states, failures = set(self.ledger[run, row.key].values()), len(request.failed_in | {run})
+            ending, ended = hook.settle(*row.key)
+            if states - {"done", "deferred"}:
+                outcome, words = "FAILED", TRIED_AGAIN if request.iteration_at_first + failures < 3 else LAST_ATTEMPT
+            elif states == {"done"}:
+                is_forgotten = not set(self.ledger[run, row.key]) <= request.done
+                outcome, words = ("SUBMITTED", NOT_LISTED) if is_forgotten else ("SUCCESS", "")
             else:
-                self.end(run, request, "FAILED", lambda key=row.key: hook.fail(*key, BROKEN))
+                outcome, words = "SUBMITTED", "" if states else NOT_LISTED
+            assert ending.outcome == outcome and words in (ending.message or "") and bool(words) == bool(ending.message)
+            assert ended == {outcome: self.model_end(run, request, outcome, ending.message)}
         self.over.add(run)
 
     @rule(run=runs, force=st.booleans(), breaks=st.sets(st.integers(0, 2)), settles=st.booleans())
@@ -393,7 +406,7 @@ class Life(RuleBasedStateMachine):
             return False
         return (
             request.status == "SUBMITTED"
-            or (request.status == "FAILED" and request.iteration < 3)
+            or (request.status == "FAILED" and request.iteration < 3 and (bool(ids) or not request.rejected))
             or (force and request.ended and (bool(ids) or request.has_urls))
             or (request.status == "PROCESSING" and request.holder in ended_runs)
         )
@@ -435,7 +448,7 @@ class Life(RuleBasedStateMachine):
                 one.take(run)
         return True
 
-    def model_end(self, run: str, request: Request, outcome: str, message: str | None = None) -> int:
+    def model_end(self, run: str, request: Request, outcome: str, message: str | None = None, *, permanent: bool = False) -> int:
         """End the request and its duplicates that the run holds. All must end the same way. Return their number."""
         same_end = [request, *(one for one in self.model.values() if self.is_duplicate(run, one, request))]
         for one in same_end:
@@ -446,12 +459,14 @@ class Life(RuleBasedStateMachine):
             if outcome == "SUCCESS":
                 one.has_urls, one.made_by = True, run
             if outcome == "FAILED":
-                one.failed_in.add(run)
+                one.has_urls, one.rejected = bool(one.done), permanent
+                if not permanent:
+                    one.failed_in.add(run)
         shown = ["status", "err_message"]
         if outcome != "SUBMITTED":
-            shown += ["processed_batches", "dt_job_completed"]
+            shown += ["processed_batches", "dt_job_completed", "download_urls"]
         if outcome == "SUCCESS":
-            shown += ["download_urls", "dt_file_created"]
+            shown += ["dt_file_created"]
         first, *others = ([row_of(self.cursor, one.key[1])[column] for column in shown] for one in same_end)
         assert all(other == first for other in others)
         return len(same_end)
@@ -549,6 +564,7 @@ LIST, FAIL_1, RESUME_1, DIE_1 = (
     ("resume", "run-1"),
     ("die", "run-1"),
 )
+REJECT = ("list_batches", "run-1", 0, False, True)
 REQUEUE_1, REQUEUE_2, STAGE = ("give_back", "run-1", 0), ("give_back", "run-2", 0), ("stage", 0, False, False)
 SUCCEED_1, NIGHT_2 = ("succeed", "run-1", 0), ("night", "run-2", False, set(), True)
 CLAIM_1_ELSEWHERE, DIE_1_ELSEWHERE = ("claim", "elsewhere:run-1", None, False, 9), ("die", "elsewhere:run-1")
@@ -562,7 +578,14 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
         "TAKE", "AND released_at IS NULL", "AND false", [SUBMIT, CLAIM_1, REQUEUE_1, CLAIM_2, RESUME_1]
     ),
     "a failure counts once a run": (
-        "FAIL", "CASE WHEN c.failure_counted THEN 0 ELSE 1 END", "1", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, FAIL_1]
+        "FAIL", "AND NOT c.failure_counted", "", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, FAIL_1]
+    ),
+    "a permanent error costs no attempt": ("FAIL", "%(counted)s AND", "", [SUBMIT, CLAIM_1, REJECT]),
+    "a permanent error is not tried again": (
+        "LOCK_PENDING", "SELECT c.permanent", "SELECT false", [SUBMIT, CLAIM_1, REJECT, CLAIM_2]
+    ),
+    "a failed request offers its files": (
+        "FAIL", "download_urls = %(urls)s", "download_urls = NULL", [("submit", "two", 0, "zip"), CLAIM_1, FAIL_1]
     ),
     "a death counts": ("COUNT_LOST_ATTEMPTS", "coalesce(iteration, 0) + 1", "iteration", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
     "a death counts once": (
@@ -616,7 +639,7 @@ def play(steps: list[tuple[Any, ...]]) -> None:
 def test_a_missing_guard_is_seen(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, part, instead, steps = GUARDS[guard]
     play(steps)
-    statements = claims if hasattr(claims, name) else releases
+    statements = next(module for module in (claims, endings, releases) if hasattr(module, name))
     statement = getattr(statements, name)
     assert part in statement
     monkeypatch.setattr(statements, name, statement.replace(part, instead))

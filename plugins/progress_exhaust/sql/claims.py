@@ -1,11 +1,12 @@
-"""Statements on Postgres about requests and claims: find, claim, complete, fail, requeue.
+"""Statements on Postgres about requests and claims: find and claim.
 
 A transaction that changes a claim locks the request's row in job_request first. Every write to that row names the claim.
 """
 
-# What a run may work on: requests that wait, and those that failed fewer than three times. Requests that are PROCESSING too, if
-# the run that holds them has ended, or if no run of ours holds them and they were submitted long ago. `force` adds finished
-# requests: those that are named, otherwise those of the day.
+# What a run may work on: requests that wait, and those that failed fewer than three times; one that failed with a permanent error
+# only if it is named, or submitted again. Requests that are PROCESSING too, if the run that holds them has ended, or if no run
+# of ours holds them and they were submitted long ago. `force` adds finished requests: those that are named, otherwise those of
+# the day.
 _PENDING = """
 job_id = '{job_id}'
   AND (%(request_ids)s::text[] IS NULL OR request_id = ANY(%(request_ids)s))
@@ -14,6 +15,9 @@ job_id = '{job_id}'
   AND (%(submitted_before)s::timestamp IS NULL OR dt_job_submitted < %(submitted_before)s)
   AND (status = '{status.SUBMITTED}'
     OR status = '{status.FAILED}' AND coalesce(iteration, 0) < {max_failures}
+      AND (%(request_ids)s::text[] IS NOT NULL OR NOT coalesce((
+        SELECT c.permanent FROM {ledger}.claim c
+        WHERE c.tag = j.tag AND c.request_id = j.request_id ORDER BY claimed_at DESC LIMIT 1), false))
     OR %(force)s AND status IN ('{status.SUCCESS}', '{status.FAILED}') AND (%(request_ids)s::text[] IS NOT NULL OR EXISTS (
       SELECT FROM unnest(download_urls) AS url WHERE right(url, length(%(day_ending)s)) = %(day_ending)s))
     OR status = '{status.PROCESSING}' AND EXISTS (
@@ -44,6 +48,18 @@ FROM {job_request} j WHERE """
     + _PENDING
     + _OLDEST_FIRST
 )
+
+# Return the requests whose request_id another row has, too: their files would have the same names. The row with files keeps
+# the request_id, else the one that was submitted earlier.
+WITH_OLDER_REQUEST = """
+SELECT j.tag, j.request_id FROM {job_request} j
+WHERE (j.tag, j.request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
+  AND EXISTS (
+    SELECT FROM {job_request} o
+    WHERE o.request_id = j.request_id AND o.tag <> j.tag AND o.job_id = '{job_id}'
+      AND (coalesce(cardinality(o.download_urls), 0) = 0, coalesce(o.dt_job_submitted, 'infinity'), o.tag)
+        < (coalesce(cardinality(j.download_urls), 0) = 0, coalesce(j.dt_job_submitted, 'infinity'), j.tag))
+"""
 
 # Submit a request, as the exhaust API does.
 SUBMIT = """
@@ -76,7 +92,8 @@ WHERE NOT EXISTS (
   SELECT FROM {ledger}.claim c
   WHERE c.tag = wanted.tag AND c.request_id = wanted.request_id AND released_at IS NULL)
   AND EXISTS (SELECT FROM {job_request} j WHERE j.tag = wanted.tag AND j.request_id = wanted.request_id)
-ON CONFLICT (tag, request_id, installation, run_id) DO UPDATE SET released_at = NULL, outcome = NULL, claimed_at = now()
+ON CONFLICT (tag, request_id, installation, run_id) DO UPDATE
+  SET released_at = NULL, outcome = NULL, permanent = false, claimed_at = now()
 RETURNING tag, request_id
 """
 
@@ -158,75 +175,10 @@ UPDATE {ledger}.claim SET duplicate_of = %(duplicate_of)s
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(run_id)s
 """
 
-# Record a published batch as done.
-COMPLETE_BATCH = """
-UPDATE {ledger}.batch_run SET
-  stage = '{stage.MARK_COMPLETE}', state = '{state.DONE}', size_bytes = %(size_bytes)s, object_key = %(object_key)s, error = NULL,
-  changed_at = now()
-WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s
-  AND installation = %(installation)s AND run_id = %(run_id)s
-"""
-
-# Count the batches of a request that this run has not finished.
-UNFINISHED_BATCHES = """
-SELECT count(*) FROM {ledger}.batch_run
-WHERE tag = %(tag)s AND request_id = %(request_id)s
-  AND installation = %(installation)s AND run_id = %(run_id)s AND state <> '{state.DONE}'
-"""
-
-# Add a finished batch to a request that still has unfinished ones.
-SET_PROCESSED = """
-UPDATE {job_request} j SET processed_batches = %(processed)s
-FROM {ledger}.claim c
-WHERE j.tag = %(tag)s AND j.request_id = %(request_id)s
-  AND c.tag = j.tag AND c.request_id = j.request_id
-  AND c.installation = %(installation)s AND c.run_id = %(run_id)s AND c.released_at IS NULL
-"""
-
-# The next three end the work of a run on a request and on its duplicates. None changes a row whose claim was lost. Where
-# execution_time is an integer, it can hold 24 days.
-
-# Complete a request.
-SUCCEED = """
-UPDATE {job_request} j SET status = '{status.SUCCESS}', download_urls = %(urls)s, processed_batches = %(processed)s,
-  err_message = NULL, dt_file_created = now() AT TIME ZONE 'utc', dt_job_completed = now() AT TIME ZONE 'utc',
-  execution_time = least(extract(epoch FROM clock_timestamp() - c.claimed_at) * 1000, 2147483647)
-FROM {ledger}.claim c
-WHERE c.tag = j.tag AND c.request_id = j.request_id
-  AND c.installation = %(installation)s AND c.run_id = %(run_id)s AND c.released_at IS NULL
-  AND (c.tag = %(tag)s AND c.request_id = %(request_id)s OR c.duplicate_of = %(request_id)s)
-RETURNING j.tag, j.request_id
-"""
-
-# Fail a request, and count one failed attempt per run.
-FAIL = """
-UPDATE {job_request} j SET status = '{status.FAILED}', err_message = %(message)s, processed_batches = %(processed)s,
-  dt_job_completed = now() AT TIME ZONE 'utc',
-  execution_time = least(extract(epoch FROM clock_timestamp() - c.claimed_at) * 1000, 2147483647),
-  iteration = coalesce(iteration, 0) + CASE WHEN c.failure_counted THEN 0 ELSE 1 END
-FROM {ledger}.claim c
-WHERE c.tag = j.tag AND c.request_id = j.request_id
-  AND c.installation = %(installation)s AND c.run_id = %(run_id)s AND c.released_at IS NULL
-  AND (c.tag = %(tag)s AND c.request_id = %(request_id)s OR c.duplicate_of = %(request_id)s)
-RETURNING j.tag, j.request_id
-"""
-
-# Put a request back to SUBMITTED, for the next run.
-REQUEUE = """
-UPDATE {job_request} j SET status = '{status.SUBMITTED}'
-FROM {ledger}.claim c
-WHERE c.tag = j.tag AND c.request_id = j.request_id
-  AND c.installation = %(installation)s AND c.run_id = %(run_id)s AND c.released_at IS NULL
-  AND (c.tag = %(tag)s AND c.request_id = %(request_id)s OR c.duplicate_of = %(request_id)s)
-RETURNING j.tag, j.request_id
-"""
-
-# Release the claim of a request that has ended, and those of its duplicates.
-RELEASE = """
-UPDATE {ledger}.claim SET released_at = now(), outcome = %(outcome)s,
-  failure_counted = failure_counted OR %(outcome)s = '{outcome.FAILED}'
-WHERE installation = %(installation)s AND run_id = %(run_id)s AND released_at IS NULL
-  AND (tag = %(tag)s AND request_id = %(request_id)s OR duplicate_of = %(request_id)s)
+# Note all batches of a request, in its order.
+SET_BATCH_IDS = """
+UPDATE {ledger}.claim SET batch_ids = %(batch_ids)s
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(run_id)s
 """
 
 # Count the requests of this run by outcome, duplicates apart.

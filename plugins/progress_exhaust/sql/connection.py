@@ -38,6 +38,7 @@ WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
 
 # Tell whether the ledger exists and has the columns that were added or renamed last.
 LEDGER_IS_CURRENT = """
-SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(claim)s) AND attname = 'installation')
-  AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(batch_run)s) AND attname = 'installation')
+SELECT count(*) = 4 FROM pg_attribute
+WHERE attrelid = to_regclass(%(claim)s) AND attname IN ('installation', 'batch_ids')
+  OR attrelid = to_regclass(%(batch_run)s) AND attname IN ('installation', 'permanent')
 """

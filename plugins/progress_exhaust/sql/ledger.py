@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS {ledger}.claim (
   -- or {outcome.RELEASED} (by a person)
   outcome text,
   failure_counted boolean NOT NULL DEFAULT false, -- this run has added its 1 to iteration
+  permanent boolean NOT NULL DEFAULT false,      -- the run failed the request with a permanent error: no run tries it by itself
+  batch_ids text[],                              -- all batches of the request, in its order, as this run listed them
   installation text NOT NULL DEFAULT '',         -- the Airflow of the run; empty until a run adopts the row of an earlier version
   PRIMARY KEY (tag, request_id, installation, run_id)
 );
@@ -57,6 +59,7 @@ CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
   size_bytes bigint,                             -- of the package
   object_key text,
   error text,
+  permanent boolean NOT NULL DEFAULT false,      -- no retry fixes the error
   listed_at timestamptz NOT NULL DEFAULT now(),
   changed_at timestamptz NOT NULL DEFAULT now(),
   installation text NOT NULL DEFAULT '',         -- as in claim
@@ -83,6 +86,9 @@ BEGIN
     ALTER TABLE batch_run DROP CONSTRAINT batch_run_pkey, ADD PRIMARY KEY (tag, request_id, batch_id, installation, run_id);
   END IF;
 END $$;
+ALTER TABLE {ledger}.claim ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
+ALTER TABLE {ledger}.claim ADD COLUMN IF NOT EXISTS batch_ids text[];
+ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
 UPDATE {ledger}.claim SET outcome = '{outcome.LOST}' WHERE outcome = 'died';
 UPDATE {ledger}.batch_run SET state = '{state.REJECTED}' WHERE state = 'refused';
 UPDATE {ledger}.batch_run
@@ -122,11 +128,13 @@ WHERE installation = %(installation)s AND run_id = %(run_id)s AND state <> '{sta
 
 # Enter one batch of the run's list; a batch that is listed again starts with empty figures.
 LIST_BATCH = """
-INSERT INTO {ledger}.batch_run (tag, request_id, batch_id, installation, run_id, collection_id, channel, state)
-VALUES (%(tag)s, %(request_id)s, %(batch_id)s, %(installation)s, %(run_id)s, %(collection_id)s, %(channel)s, %(state)s)
+INSERT INTO {ledger}.batch_run
+  (tag, request_id, batch_id, installation, run_id, collection_id, channel, state, error, permanent)
+VALUES (%(tag)s, %(request_id)s, %(batch_id)s, %(installation)s, %(run_id)s, %(collection_id)s, %(channel)s, %(state)s,
+  %(error)s, %(state)s = '{state.REJECTED}')
 ON CONFLICT (tag, request_id, batch_id, installation, run_id) DO UPDATE SET
-  stage = '{stage.LIST_BATCHES}', state = excluded.state, task_attempts = '{{}}', counts = '{{}}', seconds = '{{}}', error = NULL,
-  changed_at = now()
+  stage = '{stage.LIST_BATCHES}', state = excluded.state, task_attempts = '{{}}', counts = '{{}}', seconds = '{{}}',
+  error = excluded.error, permanent = excluded.permanent, changed_at = now()
 """
 
 # Record the state of a batch, unless a newer attempt of the stage has started. A batch that is done stays done: the COMMIT may
@@ -140,6 +148,7 @@ UPDATE {ledger}.batch_run SET
   seconds = CASE WHEN %(state)s = '{state.RUNNING}' THEN seconds - %(stage)s::text ELSE seconds END || %(seconds)s::jsonb,
   size_bytes = coalesce(%(size_bytes)s, size_bytes),
   error = CASE WHEN state = '{state.DONE}' AND %(state)s = '{state.FAILED}' THEN error ELSE %(error)s END,
+  permanent = %(permanent)s AND state <> '{state.DONE}',
   changed_at = now()
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s
   AND installation = %(installation)s AND run_id = %(run_id)s
@@ -147,13 +156,17 @@ WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s
 """
 
 _BATCH_RUN = """
-SELECT tag, request_id, batch_id, collection_id, channel, stage, state, counts, seconds, size_bytes, object_key, error
+SELECT tag, request_id, batch_id, collection_id, channel, stage, state, counts, seconds, size_bytes, object_key, error,
+  permanent
 FROM {ledger}.batch_run
 WHERE installation = %(installation)s AND run_id = %(run_id)s
 """
 
 # Return what the ledger says about one batch of the run.
 BATCH_RUN = _BATCH_RUN + " AND tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s"
+
+# Return what it says about the batches of one request.
+REQUEST_BATCHES = _BATCH_RUN + " AND tag = %(tag)s AND request_id = %(request_id)s ORDER BY batch_id"
 
 # Return what the ledger says about every batch of the run, in the order of the list.
 RUN_BATCHES = _BATCH_RUN + " ORDER BY listed_at, request_id, batch_id"

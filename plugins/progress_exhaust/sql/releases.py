@@ -1,6 +1,6 @@
 """Statements on Postgres that release claims: of ended runs, of deleted requests, and by a person.
 
-Whoever changes a claim locks the request's row in job_request first.
+A transaction that changes a claim locks the request's row in job_request first.
 """
 
 # Return the claims of ended runs that no run of this site will ever take again: the row was deleted or has ended, or this

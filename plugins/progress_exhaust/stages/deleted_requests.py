@@ -20,4 +20,4 @@ def drop_deleted_request(batch_context: BatchContext, message: str) -> None:
                 store.delete_package(key)
                 batch_context.log.warning("%s: deleted its package %s", batch, key)
     site.releases().release_deleted()
-    batch_context.ledger.record(batch, stage=batch_context.stage, state=BatchState.REJECTED, error=message)
+    batch_context.ledger.record(batch, stage=batch_context.stage, state=BatchState.REJECTED, error=message, permanent=True)

@@ -8,7 +8,14 @@ from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust import metrics
-from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExhaustError, RequestDeletedError, RequestError
+from progress_exhaust.errors import (
+    ClaimLostError,
+    OverLimitError,
+    ProgressExhaustError,
+    RequestDeletedError,
+    RequestError,
+    SetupError,
+)
 from progress_exhaust.hooks.requests.models import BatchState, Stage
 from progress_exhaust.links import RequestLink
 from progress_exhaust.stages.base_operator import BaseTaskOperator
@@ -98,7 +105,7 @@ def _run_and_record(
             counts = work()
     except RequestError as error:
         log.warning("%s: %s: permanent error: %s", batch, stage, error)
-        record_end(batch_context, BatchState.REJECTED, error=str(error))
+        record_end(batch_context, BatchState.REJECTED, error=str(error), permanent=True)
         raise AirflowSkipException(str(error)) from None
     except OverLimitError as error:
         log.info("%s: %s: deferred to the next run: %s", batch, stage, error)
@@ -109,7 +116,7 @@ def _run_and_record(
     except Exception as error:
         # Only our own messages are sure to contain no learner data.
         text = str(error) if isinstance(error, ProgressExhaustError) else type(error).__name__
-        record_end(batch_context, BatchState.FAILED, error=text)
+        record_end(batch_context, BatchState.FAILED, error=text, permanent=isinstance(error, SetupError))
         raise
     seconds = monotonic() - started
     record_end(batch_context, state_after, counts=counts, seconds=seconds)
@@ -124,10 +131,17 @@ def record_end(
     counts: Mapping[str, int] | None = None,
     seconds: float | None = None,
     error: str | None = None,
+    permanent: bool = False,
 ) -> None:
     """Record how a stage ended, in the ledger and in the metrics; a dry run has no metrics."""
     batch_context.ledger.record(
-        batch_context.batch, stage=batch_context.stage, state=state, counts=counts, seconds=seconds, error=error
+        batch_context.batch,
+        stage=batch_context.stage,
+        state=state,
+        counts=counts,
+        seconds=seconds,
+        error=error,
+        permanent=permanent,
     )
     if batch_context.params.dry_run:
         return

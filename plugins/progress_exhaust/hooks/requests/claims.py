@@ -4,19 +4,18 @@ Every write to job_request names the claim of this run. If the claim is lost, Cl
 Methods that end requests return how many ended how, with their duplicates.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction, batch_values
+from progress_exhaust.hooks.requests.endings import end_request, fail_request, read_progress, requeue_request, set_processed
 from progress_exhaust.hooks.requests.locks import (
     check_holder,
     check_list_attempt,
     check_row_exists,
     check_task_attempt,
-    claim_lost,
     holder_of,
     holds,
     lock_request,
@@ -33,9 +32,11 @@ from progress_exhaust.hooks.requests.models import (
     parse_job_request,
     parse_processed,
 )
+from progress_exhaust.hooks.requests.outcomes import Ending, decide_ending
 from progress_exhaust.hooks.requests.releases import fail_exhausted, release_lost
 from progress_exhaust.report.request import Batch, JobRequest
 from progress_exhaust.sql import claims as sql
+from progress_exhaust.sql import endings as ending_sql
 from progress_exhaust.sql import locks as locking
 
 
@@ -64,6 +65,12 @@ class Claims(RequestsConnection):
         """Return what a claim would take, and change nothing: for a dry run."""
         with self._transaction() as transaction:
             return [parse_job_request(row) for row in transaction.fetch_all(sql.PENDING, selection.values())]
+
+    def with_older_request(self, requests: Iterable[JobRequest]) -> set[Key]:
+        """Return those of these requests whose request_id an older row has, too: their files would have the same names."""
+        keys = keys_as_arrays(request.key for request in requests)
+        with self._transaction() as transaction:
+            return {(tag, request_id) for tag, request_id in transaction.fetch_all(sql.WITH_OLDER_REQUEST, keys)}
 
     def has_unfinished(self) -> bool:
         """Tell whether this run has ever held a request that it has not brought to SUCCESS."""
@@ -156,20 +163,20 @@ class Claims(RequestsConnection):
     # End
 
     def complete_batch(self, batch: Batch, *, object_key: str, size_bytes: int) -> Ended:
-        """Enter a published batch in its request. If it was the last one, the request is SUCCESS.
+        """Enter a published batch in its request. If no other batch is unfinished, the request is SUCCESS.
 
         Returns the requests that ended: none, unless it was the last batch. Raises RequestDeletedError if the row was deleted.
         """
         done = batch_values(batch) | {"size_bytes": size_bytes, "object_key": object_key}
         with self._transaction() as transaction:
             if not batch.request_id:
-                transaction.execute(sql.COMPLETE_BATCH, done)
+                transaction.execute(ending_sql.COMPLETE_BATCH, done)
                 return Ended()
             before = lock_request(transaction, batch.request_key)
             check_row_exists(transaction, batch.request_key)
             check_holder(transaction, batch.request_key)
             check_task_attempt(transaction, batch, Stage.MARK_COMPLETE)
-            transaction.execute(sql.COMPLETE_BATCH, done)
+            transaction.execute(ending_sql.COMPLETE_BATCH, done)
             entry = {
                 "channel": batch.channel,
                 "batchId": batch.batch_id,
@@ -177,21 +184,30 @@ class Claims(RequestsConnection):
                 "fileSize": size_bytes,
             }
             processed = [one for one in parse_processed(before) if one.get("batchId") != batch.batch_id] + [entry]
-            if transaction.fetch_value(sql.UNFINISHED_BATCHES, batch_values(batch)):
-                transaction.execute(sql.SET_PROCESSED, batch_values(batch) | {"processed": json.dumps(processed)})
-                return Ended()
-            return succeed_request(transaction, batch.request_key, processed)
+            progress = read_progress(transaction, batch.request_key, processed)
+            ending = decide_ending(progress)
+            if ending.outcome == ClaimOutcome.SUCCESS:
+                return end_request(transaction, batch.request_key, progress, ending)
+            set_processed(transaction, batch.request_key, progress.processed)
+            return Ended()
+
+    def settle(self, tag: str, request_id: str) -> tuple[Ending, Ended]:
+        """End a request whose tasks have all ended, as the ledger says; return how, and how many requests ended."""
+        with self._transaction() as transaction:
+            key = tag, request_id
+            progress = read_progress(transaction, key, parse_processed(lock_request(transaction, key)))
+            ending = decide_ending(progress)
+            return ending, end_request(transaction, key, progress, ending)
 
     def fail(self, tag: str, request_id: str, message: str) -> Ended:
         """Set a request to FAILED; count one failed attempt per run. message: what the requester reads."""
         with self._transaction() as transaction:
-            return fail_request(transaction, (tag, request_id), message)
+            return fail_request(transaction, (tag, request_id), message, counts_attempt=True)
 
     def requeue(self, tag: str, request_id: str) -> Ended:
         """Put a request back to SUBMITTED, for the next run."""
         with self._transaction() as transaction:
-            lock_request(transaction, (tag, request_id))
-            return _end_request(transaction, sql.REQUEUE, ClaimOutcome.SUBMITTED, (tag, request_id))
+            return requeue_request(transaction, (tag, request_id))
 
     # Inside a transaction
 
@@ -212,34 +228,3 @@ class Claims(RequestsConnection):
 
     def _held(self, transaction: Transaction, *, duplicates: bool) -> list[JobRequest]:
         return [parse_job_request(row) for row in transaction.fetch_all(sql.HELD, {"duplicates": duplicates})]
-
-
-def mark_duplicates(transaction: Transaction, duplicates: Iterable[tuple[Key, str]]) -> None:
-    """Let requests of this run share the outcome of another, whose id each comes with; clear all earlier marks."""
-    transaction.execute(sql.CLEAR_DUPLICATES)
-    for (tag, request_id), duplicate_of in duplicates:
-        transaction.execute(sql.MARK_DUPLICATE, {"tag": tag, "request_id": request_id, "duplicate_of": duplicate_of})
-
-
-def succeed_request(transaction: Transaction, key: Key, processed: Sequence[Mapping[str, Any]]) -> Ended:
-    """Set a request to SUCCESS; processed: all its batches."""
-    urls = [str(entry["filePath"]) for entry in processed if str(entry.get("filePath") or "").endswith(".zip")]
-    return _end_request(transaction, sql.SUCCEED, ClaimOutcome.SUCCESS, key, urls=urls, processed=json.dumps(processed))
-
-
-def fail_request(transaction: Transaction, key: Key, message: str) -> Ended:
-    """Set a request to FAILED."""
-    processed = lock_request(transaction, key)
-    message = transaction.fit_message(message)
-    return _end_request(transaction, sql.FAIL, ClaimOutcome.FAILED, key, message=message, processed=processed)
-
-
-def _end_request(transaction: Transaction, statement: str, outcome: ClaimOutcome, key: Key, **values: Any) -> Ended:
-    """End a request and its duplicates, and release their claims."""
-    tag, request_id = key
-    values |= {"tag": tag, "request_id": request_id}
-    ended = transaction.fetch_all(statement, values)
-    if key not in ended:
-        raise claim_lost(transaction, key)
-    transaction.execute(sql.RELEASE, values | {"outcome": outcome})
-    return Ended({outcome: len(ended)})

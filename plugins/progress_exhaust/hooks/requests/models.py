@@ -137,6 +137,7 @@ class BatchRun:
     size_bytes: int | None
     object_key: str | None
     error: str | None
+    permanent: bool  # no retry fixes the error: the request asks for too much, or an operator must correct the installation
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "BatchRun":

@@ -13,7 +13,7 @@ LOST_TOO_OFTEN = "The report could not be made: three attempts were interrupted.
 
 
 class Releases(RequestsConnection):
-    """Claims that somebody else than their run releases."""
+    """Claims that are released by another run, or by a person."""
 
     def release_orphaned(self, selection: Selection) -> tuple[list[LostClaim], Ended]:
         """Release the claims of ended runs that no run of this site will ever take again.
@@ -37,7 +37,7 @@ class Releases(RequestsConnection):
     def release_deleted(self) -> list[Key]:
         """Release the claims of this run on requests whose rows were deleted; return the keys of those.
 
-        Their duplicates are no longer duplicates: nobody makes the files that they share.
+        Their duplicates are no longer duplicates: no request makes the files that they share.
         """
         with self._transaction() as transaction:
             rows: list[Any] = transaction.fetch_all(sql.RELEASE_DELETED)
