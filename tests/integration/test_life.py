@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -605,7 +606,7 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "an equal run id of another installation holds nothing of ours": (
         "FAIL", "c.installation = %(installation)s AND", "", [SUBMIT, CLAIM_1_ELSEWHERE, FAIL_1]
     ),
-    "what another installation holds is not dead": (
+    "what another installation holds has not ended": (
         "COUNT_PENDING", "AND installation = %(installation)s AND run_id = ANY(%(ended_runs)s)",
         "AND run_id <> %(run_id)s", [SUBMIT, CLAIM_1_ELSEWHERE, CLAIM_2]
     ),
@@ -635,11 +636,16 @@ def play(steps: list[tuple[Any, ...]]) -> None:
         machine.other_reports_stay_as_they_were()
 
 
+def module_of(name: str) -> ModuleType:
+    """Return the module that has a statement."""
+    return next(module for module in (claims, endings, releases) if hasattr(module, name))
+
+
 @pytest.mark.parametrize("guard", GUARDS)
 def test_a_missing_guard_is_seen(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, part, instead, steps = GUARDS[guard]
     play(steps)
-    statements = next(module for module in (claims, endings, releases) if hasattr(module, name))
+    statements = module_of(name)
     statement = getattr(statements, name)
     assert part in statement
     monkeypatch.setattr(statements, name, statement.replace(part, instead))
@@ -650,7 +656,8 @@ def test_a_missing_guard_is_seen(guard: str, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("guard", ["an end needs a live claim", "what another run made since stays"])
 def test_a_missing_guard_is_found_at_random(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, part, instead, _ = GUARDS[guard]
-    monkeypatch.setattr(claims, name, getattr(claims, name).replace(part, instead))
+    statements = module_of(name)
+    monkeypatch.setattr(statements, name, getattr(statements, name).replace(part, instead))
     search = settings(
         max_examples=300,
         stateful_step_count=30,

@@ -1,4 +1,4 @@
-"""Claims that somebody else than their run releases: those of ended runs, of deleted rows, and of another installation."""
+"""Claims that are released by another run, or by a person: of ended runs, of deleted rows, and of another installation."""
 
 import json
 from collections.abc import Iterator
@@ -186,7 +186,7 @@ def test_the_claim_of_a_deleted_row_is_released_and_never_taken_again(cursor: An
             write()
     assert run.release_deleted() == [key]
     assert run.release_deleted() == []
-    # Nobody makes the files that the duplicate shares: the run settles it by itself.
+    # No request makes the files that the duplicate shares: the run settles it by itself.
     assert [request.key for request in run.held_without_duplicates()] == [shared]
     run.reclaim_unfinished()
     assert holders(cursor) == [(*shared, "run")]

@@ -250,7 +250,7 @@ def test_the_error_of_a_source_that_does_not_work_is_that_of_the_task(data: Any,
         plan([asked(data), asked({"batchId": "21"}, "R2")], Source({}, down=error).catalogue(), LIMITS)
 
 
-def test_an_error_of_a_moment_is_none() -> None:
+def test_an_error_of_a_moment_is_not_permanent() -> None:
     calls = iter([SourceError("of a moment")])
 
     def batches(ids: Sequence[str]) -> list[Any]:

@@ -21,6 +21,9 @@ JOB_REQUEST_COLUMNS = {
     "processed_batches": "jsonb",
 }
 
+# Let one run at a time create or upgrade the ledger.
+LOCK_LEDGER = "SELECT pg_advisory_xact_lock(hashtext('progress_exhaust ledger'))"
+
 # Create our own two tables, or upgrade those of an earlier version in place. Every part may run twice. Two runs that start at the
 # same time wait for each other. Not every role may alter the tables: docs/grants/ledger.sql is this same text.
 CREATE_LEDGER = """

@@ -46,7 +46,9 @@ class Ledger(RequestsConnection):
                     f"ALTER TABLE {self._job_request} {added};"
                 )
             if not transaction.ledger_is_current():
-                self._create(transaction)
+                transaction.execute(sql.LOCK_LEDGER)
+                if not transaction.ledger_is_current():  # ask again: another run may have made it meanwhile, and use it now
+                    self._create(transaction)
             if self.installation and transaction.fetch_value(sql.HAS_ROWS_TO_ADOPT):
                 transaction.execute(sql.ADOPT_CLAIMS)
                 transaction.execute(sql.ADOPT_BATCH_RUNS)
