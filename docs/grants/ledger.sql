@@ -13,9 +13,9 @@ CREATE TABLE IF NOT EXISTS :"ledger".claim (
   -- or released (by a person)
   outcome text,
   failure_counted boolean NOT NULL DEFAULT false, -- this run has added its 1 to iteration
+  installation text NOT NULL DEFAULT '',         -- the Airflow of the run; empty until a run adopts the row of an earlier version
   permanent boolean NOT NULL DEFAULT false,      -- the run failed the request with a permanent error: no run tries it by itself
   batch_ids text[],                              -- all batches of the request, in its order, as this run listed them
-  installation text NOT NULL DEFAULT '',         -- the Airflow of the run; empty until a run adopts the row of an earlier version
   PRIMARY KEY (tag, request_id, installation, run_id)
 );
 CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
@@ -35,10 +35,10 @@ CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   size_bytes bigint,                             -- of the package
   object_key text,
   error text,
-  permanent boolean NOT NULL DEFAULT false,      -- no retry fixes the error
   listed_at timestamptz NOT NULL DEFAULT now(),
   changed_at timestamptz NOT NULL DEFAULT now(),
   installation text NOT NULL DEFAULT '',         -- as in claim
+  permanent boolean NOT NULL DEFAULT false,      -- no retry fixes the error
   PRIMARY KEY (tag, request_id, batch_id, installation, run_id)
 );
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
-from progress_exhaust.hooks.requests.claims import LOST_TOO_OFTEN
+from progress_exhaust.hooks.requests.releases import LOST_TOO_OFTEN
 from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch
 from tests.integration.install import GRANTS as GRANTS_FOLDER
