@@ -171,7 +171,7 @@ def live_a_life(site: Site) -> None:
     with run.lock_claim(made):
         pass
     run.record(made, stage="package", state="running", size_bytes=7)
-    assert (run.channel_bytes(broken), run.channel_bytes(made)) == (7, 0)
+    assert (run.reserve_bytes(broken, 1, 7), run.reserve_bytes(made, 7, 7)) == (7, None)
     assert not run.complete_batch(made, object_key="k/b1.zip", size_bytes=7)
     assert [one["batchId"] for one in site.row("r1")["processed_batches"]] == ["b1"]
     run.record(broken, stage="pivot", state="failed", error="KeyError: 'é'")
@@ -181,7 +181,7 @@ def live_a_life(site: Site) -> None:
         assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", iteration, "Batch b2 could not be made")
         assert [one["batchId"] for one in row["processed_batches"]] == ["b1"]
 
-    assert run.reclaim_unfinished() == {}
+    assert run.reclaim_unfinished() == []
     assert site.holders() == [(*key, "run"), (*duplicate, "run")]
     states = {one.batch_id: (one.stage, one.state, one.seconds, one.error) for one in run.run_batches()}
     assert states == {
