@@ -23,7 +23,7 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env status why submit bench bench-small stores demo demo-data run up down services unit test test-faults test-kills check docs docs-site lock
+.PHONY: help env status why submit release bench bench-small stores demo demo-data run up down services unit test test-faults test-kills check docs docs-site lock
 # How many random kills `make test-kills` spreads over whole runs.
 N := 200
 
@@ -84,6 +84,9 @@ why: env ## show a batch in each request for it: its state, and why; BATCH=0133�
 
 submit: env ## submit a test request; BATCHES="0133… 0134…" or COURSE=do_…, CHANNEL=0126…, BY=user
 	@$(COMMAND) submit $(if $(BATCHES),--batches $(BATCHES)) $(if $(COURSE),--course $(COURSE)) $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(BY),--by $(BY))
+
+release: env ## release a request that another installation holds; REQUEST=778A36…, YES=1 asks nothing
+	@$(COMMAND) release $(REQUEST) $(if $(YES),--yes)
 
 check: env ## lint, types, import rules
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

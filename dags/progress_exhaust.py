@@ -22,7 +22,7 @@ Makes one packaged csv per course batch of each pending row of `job_request`. It
 run again. The request becomes SUCCESS after its last batch.
 
 **Params.** `request_ids`: only these requests. `batch_ids`: these batches, without a request. `force`: make finished requests
-again. `dry_run`: do everything except publishing and marking. `layout`: use other columns than the site's.
+again. `release_claims`: claim what other installations hold. `dry_run`: publish and mark nothing. `layout`: use other columns.
 
 **Settings.** The JSON Variable `progress_exhaust`, and the connections `progress_exhaust_requests` (Postgres), `_cassandra`,
 `_users` (Redis), `_content` and `_org` (HTTP), and if needed `_salt` and `_store`. See `docs/reference/settings.md`.
@@ -71,6 +71,8 @@ PARAMS = {
     "batch_ids": Param(None, **IDS, **WHAT, title="Batches", description="Report these batches without a request: one batch id "
         "per line, such as 013307481768378368112"),
     "force": Param(False, **HOW, type="boolean", title="Force", description="Make the named requests again if they are SUCCESS"),
+    "release_claims": Param(False, **HOW, type="boolean", title="Release claims",
+        description="First release the claims of other installations on the named requests. They publish nothing more for them"),
     "dry_run": Param(False, **HOW, type="boolean", title="Dry run", description="Do everything except publishing and marking"),
     "layout": Param(None, **HOW, type=["null", "string"], title="Layout", examples=["standard", "sunbird-lern-7"],
         pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name of a layout, to use instead of the site's layout"),

@@ -3,7 +3,8 @@
     CONF='{"request_ids": ["…"]}' python dev/run_once.py
 
 It runs against whatever AIRFLOW_CONN_PROGRESS_EXHAUST_* and AIRFLOW_VAR_PROGRESS_EXHAUST point at; Airflow's metadata is
-SQLite in AIRFLOW_HOME. The exit status is 0 only when the run succeeded.
+SQLite in AIRFLOW_HOME. If these are other systems than those of the demo, it first prints what it claims. The exit status is
+0 only when the run succeeded.
 """
 
 import fcntl
@@ -16,6 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    # Run as a file, Python looks for modules in dev/: look in the project instead.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from dev.claims_preview import print_preview, uses_the_demo
 
 DAG_ID = "progress_exhaust"
 POOL_SLOTS = 4
@@ -60,6 +67,8 @@ def run(conf: dict[str, Any]) -> tuple[str, float]:
         end_killed_runs()
 
     with shared_home(home, lambda: in_a_process(prepare)):
+        if not uses_the_demo():
+            in_a_process(lambda: print_preview(conf), "what it would claim cannot be read")
         bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
         if bag.import_errors:
             raise SystemExit(f"The DAG does not load: {bag.import_errors}")
@@ -68,13 +77,13 @@ def run(conf: dict[str, Any]) -> tuple[str, float]:
         return str(ended.state), time.monotonic() - begun
 
 
-def in_a_process(work: Callable[[], None]) -> None:
+def in_a_process(work: Callable[[], None], failure: str = "Airflow's database cannot be prepared") -> None:
     """Do the work where its memory goes with it."""
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
     process.join()
     if process.exitcode:
-        raise SystemExit(f"Airflow's database in {os.environ['AIRFLOW_HOME']} cannot be prepared: see above")
+        raise SystemExit(f"The run has not started: {failure}. See above (AIRFLOW_HOME={os.environ['AIRFLOW_HOME']})")
 
 
 @contextmanager

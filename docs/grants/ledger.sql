@@ -9,10 +9,14 @@ CREATE TABLE IF NOT EXISTS :"ledger".claim (
   duplicate_of text,                             -- request_id of the request whose outcome this one gets
   claimed_at timestamptz NOT NULL DEFAULT now(),
   released_at timestamptz,                       -- null while the run holds the request
-  -- SUCCESS, FAILED, SUBMITTED (requeued) or lost (the run ended without an outcome)
+  -- SUCCESS, FAILED, SUBMITTED (requeued), lost (the run ended without an outcome)
+  -- or released (by a person)
   outcome text,
   failure_counted boolean NOT NULL DEFAULT false, -- this run has added its 1 to iteration
-  PRIMARY KEY (tag, request_id, run_id)
+  installation text NOT NULL DEFAULT '',         -- the Airflow of the run; empty until a run adopts the row of an earlier version
+  permanent boolean NOT NULL DEFAULT false,      -- the run failed the request with a permanent error: no run tries it by itself
+  batch_ids text[],                              -- all batches of the request, in its order, as this run listed them
+  PRIMARY KEY (tag, request_id, installation, run_id)
 );
 CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   tag text NOT NULL,
@@ -33,7 +37,9 @@ CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   error text,
   listed_at timestamptz NOT NULL DEFAULT now(),
   changed_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (tag, request_id, batch_id, run_id)
+  installation text NOT NULL DEFAULT '',         -- as in claim
+  permanent boolean NOT NULL DEFAULT false,      -- no retry fixes the error
+  PRIMARY KEY (tag, request_id, batch_id, installation, run_id)
 );
 
 -- Upgrade the tables of an earlier version: columns and stored words get their new names, and no row is lost.
@@ -46,8 +52,19 @@ BEGIN
   IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'batch_run'::regclass AND attname = 'tries') THEN
     ALTER TABLE batch_run RENAME COLUMN tries TO task_attempts;
   END IF;
+  ALTER TABLE batch_run ADD COLUMN IF NOT EXISTS task_attempts jsonb NOT NULL DEFAULT '{}';
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'claim'::regclass AND attname = 'installation') THEN
+    ALTER TABLE claim ADD COLUMN installation text NOT NULL DEFAULT '';
+    ALTER TABLE claim DROP CONSTRAINT claim_pkey, ADD PRIMARY KEY (tag, request_id, installation, run_id);
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'batch_run'::regclass AND attname = 'installation') THEN
+    ALTER TABLE batch_run ADD COLUMN installation text NOT NULL DEFAULT '';
+    ALTER TABLE batch_run DROP CONSTRAINT batch_run_pkey, ADD PRIMARY KEY (tag, request_id, batch_id, installation, run_id);
+  END IF;
 END $$;
-ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS task_attempts jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE :"ledger".claim ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
+ALTER TABLE :"ledger".claim ADD COLUMN IF NOT EXISTS batch_ids text[];
+ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
 UPDATE :"ledger".claim SET outcome = 'lost' WHERE outcome = 'died';
 UPDATE :"ledger".batch_run SET state = 'rejected' WHERE state = 'refused';
 UPDATE :"ledger".batch_run

@@ -12,9 +12,12 @@ GRANT UPDATE (status, download_urls, dt_file_created, dt_job_completed, executio
 
 GRANT USAGE ON SCHEMA :"ledger" TO :"role";
 GRANT SELECT ON :"ledger".claim TO :"role";
-GRANT INSERT (tag, request_id, run_id) ON :"ledger".claim TO :"role";
-GRANT UPDATE (duplicate_of, claimed_at, released_at, outcome, failure_counted) ON :"ledger".claim TO :"role";
+GRANT INSERT (tag, request_id, installation, run_id) ON :"ledger".claim TO :"role";
+GRANT UPDATE (duplicate_of, claimed_at, released_at, outcome, failure_counted, permanent, batch_ids, installation)
+  ON :"ledger".claim TO :"role";
 GRANT SELECT ON :"ledger".batch_run TO :"role";
-GRANT INSERT (tag, request_id, batch_id, run_id, collection_id, channel, state) ON :"ledger".batch_run TO :"role";
-GRANT UPDATE (stage, state, task_attempts, counts, seconds, size_bytes, object_key, error, changed_at) ON :"ledger".batch_run TO :"role";
+GRANT INSERT (tag, request_id, batch_id, installation, run_id, collection_id, channel, state, error, permanent)
+  ON :"ledger".batch_run TO :"role";
+GRANT UPDATE (stage, state, task_attempts, counts, seconds, size_bytes, object_key, error, permanent, changed_at, installation)
+  ON :"ledger".batch_run TO :"role";
 GRANT DELETE ON :"ledger".batch_run TO :"role";

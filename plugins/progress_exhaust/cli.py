@@ -1,6 +1,6 @@
-"""The command line for engineers: the state of requests and batches, and a test request.
+"""The command line for engineers: the state of requests and batches, a test request, and the release of a claim.
 
-    python -m progress_exhaust.cli status [REQUEST] | why BATCH | submit …
+    python -m progress_exhaust.cli status [REQUEST] | why BATCH | submit … | release REQUEST
 
 It needs plugins/ on PYTHONPATH and Airflow's configuration. It reads the connection `progress_exhaust_requests` and the
 Variable as a task does. It shows no data of a learner.
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from progress_exhaust import cli_output as output
 from progress_exhaust.errors import ProgressExhaustError, RequestError
-from progress_exhaust.report.request import MAX_FAILURES, is_path_part, parse_request_data
+from progress_exhaust.hooks.requests.models import RequestStatus
+from progress_exhaust.names import INSTALLATION_VARIABLE
+from progress_exhaust.report.request import MAX_FAILURES, is_id, is_path_part, parse_request_data
 from progress_exhaust.settings import VARIABLE, Settings, parse_settings
 
 if TYPE_CHECKING:
@@ -61,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     submit.add_argument("--by", default="operator", help="user id of the requester")
     submit.set_defaults(command=submit_request)
+    release = commands.add_parser("release", help="release a request that another installation holds, so that this one claims it")
+    release.add_argument("request", metavar="REQUEST", help="request_id")
+    release.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    release.set_defaults(command=release_request)
     return parser
 
 
@@ -76,7 +82,7 @@ def show_status(parsed: argparse.Namespace, settings: Settings) -> int:
             output.age(view.request.submitted_at),
             f"{view.done} of {view.total}",
             f"{view.request.failures} of {MAX_FAILURES}",
-            view.request.claim_run_id or view.request.run_id or "none",
+            _last_run(view),
             view.request.channel or "",
         )
         for view in views
@@ -87,6 +93,11 @@ def show_status(parsed: argparse.Namespace, settings: Settings) -> int:
             output.print_request(view, view.batches)
     _print_limit(total)
     return 0
+
+
+def _last_run(view: "RequestView") -> str:
+    run_id = view.request.claim_run_id or view.request.run_id or "none"
+    return f"{run_id} (another installation)" if view.held_elsewhere else run_id
 
 
 def show_why(parsed: argparse.Namespace, settings: Settings) -> int:
@@ -105,7 +116,6 @@ def show_why(parsed: argparse.Namespace, settings: Settings) -> int:
 def submit_request(parsed: argparse.Namespace, settings: Settings) -> int:
     """Submit a request for batches, or for all batches of a course."""
     from progress_exhaust.hooks.requests.claims import Claims
-    from progress_exhaust.hooks.requests.models import RequestStatus
 
     data: dict[str, object]
     if parsed.course is None:
@@ -116,6 +126,8 @@ def submit_request(parsed: argparse.Namespace, settings: Settings) -> int:
     else:
         raise RequestError("The course id is not valid: it may contain letters, digits, '-', '_' and '.' only")
     text = json.dumps(data)
+    if not all(map(is_id, parsed.batches or ())):
+        raise RequestError("A batch id is not valid: it may contain letters, digits, '-', '_' and '.' only")
     if len(parse_request_data(text).batch_ids) > settings.batches_per_request:
         raise RequestError(f"A request may name {settings.batches_per_request} batches (setting batches_per_request)")
     if settings.channels and parsed.channel not in settings.channels:
@@ -135,6 +147,38 @@ def submit_request(parsed: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def release_request(parsed: argparse.Namespace, settings: Settings) -> int:
+    """Release the claims of other installations on a request, and of runs that this Airflow no longer has."""
+    from progress_exhaust.hooks.requests.releases import Releases
+    from progress_exhaust.page.airflow_runs import find_runs
+
+    releases: Releases = Releases(
+        job_request_table=settings.job_request_table, ledger_schema=settings.ledger_schema, installation=_installation()
+    )
+    holders = releases.holders([parsed.request])
+    if not holders:
+        return _error(f"No run holds request {parsed.request}", NOT_FOUND)
+    status = 0
+    for holder in holders:
+        output.print_line(f"Request {holder.request_id} (tag {holder.tag}) is held by {holder}")
+        if holder.is_ours and find_runs([holder.run_id]):
+            status = _error("Airflow has this run. Mark it as failed in Airflow: the next run claims the request", INVALID_INPUT)
+        elif not parsed.yes and input("Release it? That run publishes nothing more for it. [y/N] ").strip().lower() != "y":
+            status = _error("It is not released", NOT_FOUND)
+        elif releases.release(holder):
+            output.print_line(f"Released: the request is {RequestStatus.SUBMITTED}, and the next run that may claim it takes it")
+        else:
+            status = _error("Not released: its run publishes a file now, or has just ended. Try again later", NOT_WORKING)
+    return status
+
+
+def _installation() -> str:
+    """Return the id of this installation; empty if no run has created it, or if there is no Airflow here."""
+    from airflow.sdk import Variable
+
+    return str(Variable.get(INSTALLATION_VARIABLE, default=""))
+
+
 def _settings() -> Settings:
     from airflow.sdk import Variable
 
@@ -150,7 +194,7 @@ def _find_requests(settings: Settings, **search: str) -> "tuple[list[RequestView
     from progress_exhaust.page.request_view import make_view
 
     reader: RequestStatusReader = RequestStatusReader(
-        job_request_table=settings.job_request_table, ledger_schema=settings.ledger_schema
+        job_request_table=settings.job_request_table, ledger_schema=settings.ledger_schema, installation=_installation()
     )
     found, total = reader.requests(Filter(**search), most=MAX_LISTED, skip=0)
     batches = reader.batches(found)

@@ -30,6 +30,8 @@ def print_request(view: "RequestView", batches: "Sequence[BatchView]") -> None:
     request = view.request
     if request.error:
         print_line(f"  {request.error}")
+    if view.holder:
+        print_line(f"  held by {view.holder}")
     if request.duplicate_of:
         print_line(f"  duplicate of request {request.duplicate_of}, and gets its outcome")
     elif not batches:

@@ -30,6 +30,23 @@ def disconnect_from_supervisor() -> None:
         del task_runner.SUPERVISOR_COMMS
 
 
+def read_stored_variable(key: str) -> str | None:
+    """Return a Variable of Airflow's metadata database; None only if Airflow answers that it does not exist.
+
+    `Variable.get` asks the environment and secrets backends first, and takes an error of the API server for a missing Variable.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable, VariableResult
+
+    answer = task_runner.SUPERVISOR_COMMS.send(GetVariable(key=key))
+    if isinstance(answer, VariableResult):
+        return answer.value
+    if isinstance(answer, ErrorResponse) and answer.error == ErrorType.VARIABLE_NOT_FOUND:
+        return None
+    raise AirflowRuntimeError(answer) if isinstance(answer, ErrorResponse) else TypeError(f"{type(answer)} for Variable {key}")
+
+
 def is_run_not_found(error: Exception) -> bool:
     """Tell whether Airflow's answer to a question about a run is that it does not exist."""
     from airflow.sdk.exceptions import AirflowRuntimeError

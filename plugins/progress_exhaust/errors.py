@@ -2,6 +2,7 @@
 
 ProgressExhaustError
 ├── RequestError   permanent error of a request or batch: it asks for something that cannot be made
+├── RequestDeletedError  permanent error: the row of the request was deleted while a run made it
 ├── SetupError     permanent error of the installation: an engineer must fix a setting, connection, table or column
 ├── OverLimitError a limit was reached: the batch waits for the next run
 ├── SourceError    transient error: a system did not answer as it should, and Airflow retries the task
@@ -18,6 +19,10 @@ class ProgressExhaustError(Exception):
 
 class RequestError(ProgressExhaustError):
     """The request or batch asks for something that cannot be made."""
+
+
+class RequestDeletedError(ProgressExhaustError):
+    """The row of the request was deleted while a run made it."""
 
 
 class OverLimitError(ProgressExhaustError):

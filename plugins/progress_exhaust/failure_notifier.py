@@ -14,7 +14,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]  # Airflow does not list it in __all__
 
 from progress_exhaust.hooks.requests.models import BatchState, ClaimOutcome
-from progress_exhaust.names import REPORT_DAG_ID
+from progress_exhaust.names import INSTALLATION_VARIABLE, REPORT_DAG_ID
 from progress_exhaust.settings import VARIABLE, parse_settings
 from progress_exhaust.stages.site_setup import Site
 
@@ -54,7 +54,8 @@ def failure_summary(run_id: str) -> str:
     """Return what failed, as counts and ids only. If Postgres does not answer, return only that the run failed."""
     summary = f"Run {run_id} of {REPORT_DAG_ID} failed"
     try:
-        site = Site(parse_settings(Variable.get(VARIABLE, default=None)), run_id)
+        settings = parse_settings(Variable.get(VARIABLE, default=None))
+        site = Site(settings, run_id, installation=Variable.get(INSTALLATION_VARIABLE, default=""))
         outcomes, batches = site.claims().outcomes(), site.ledger().run_batches()
     except Exception as error:
         log.warning("The message has no numbers of requests and batches, because they cannot be read: %s", type(error).__name__)

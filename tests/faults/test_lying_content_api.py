@@ -156,6 +156,11 @@ def search(timeout_seconds: float = 2, **filters: Any) -> list[Row]:
         return list(hook.search(filters))
 
 
+def by_identifiers(*identifiers: str) -> list[Row]:
+    with ContentApiHook(search_path="/v1/search", hierarchy_path="/v3/{id}", timeout_seconds=2) as hook:
+        return list(hook.collections(identifiers))
+
+
 def tree() -> Row | None:
     with ContentApiHook(search_path="/v1/search", hierarchy_path="/v3/{id}", timeout_seconds=2) as hook:
         return hook.hierarchy("do_1")
@@ -254,6 +259,29 @@ def test_no_redirect_is_followed(api: Api, status: int) -> None:
     assert set(api.asked) == {"/api/v1/search"}
 
 
+@pytest.mark.parametrize("count", [0, 1, 7, 10_000, None, "two", True, -1])
+def test_a_search_by_identifiers_ends_when_all_are_found_whatever_its_count(api: Api, count: Any) -> None:
+    rows = [{"identifier": name, "channel": "org", "status": "Live"} for name in ("do_1", "do_2")]
+    api.lies = [result(count=count, content=rows)]
+    assert [one["identifier"] for one in by_identifiers("do_1", "do_2")] == ["do_1", "do_2"]
+    assert len(api.asked) == 1
+
+
+def test_a_search_by_identifiers_asks_on_when_its_count_is_too_low(api: Api) -> None:
+    api.lies = [result(count=1, content=[{"identifier": f"do_{number}"}]) for number in (1, 2)]
+    assert [one["identifier"] for one in by_identifiers("do_1", "do_2")] == ["do_1", "do_2"]
+
+
+def test_a_search_by_identifiers_without_one_of_them_ends(api: Api) -> None:
+    api.lies = [result(count=1, content=[{"identifier": "do_1"}]), result(count=1)]
+    assert [one["identifier"] for one in by_identifiers("do_1", "do_2")] == ["do_1"]
+
+
+def test_a_search_by_identifiers_returns_nothing_else(api: Api) -> None:
+    api.lies = [result(count=9, content=[{"identifier": "do_7"}, {"identifier": "do_1"}, {"identifier": "do_2"}])]
+    assert [one["identifier"] for one in by_identifiers("do_1", "do_2")] == ["do_1", "do_2"]
+
+
 def test_what_has_no_identifier_is_skipped_and_counted(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     odd = [None, 5, [], {}, {"identifier": 7}, {"identifier": None}]
     api.lies = [result(count=7, content=[*odd, {"identifier": "do_1", "name": 5, "channel": [], "status": {}}])]
@@ -302,7 +330,8 @@ def test_a_lie_fails_the_stage_with_a_message_and_the_next_run_is_right(
     failed = queue.run_dag(settings=patience)
     assert (failed.state, failed.failed()) == ("failed", ["list_batches"])
     assert failed.says("SourceError", CONNECTION_ID)
-    assert queue.row(asked) == before
+    message = "The batches of the request could not be listed this time. The next run tries again"
+    assert queue.row(asked) == before | {"err_message": message}
     lying.clear()
     assert queue.run_dag().state == "success"
     assert queue.row(asked)["status"] == "SUCCESS"

@@ -24,7 +24,8 @@ def extract_context(install: Install, folder: Path, monkeypatch: pytest.MonkeyPa
     environment = install.environment(settings | {"staging_url": folder.as_uri()})
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    site, params = Site(parse_settings(environment["AIRFLOW_VAR_PROGRESS_EXHAUST"]), run.run_id), RunParams()
+    settings_now, params = parse_settings(environment["AIRFLOW_VAR_PROGRESS_EXHAUST"]), RunParams()
+    site = Site(settings_now, run.run_id, installation=install.installation)
     batch = site.ledger().run_batches()[0].batch
     context = BatchContext(
         site=site,

@@ -314,8 +314,23 @@ class Install:
             assert name == Path(key).with_suffix(".csv").name
             return package.read(name)
 
+    @property
+    def installation(self) -> str:
+        """Return the id of the Airflow that has run the DAG, from its claims and batches."""
+        [row] = self.sql(
+            "SELECT installation FROM progress_exhaust.claim UNION SELECT installation FROM progress_exhaust.batch_run"
+        )
+        return str(row["installation"])
+
+    def run_staging(self, run_id: str) -> Path:
+        """Return the staging folder of a run, in the folder of its installation."""
+        [folder] = self.staging.glob(f"*/{run_id}")
+        return folder
+
     def staged(self) -> list[str]:
-        return sorted(path.relative_to(self.staging).as_posix() for path in self.staging.rglob("*"))
+        """Return what is in staging, by the path below the folder of its installation."""
+        paths = [path.relative_to(self.staging).as_posix() for path in self.staging.rglob("*")]
+        return sorted(filter(None, (re.sub("^[0-9a-f]{12}(/|$)", "", path) for path in paths)))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from progress_exhaust.hooks.requests.claims import Claims
 from progress_exhaust.hooks.requests.ledger import Ledger
 from progress_exhaust.hooks.requests.locks import Locks
 from progress_exhaust.hooks.requests.models import Selection
+from progress_exhaust.hooks.requests.releases import Releases
 
 CONNECTION = "AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"
 LEDGER = "progress_exhaust"
@@ -28,8 +29,12 @@ CREATE TABLE job_request (
 )"""
 
 
-class RunHook(Claims, Ledger, Locks):
-    """The claims, the ledger and the locks of one run in one object."""
+INSTALLATION, OTHER_INSTALLATION = "a" * 32, "b" * 32
+ELSEWHERE = "elsewhere:"  # before the id of a run of the other installation
+
+
+class RunHook(Claims, Ledger, Locks, Releases):
+    """The claims, the ledger, the locks and the releases of one run in one object."""
 
 
 def empty_database(name: str) -> str:
@@ -50,8 +55,16 @@ def connect(uri: str) -> Any:
     return connection
 
 
-def hook_of(run_id: str, table: str = "job_request", ledger: str = LEDGER) -> RunHook:
-    return RunHook(run_id=run_id, job_request_table=table, ledger_schema=ledger)
+def hook_of(run: str, table: str = "job_request", ledger: str = LEDGER) -> RunHook:
+    """Return the hook of a run; one of the other installation is named elsewhere:<run id>."""
+    run_id = run.removeprefix(ELSEWHERE)
+    installation = INSTALLATION if run == run_id else OTHER_INSTALLATION
+    return RunHook(run_id=run_id, installation=installation, job_request_table=table, ledger_schema=ledger)
+
+
+def name_of(installation: str, run_id: str) -> str:
+    """Return how the tests name a run."""
+    return f"{ELSEWHERE if installation == OTHER_INSTALLATION else ''}{run_id}"
 
 
 def chosen(**changes: Any) -> Selection:
@@ -101,8 +114,8 @@ def whole_rows(cursor: Any, table: str = "job_request") -> dict[tuple[str, str],
 def holders(cursor: Any, ledger: str = LEDGER) -> list[tuple[str, str, str]]:
     """Return the live claims, straight from the table: tag, request id, run."""
     cursor.execute(
-        sql.SQL("SELECT tag, request_id, run_id FROM {}.claim WHERE released_at IS NULL ORDER BY 1, 2, 3").format(
+        sql.SQL("SELECT tag, request_id, installation, run_id FROM {}.claim WHERE released_at IS NULL").format(
             sql.Identifier(ledger)
         )
     )
-    return list(cursor.fetchall())
+    return sorted((tag, request_id, name_of(installation, run_id)) for tag, request_id, installation, run_id in cursor.fetchall())

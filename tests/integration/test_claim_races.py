@@ -21,6 +21,8 @@ from progress_exhaust.report.request import Batch, JobRequest
 from tests.integration.life import (
     CONNECTION,
     CURRENT,
+    ELSEWHERE,
+    INSTALLATION,
     LEDGER,
     RunHook,
     chosen,
@@ -118,8 +120,9 @@ def fill(cursor: Any) -> dict[tuple[str, str], str]:
 
 def let_ended_run_hold(cursor: Any) -> None:
     cursor.execute(
-        f"INSERT INTO {LEDGER}.claim (tag, request_id, run_id) "
-        "SELECT tag, request_id, 'ended' FROM job_request WHERE request_id LIKE 'ended-%' AND job_id = 'progress-exhaust'"
+        f"INSERT INTO {LEDGER}.claim (tag, request_id, installation, run_id) "
+        f"SELECT tag, request_id, '{INSTALLATION}', 'ended' FROM job_request "
+        "WHERE request_id LIKE 'ended-%' AND job_id = 'progress-exhaust'"
     )
 
 
@@ -191,12 +194,17 @@ class PausedHook(RunHook):
     """Waits inside a transaction: before it takes what it saw free, or before it commits a claim."""
 
     def __init__(self, run_id: str, *, before_take: Callable[[], Any] = bool, before_commit: Callable[[], Any] = bool) -> None:
-        super().__init__(run_id=run_id, job_request_table="job_request", ledger_schema=LEDGER)
+        super().__init__(
+            run_id=run_id.removeprefix(ELSEWHERE),
+            installation=hook_of(run_id).installation,
+            job_request_table="job_request",
+            ledger_schema=LEDGER,
+        )
         self._before_take, self._before_commit = before_take, before_commit
 
-    def _take(self, *arguments: Any) -> None:
+    def _take(self, *arguments: Any, **named: Any) -> None:
         self._before_take()
-        super()._take(*arguments)
+        super()._take(*arguments, **named)
 
     def _held(self, *arguments: Any, **named: Any) -> list[JobRequest]:
         self._before_commit()
@@ -429,7 +437,9 @@ class Committing(RunHook):
     """Waits, with all that it changed, before it commits."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(run_id="run", job_request_table="job_request", ledger_schema=LEDGER, task_attempt=number)
+        super().__init__(
+            run_id="run", installation=INSTALLATION, job_request_table="job_request", ledger_schema=LEDGER, task_attempt=number
+        )
         self.inside, self.go_on = threading.Event(), threading.Event()
 
     @contextmanager

@@ -97,8 +97,8 @@ def test_only_airflow_decides_that_a_claim_is_lost(queue: Install, world: World)
             {"run_id": holders[name], "outcome": "lost", "held": False},
             {"run_id": result.run_id, "outcome": "SUCCESS", "held": False},
         ]
-        assert result.says("Reclaiming", holders[name])
-    assert not result.says("Reclaiming", running) and not result.says("Reclaiming", queued)
+        assert result.says("Reclaimed request", holders[name])
+    assert not result.says("Reclaimed request", running) and not result.says("Reclaimed request", queued)
     assert (queue.row(pending)["status"], queue.row(pending)["iteration"]) == ("SUCCESS", 0)
 
 

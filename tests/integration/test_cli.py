@@ -96,7 +96,7 @@ def test_a_request_to_try_things_with_is_made_by_the_next_run(queue: Install, as
     ("words", "status", "said"),
     [
         (["status", "NONE"], 1, "There is no request NONE"),
-        (["submit", "--batches", "a/b", "--channel", "c"], 2, "A batch id of the request is not valid"),
+        (["submit", "--batches", "a/b", "--channel", "c"], 2, "A batch id is not valid"),
         (["submit", "--batches", *"abcdefghijklmnopqrstu", "--channel", "c"], 2, "may name 20 batches"),
         (["submit", "--course", "../x", "--channel", "c"], 2, "The course id is not valid"),
         (["submit", "--channel", "c"], 2, "--batches --course is required"),

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
-from progress_exhaust.hooks.requests.claims import LOST_TOO_OFTEN
+from progress_exhaust.hooks.requests.releases import LOST_TOO_OFTEN
 from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch
 from tests.integration.install import GRANTS as GRANTS_FOLDER
@@ -158,7 +158,7 @@ def live_a_life(site: Site) -> None:
     held = run.claim(chosen()).requests
     assert held == run.requests_to_list()
     assert held[0].encryption_key == password
-    run.list_batches([], [], duplicates=duplicates(held).items())
+    run.list_batches([], [], duplicates=duplicates(held).items(), batch_ids={key: ["b1", "b2", "b3"]})
     assert ids(run.held_without_duplicates()) == ["r1"]
     assert site.hook("next").holding_runs() == ["run"]
 
@@ -171,7 +171,7 @@ def live_a_life(site: Site) -> None:
     with run.lock_claim(made):
         pass
     run.record(made, stage="package", state="running", size_bytes=7)
-    assert (run.channel_bytes(broken), run.channel_bytes(made)) == (7, 0)
+    assert (run.reserve_bytes(broken, 1, 7), run.reserve_bytes(made, 7, 7)) == (7, None)
     assert not run.complete_batch(made, object_key="k/b1.zip", size_bytes=7)
     assert [one["batchId"] for one in site.row("r1")["processed_batches"]] == ["b1"]
     run.record(broken, stage="pivot", state="failed", error="KeyError: 'é'")
@@ -181,7 +181,7 @@ def live_a_life(site: Site) -> None:
         assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", iteration, "Batch b2 could not be made")
         assert [one["batchId"] for one in row["processed_batches"]] == ["b1"]
 
-    assert run.reclaim_unfinished() == {}
+    assert run.reclaim_unfinished() == []
     assert site.holders() == [(*key, "run"), (*duplicate, "run")]
     states = {one.batch_id: (one.stage, one.state, one.seconds, one.error) for one in run.run_batches()}
     assert states == {

@@ -1,5 +1,6 @@
 """A ledger of an earlier version is upgraded in place, with every row, by whichever run comes first."""
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,18 @@ from progress_exhaust.hooks.requests.models import BatchState
 from progress_exhaust.hooks.requests.status import Filter, RequestStatusReader
 from progress_exhaust.report.request import Batch
 from tests.integration.install import GRANTS, psql
-from tests.integration.life import CONNECTION, CURRENT, LEDGER, chosen, connect, empty_database, hook_of, insert
+from tests.integration.life import (
+    CONNECTION,
+    CURRENT,
+    ELSEWHERE,
+    INSTALLATION,
+    LEDGER,
+    chosen,
+    connect,
+    empty_database,
+    hook_of,
+    insert,
+)
 
 # The ledger as version 0.1.0 creates it.
 VERSION_0_1_0 = """
@@ -71,6 +83,9 @@ INSERT INTO progress_exhaust.batch_run VALUES
 """
 # What the same rows are in this version.
 RENAMED = ROWS.replace("left_out.", "excluded.").replace("'refused'", "'rejected'").replace("'died'", "'lost'")
+ADOPT = (
+    f"UPDATE {LEDGER}.claim SET installation = '{INSTALLATION}'; UPDATE {LEDGER}.batch_run SET installation = '{INSTALLATION}'"
+)
 
 
 @pytest.fixture
@@ -95,11 +110,11 @@ def everything(cursor: Any) -> list[Any]:
     return [*found, cursor.fetchall()]
 
 
-def with_rows_of_this_version(cursor: Any) -> list[Any]:
+def with_rows_of_this_version(cursor: Any, *, adopted: bool = True) -> list[Any]:
     """Return what a new ledger with these rows holds."""
     cursor.execute(f"DROP SCHEMA {LEDGER} CASCADE")
     hook_of("any").prepare()
-    cursor.execute(RENAMED)
+    cursor.execute(RENAMED + (ADOPT if adopted else ""))
     return everything(cursor)
 
 
@@ -116,7 +131,57 @@ def test_nothing_is_lost(cursor: Any) -> None:
 def test_a_person_upgrades_it_with_the_same_statements(cursor: Any) -> None:
     cursor.execute(ROWS)
     cursor.execute(psql((GRANTS / "ledger.sql").read_text()))
-    assert everything(cursor) == with_rows_of_this_version(cursor)
+    upgraded = everything(cursor)
+    hook_of("any").prepare()
+    adopted = everything(cursor)
+    assert upgraded == with_rows_of_this_version(cursor, adopted=False)
+    assert adopted == with_rows_of_this_version(cursor)
+
+
+def test_the_rows_belong_to_the_installation_that_upgrades(cursor: Any) -> None:
+    """Before, there was one installation. Another one that comes later gets none of them, and takes no claim of them."""
+    for request_id in ("held", "shared", "made"):
+        insert(cursor, request_id, tag="t", status="PROCESSING")
+    cursor.execute(ROWS)
+    run, elsewhere = hook_of("next"), hook_of(f"{ELSEWHERE}next")
+    run.prepare()
+    elsewhere.prepare()
+    assert run.holding_runs() == ["run"]
+    assert elsewhere.holding_runs() == []
+    assert elsewhere.claim(chosen(ended_runs=["run"])).requests == []
+    assert len(run.claim(chosen(ended_runs=["run"])).requests) == 2
+
+
+def test_two_installations_upgrade_it_together(cursor: Any) -> None:
+    for _ in range(5):
+        cursor.execute(f"DROP SCHEMA {LEDGER} CASCADE; {VERSION_0_1_0} {ROWS}")
+        together = threading.Barrier(2)
+
+        def first_task(run: str, together: threading.Barrier = together) -> None:
+            hook = hook_of(run)
+            together.wait(10)
+            hook.prepare()
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(first_task, ["run", f"{ELSEWHERE}run"]))
+        for table in ("claim", "batch_run"):
+            cursor.execute(f"SELECT DISTINCT installation FROM {LEDGER}.{table}")
+            assert len(cursor.fetchall()) == 1, "one of the two adopted all rows"
+
+
+def test_a_role_that_may_not_upgrade_reports_the_statements(cursor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cursor.execute(ROWS + "DROP ROLE IF EXISTS without_rights; CREATE ROLE without_rights LOGIN PASSWORD 'x'")
+    cursor.execute(
+        f"GRANT USAGE ON SCHEMA {LEDGER} TO without_rights; GRANT SELECT ON ALL TABLES IN SCHEMA {LEDGER} TO without_rights"
+    )
+    cursor.execute("GRANT USAGE ON SCHEMA public TO without_rights; GRANT SELECT ON job_request TO without_rights")
+    server = os.environ[CONNECTION].rpartition("@")[2]
+    monkeypatch.setenv(CONNECTION, f"postgresql://without_rights:x@{server}")
+    try:
+        with pytest.raises(SetupError, match="ADD COLUMN installation"):
+            hook_of("run").prepare()
+    finally:
+        cursor.execute("DROP OWNED BY without_rights; DROP ROLE without_rights")
 
 
 def test_two_first_runs_upgrade_it_together(cursor: Any) -> None:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,14 +25,16 @@ from hypothesis.stateful import (
 )
 
 from progress_exhaust.errors import ClaimLostError, SourceError
-from progress_exhaust.hooks.requests.claims import LOST_TOO_OFTEN
+from progress_exhaust.hooks.requests.outcomes import LAST_ATTEMPT, NOT_LISTED, TRIED_AGAIN
+from progress_exhaust.hooks.requests.releases import LOST_TOO_OFTEN
 from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch, JobRequest
-from progress_exhaust.sql import claims as statements
+from progress_exhaust.sql import claims, endings, releases
 from tests.integration.life import (
     CONNECTION,
     CURRENT,
     DAY,
+    ELSEWHERE,
     LEDGER,
     RunHook,
     chosen,
@@ -40,11 +43,13 @@ from tests.integration.life import (
     holders,
     hook_of,
     insert,
+    name_of,
     row_of,
     whole_rows,
 )
 
-RUNS = ["run-1", "run-2", "run-3"]
+# Two installations, which have a run with the same id.
+RUNS = ["run-1", "run-2", "run-3", "elsewhere:run-1", "elsewhere:run-4"]
 # What a request asks for. Two requests of one kind are duplicates.
 KINDS = {"two": ("b1", "b2"), "one": ("b3",)}
 MOST_REQUESTS = 4
@@ -76,6 +81,7 @@ class Request:
     made_by: str = ""  # the last run that brought it to SUCCESS
     message: str | None = None
     claims: dict[str, Claim] = field(default_factory=dict)  # by run
+    rejected: bool = False  # the last run ended it with a permanent error
     failed_in: set[str] = field(default_factory=set)  # runs that failed with it or died over it, each once
 
     @property
@@ -93,7 +99,7 @@ class Request:
     def take(self, run: str) -> None:
         claim = self.claims.setdefault(run, Claim())
         claim.live, claim.outcome = True, None
-        self.status, self.message = "PROCESSING", None
+        self.status, self.message, self.rejected = "PROCESSING", None, False
 
     def release(self, run: str, outcome: str) -> None:
         self.claims[run].live, self.claims[run].outcome = False, outcome
@@ -156,11 +162,12 @@ class Life(RuleBasedStateMachine):
         """A run's first task. Cleared in a run that has ended, it makes the run live again."""
         self.over.discard(run)
         hook = hook_of(run)
-        holding = {request.holder for request in self.model.values()} - {None, run}
-        assert set(hook.holding_runs()) == holding
-        ended_runs = sorted(holding & self.over)
+        holding = {request.holder for request in self.model.values() if self.is_of_same_installation(run, request.holder)} - {run}
+        assert set(hook.holding_runs()) == {str(one).removeprefix(ELSEWHERE) for one in holding}
+        ended_runs = sorted(str(one) for one in holding & self.over)
         ids = [f"r{number}" for number in sorted(named or [])]
-        selection = chosen(most=most, request_ids=ids, force=force, ended_runs=ended_runs)
+        own_ids = [one.removeprefix(ELSEWHERE) for one in ended_runs]
+        selection = chosen(most=most, request_ids=ids, force=force, ended_runs=own_ids)
         pending = [one for one in self.model.values() if self.is_pending(one, ids, force, ended_runs)]
         assert hook.count_pending(selection) == len(pending)
         assert [one.key for one in hook.pending(selection)] == [one.key for one in pending[:most]]
@@ -176,14 +183,29 @@ class Life(RuleBasedStateMachine):
                     request.status, request.message = "FAILED", LOST_TOO_OFTEN
                     continue
             request.take(run)
+            if force:
+                request.done, request.has_urls = set(), False
         self.agree_on_held(run, hook.claim(selection).requests)
 
     @rule(run=runs)
     def resume(self, run: str) -> None:
         """A run is cleared: it reclaims what it left unfinished, and learns who holds the rest."""
         self.over.discard(run)
-        lost = hook_of(run).reclaim_unfinished()
+        lost = {one.request_id: name_of(one.installation, one.run_id) for one in hook_of(run).reclaim_unfinished()}
         assert lost == self.model_reclaim(run)
+
+    @precondition(lambda self: self.model)
+    @rule(run=runs, which=requests)
+    def release(self, run: str, which: int) -> None:
+        """A person lets an installation release what the other one holds."""
+        request = self.pick(which)
+        for holder in hook_of(run).holders([request.key[1]]):
+            assert holder.is_ours == self.is_of_same_installation(run, request.holder)
+            if not holder.is_ours:
+                assert request.holder == name_of(holder.installation, holder.run_id)
+                assert hook_of(run).release(holder)
+                request.release(request.holder, "released")
+                request.status = "SUBMITTED"
 
     @rule(run=runs, deferred=st.integers(0, 1), again=st.booleans(), refuse=st.sampled_from([False, False, True]))
     def list_batches(self, run: str, deferred: int, again: bool, refuse: bool) -> None:
@@ -218,8 +240,11 @@ class Life(RuleBasedStateMachine):
                 self.ledger[run, row.key] |= dict.fromkeys(missing[:cut], "waiting") | dict.fromkeys(missing[cut:], "deferred")
         no_hope = [(row.key, BROKEN) for row in refused]
         hook.list_batches(to_make, to_defer, duplicates=duplicates(held).items(), rejected=no_hope, finished=made)
+        for row in (*refused, *made):
+            states = self.ledger[run, row.key]
+            self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
         for row in refused:
-            self.model_end(run, self.model[row.key], "FAILED", BROKEN)
+            self.model_end(run, self.model[row.key], "FAILED", BROKEN, permanent=True)
         for row in made:
             self.model_end(run, self.model[row.key], "SUCCESS")
 
@@ -255,7 +280,8 @@ class Life(RuleBasedStateMachine):
         states = self.ledger[run, key]
         states[batch_id] = "done"
         request.done.add(batch_id)
-        is_last = set(states.values()) == {"done"}
+        request.has_urls = True
+        is_last = set(states.values()) == {"done"} and set(states) <= request.done
         assert bool(end()) == is_last
         if is_last:
             self.model_end(run, request, "SUCCESS")
@@ -290,10 +316,17 @@ class Life(RuleBasedStateMachine):
         hook = hook_of(run)
         for row in hook.held_without_duplicates():
             request = self.model[row.key]
-            if set(self.ledger[run, row.key].values()) <= {"done", "deferred"}:
-                self.end(run, request, "SUBMITTED", lambda key=row.key: hook.requeue(*key))
+            states, failures = set(self.ledger[run, row.key].values()), len(request.failed_in | {run})
+            ending, ended = hook.settle(*row.key)
+            if states - {"done", "deferred"}:
+                outcome, words = "FAILED", TRIED_AGAIN if request.iteration_at_first + failures < 3 else LAST_ATTEMPT
+            elif states == {"done"}:
+                is_forgotten = not set(self.ledger[run, row.key]) <= request.done
+                outcome, words = ("SUBMITTED", NOT_LISTED) if is_forgotten else ("SUCCESS", "")
             else:
-                self.end(run, request, "FAILED", lambda key=row.key: hook.fail(*key, BROKEN))
+                outcome, words = "SUBMITTED", "" if states else NOT_LISTED
+            assert ending.outcome == outcome and words in (ending.message or "") and bool(words) == bool(ending.message)
+            assert ended == {outcome: self.model_end(run, request, outcome, ending.message)}
         self.over.add(run)
 
     @rule(run=runs, force=st.booleans(), breaks=st.sets(st.integers(0, 2)), settles=st.booleans())
@@ -325,7 +358,8 @@ class Life(RuleBasedStateMachine):
     def the_tables_say_what_the_model_says(self) -> None:
         self.cursor.execute(
             "SELECT tag, request_id, status, iteration, err_message, dt_job_completed IS NULL, processed_batches, download_urls, "
-            "ARRAY(SELECT run_id FROM progress_exhaust.claim c WHERE (c.tag, c.request_id) = (j.tag, j.request_id) "
+            "ARRAY(SELECT CASE installation WHEN repeat('b', 32) THEN 'elsewhere:' ELSE '' END || run_id "
+            "FROM progress_exhaust.claim c WHERE (c.tag, c.request_id) = (j.tag, j.request_id) "
             "AND released_at IS NULL) FROM job_request j WHERE job_id = 'progress-exhaust'"
         )
         rows = self.cursor.fetchall()
@@ -373,10 +407,13 @@ class Life(RuleBasedStateMachine):
             return False
         return (
             request.status == "SUBMITTED"
-            or (request.status == "FAILED" and request.iteration < 3)
+            or (request.status == "FAILED" and request.iteration < 3 and (bool(ids) or not request.rejected))
             or (force and request.ended and (bool(ids) or request.has_urls))
             or (request.status == "PROCESSING" and request.holder in ended_runs)
         )
+
+    def is_of_same_installation(self, run: str, other: str | None) -> bool:
+        return other is not None and run.startswith(ELSEWHERE) == other.startswith(ELSEWHERE)
 
     def agree_on_held(self, run: str, held: list[Any]) -> None:
         assert [row.key for row in held] == [one.key for one in self.model.values() if one.holder == run]
@@ -386,7 +423,7 @@ class Life(RuleBasedStateMachine):
         lost = {}
         for request in self.model.values():
             claim = request.claims.get(run)
-            if claim is None or claim.live or claim.outcome == "SUCCESS" or request.status == "SUCCESS":
+            if claim is None or claim.live or claim.outcome in ("SUCCESS", "released") or request.status == "SUCCESS":
                 continue
             if request.holder:
                 lost[request.key[1]] = request.holder
@@ -400,15 +437,19 @@ class Life(RuleBasedStateMachine):
             return True
         if request.holder or run not in request.claims or (request.status == "SUCCESS" and request.made_by != run):
             return False
+        if request.claims[run].outcome == "released":
+            return False
         for one in self.model.values():
             claim = one.claims.get(run)
             made_since = one.status == "SUCCESS" and one.made_by != run
-            if claim and one.holder is None and not made_since and (one is request or claim.duplicate_of == request.key[1]):
+            if claim is None or claim.outcome == "released":
+                continue
+            if one.holder is None and not made_since and (one is request or claim.duplicate_of == request.key[1]):
                 self.may_change.add(one.key)
                 one.take(run)
         return True
 
-    def model_end(self, run: str, request: Request, outcome: str, message: str | None = None) -> int:
+    def model_end(self, run: str, request: Request, outcome: str, message: str | None = None, *, permanent: bool = False) -> int:
         """End the request and its duplicates that the run holds. All must end the same way. Return their number."""
         same_end = [request, *(one for one in self.model.values() if self.is_duplicate(run, one, request))]
         for one in same_end:
@@ -419,12 +460,14 @@ class Life(RuleBasedStateMachine):
             if outcome == "SUCCESS":
                 one.has_urls, one.made_by = True, run
             if outcome == "FAILED":
-                one.failed_in.add(run)
+                one.has_urls, one.rejected = bool(one.done), permanent
+                if not permanent:
+                    one.failed_in.add(run)
         shown = ["status", "err_message"]
         if outcome != "SUBMITTED":
-            shown += ["processed_batches", "dt_job_completed"]
+            shown += ["processed_batches", "dt_job_completed", "download_urls"]
         if outcome == "SUCCESS":
-            shown += ["download_urls", "dt_file_created"]
+            shown += ["dt_file_created"]
         first, *others = ([row_of(self.cursor, one.key[1])[column] for column in shown] for one in same_end)
         assert all(other == first for other in others)
         return len(same_end)
@@ -451,7 +494,8 @@ class Life(RuleBasedStateMachine):
                 raise
             raise AssertionError(f"a request that {request.holder or 'no run'} holds was changed")
         assert request.key[1] in message
-        assert (f"held by run {request.holder}" if request.holder else "no longer held by this run") in message
+        holder = f"held by run {request.holder.removeprefix(ELSEWHERE)}" if request.holder else "no longer held by this run"
+        assert holder in message
         assert (whole_rows(self.cursor), holders(self.cursor)) == before
 
 
@@ -521,8 +565,12 @@ LIST, FAIL_1, RESUME_1, DIE_1 = (
     ("resume", "run-1"),
     ("die", "run-1"),
 )
+REJECT = ("list_batches", "run-1", 0, False, True)
 REQUEUE_1, REQUEUE_2, STAGE = ("give_back", "run-1", 0), ("give_back", "run-2", 0), ("stage", 0, False, False)
 SUCCEED_1, NIGHT_2 = ("succeed", "run-1", 0), ("night", "run-2", False, set(), True)
+CLAIM_1_ELSEWHERE, DIE_1_ELSEWHERE = ("claim", "elsewhere:run-1", None, False, 9), ("die", "elsewhere:run-1")
+RESUME_1_ELSEWHERE, FAIL_1_ELSEWHERE = ("resume", "elsewhere:run-1"), ("fail", "elsewhere:run-1", 0)
+RELEASE_1, FORCE_1 = ("release", "run-1", 0), ("claim", "run-1", {0}, True, 9)
 FORCE_2, FAIL_2 = ("claim", "run-2", {0}, True, 9), ("fail", "run-2", 0)
 GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "an end needs a live claim": ("FAIL", HELD, "", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2, FAIL_1]),
@@ -531,7 +579,14 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
         "TAKE", "AND released_at IS NULL", "AND false", [SUBMIT, CLAIM_1, REQUEUE_1, CLAIM_2, RESUME_1]
     ),
     "a failure counts once a run": (
-        "FAIL", "CASE WHEN c.failure_counted THEN 0 ELSE 1 END", "1", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, FAIL_1]
+        "FAIL", "AND NOT c.failure_counted", "", [SUBMIT, CLAIM_1, FAIL_1, RESUME_1, FAIL_1]
+    ),
+    "a permanent error costs no attempt": ("FAIL", "%(counted)s AND", "", [SUBMIT, CLAIM_1, REJECT]),
+    "a permanent error is not tried again": (
+        "LOCK_PENDING", "SELECT c.permanent", "SELECT false", [SUBMIT, CLAIM_1, REJECT, CLAIM_2]
+    ),
+    "a failed request offers its files": (
+        "FAIL", "download_urls = %(urls)s", "download_urls = NULL", [("submit", "two", 0, "zip"), CLAIM_1, FAIL_1]
     ),
     "a death counts": ("COUNT_LOST_ATTEMPTS", "coalesce(iteration, 0) + 1", "iteration", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
     "a death counts once": (
@@ -548,6 +603,24 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "what a run brought to success stays": (
         "UNFINISHED_CLAIMS", "AND outcome <> '{outcome.SUCCESS}'", "", [SUBMIT, CLAIM_1, LIST, STAGE, FORCE_2, FAIL_2, RESUME_1]
     ),
+    "an equal run id of another installation holds nothing of ours": (
+        "FAIL", "c.installation = %(installation)s AND", "", [SUBMIT, CLAIM_1_ELSEWHERE, FAIL_1]
+    ),
+    "what another installation holds has not ended": (
+        "COUNT_PENDING", "AND installation = %(installation)s AND run_id = ANY(%(ended_runs)s)",
+        "AND run_id <> %(run_id)s", [SUBMIT, CLAIM_1_ELSEWHERE, CLAIM_2]
+    ),
+    "a run reclaims nothing of an equal run id elsewhere": (
+        "UNFINISHED_CLAIMS", "installation = %(installation)s AND", "", [SUBMIT, CLAIM_1_ELSEWHERE, FAIL_1_ELSEWHERE, RESUME_1]
+    ),
+    "what a person released is not reclaimed": (
+        "UNFINISHED_CLAIMS", "AND outcome <> '{outcome.RELEASED}'", "",
+        [SUBMIT, CLAIM_1_ELSEWHERE, RELEASE_1, RESUME_1_ELSEWHERE]
+    ),
+    "a forced run forgets old packages": (
+        "FORGET_PACKAGES", "processed_batches = NULL", "processed_batches = processed_batches",
+        [("submit", "two", 0, "zip"), FORCE_1]
+    ),
 }  # fmt: skip
 
 
@@ -563,10 +636,16 @@ def play(steps: list[tuple[Any, ...]]) -> None:
         machine.other_reports_stay_as_they_were()
 
 
+def module_of(name: str) -> ModuleType:
+    """Return the module that has a statement."""
+    return next(module for module in (claims, endings, releases) if hasattr(module, name))
+
+
 @pytest.mark.parametrize("guard", GUARDS)
 def test_a_missing_guard_is_seen(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, part, instead, steps = GUARDS[guard]
     play(steps)
+    statements = module_of(name)
     statement = getattr(statements, name)
     assert part in statement
     monkeypatch.setattr(statements, name, statement.replace(part, instead))
@@ -577,6 +656,7 @@ def test_a_missing_guard_is_seen(guard: str, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("guard", ["an end needs a live claim", "what another run made since stays"])
 def test_a_missing_guard_is_found_at_random(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, part, instead, _ = GUARDS[guard]
+    statements = module_of(name)
     monkeypatch.setattr(statements, name, getattr(statements, name).replace(part, instead))
     search = settings(
         max_examples=300,

@@ -232,7 +232,7 @@ def test_what_can_never_be_made_fails_with_a_message(done: Done, rows: dict[str,
     for row in (nothing_asked, retired):
         assert row["status"] == "FAILED"
         assert row["download_urls"] is None and row["processed_batches"] is None and row["dt_file_created"] is None
-        assert row["iteration"] == 1
+        assert row["iteration"] == 0  # a permanent error costs no attempt
         assert row["dt_job_completed"] is not None
 
 

@@ -29,11 +29,11 @@ def test_the_staging_of_a_failed_run_is_deleted_after_some_days(queue: Install, 
     staged = queue.staged()
     assert staged[0] == failed.run_id and staged[-1].endswith("batch.json")
 
-    age(queue.staging / failed.run_id, days=6)
+    age(queue.run_staging(failed.run_id), days=6)
     assert clean(queue).state == "success"
     assert queue.staged() == staged
 
-    age(queue.staging / failed.run_id, days=8)
+    age(queue.run_staging(failed.run_id), days=8)
     queue.airflow.set_state(failed.run_id, "running")
     kept = clean(queue)
     assert kept.says("Kept staging", failed.run_id, "its run is running")
@@ -56,7 +56,7 @@ def test_one_new_file_keeps_all_staging_of_its_run(queue: Install, asked: Row) -
     [facts] = queue.staging.rglob("batch.json")
     (facts.parent / "enrolled").mkdir()
     (facts.parent / "enrolled" / "00000.parquet").write_bytes(b"")
-    age(queue.staging / failed.run_id, days=8)
+    age(queue.run_staging(failed.run_id), days=8)
     os.utime(facts)
     staged = queue.staged()
     assert clean(queue).says("Deleted: package_bytes=0 packages=0 staged_bytes=0 staged_runs=0")

@@ -166,7 +166,7 @@ def test_each_level_is_kept_for_each_batch_and_nothing_is_made_weaker(asked: Ask
             keys.append(key)
     for name in REFUSED:
         row = asked.install.row(asked.request(name))
-        assert (row["status"], row["iteration"], row["download_urls"]) == ("FAILED", 1, None), name
+        assert (row["status"], row["iteration"], row["download_urls"]) == ("FAILED", 0, None), name
         assert REFUSED[name]["words"] in row["err_message"], name
     assert sorted(asked.install.published()) == sorted(keys)
     assert asked.install.staged() == []
@@ -180,10 +180,16 @@ def test_once_an_unknown_level_is_fixed_the_next_run_makes_the_report(asked: Ask
     row = asked.install.row(request)
     assert row["status"] == "FAILED" and REFUSED[name]["words"] in row["err_message"]
     monkeypatch.setattr(asked.install.content, "org", lambda _: {"policy": {"level": PLAIN}})
+    resubmit(asked.install)
     assert asked.run().state == "success"
     row = asked.install.row(request)
     assert (row["status"], row["err_message"]) == ("SUCCESS", None)
     assert asked.install.csv(row["download_urls"][0]) == expected_csv(asked.refused, request, batch, REPORT_DAY)
+
+
+def resubmit(install: Install) -> None:
+    """Ask again for what has failed, as a requester does."""
+    install.sql("UPDATE job_request SET status = 'SUBMITTED' WHERE status = 'FAILED'")
 
 
 def is_open(package: Path) -> bool:
@@ -252,7 +258,9 @@ def test_what_the_site_lacks_is_reported_with_the_fix(
     assert (result.failed(), asked.install.published()) == (["batch.package"], {})
     assert {task["tries"] for task in result.tasks if task["task_id"] == "batch.package"} == {1}  # no retry
     assert result.says(*words)
-    assert "could not be made this time" in asked.install.row(asked.request(name))["err_message"]
+    row = asked.install.row(asked.request(name))
+    assert (row["status"], row["iteration"]) == ("FAILED", 0)
+    assert "cannot be made until an operator corrects the installation" in row["err_message"]
     assert asked.run().state == "success"
     assert len(asked.install.published()) == BATCHES
 
@@ -265,6 +273,7 @@ def test_a_site_without_preferences_goes_by_its_default(asked: Asked) -> None:
     refused, met = (asked.install.row(asked.request(name)) for name in ("plain by the tenant", "a text key"))
     assert refused["status"] == "FAILED" and "the request has no encryption key" in refused["err_message"]
     assert [unpacked(asked.install.reports / key, TEXT)[:13] for key in met["download_urls"]] == [b"Collection Id"] * BATCHES
+    resubmit(asked.install)
     assert asked.run(none, {"ORG": ""}).state == "success"
     keys = asked.install.row(asked.request("plain by the tenant"))["download_urls"]
     assert [unpacked(asked.install.reports / key)[:13] for key in keys] == [b"Collection Id"] * BATCHES

@@ -61,7 +61,8 @@ def run_again(operator: Any, install: Install, run_id: str, monkeypatch: pytest.
     """Run a stage of the run's batch as its second attempt would; return its result, and the asset event."""
     for name, value in install.environment().items():
         monkeypatch.setenv(name, value)
-    site = Site(parse_settings(install.environment()["AIRFLOW_VAR_PROGRESS_EXHAUST"]), run_id, task_attempt=2)
+    settings = parse_settings(install.environment()["AIRFLOW_VAR_PROGRESS_EXHAUST"])
+    site = Site(settings, run_id, task_attempt=2, installation=install.installation)
     [batch] = [one.batch for one in site.ledger().run_batches()]
     events: Any = defaultdict(SimpleNamespace)
     context: Any = {"dag_run": SimpleNamespace(run_after=datetime.now(UTC)), "outlet_events": events}
@@ -73,8 +74,9 @@ def test_the_staging_of_a_finished_batch_is_deleted_except_what_batches_share(
     queue: Install, asked: Row, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with before_it_is_settled(queue) as run_id:
-        assert {path.name for path in (queue.staging / run_id).iterdir()} == {"_shared", asked["request_id"]}
-        assert list((queue.staging / run_id / asked["request_id"]).iterdir()) == []
+        [shared, of_request] = sorted(queue.run_staging(run_id).iterdir(), key=lambda path: path.name != "_shared")
+        assert shared.name == "_shared" and of_request.name.endswith(f"-{asked['request_id']}")
+        assert list(of_request.iterdir()) == []
         row = queue.row(asked)
         # A retry, after a kill, has nothing to do.
         summary, event = run_again(MarkCompleteOperator, queue, run_id, monkeypatch)
@@ -107,7 +109,8 @@ def test_mark_complete_finds_its_package_although_an_older_attempt_deletes_it(
     with before_it_is_settled(queue) as run_id:
         [(key, file)] = queue.published().items()
         row = queue.row(asked)
-        package = queue.staging / run_id / asked["request_id"] / key.split("/")[-1].partition("_")[0] / PackageManifest.FILE_NAME
+        [of_request] = queue.run_staging(run_id).glob(f"*-{asked['request_id']}")
+        package = of_request / key.split("/")[-1].partition("_")[0] / PackageManifest.FILE_NAME
         package.parent.mkdir()
         package.write_text(PackageManifest(key=key, size_bytes=len(file), level="PLAIN_DATASET").model_dump_json())
         monkeypatch.setattr(Ledger, "batch_run", before_the_older_attempt)
@@ -124,7 +127,7 @@ def _fails(_folder: object) -> None:
 @pytest.mark.usefixtures("asked_twice")
 def test_an_extract_that_other_requests_share_stays_until_the_run_is_settled(queue: Install) -> None:
     with before_it_is_settled(queue) as run_id:
-        extracted = {path.parent.parent.name for path in (queue.staging / run_id).rglob("extract.json")}
+        extracted = {path.parent.parent.name for path in queue.run_staging(run_id).rglob("extract.json")}
         assert len(extracted) == 1
         assert len(queue.published()) == 2
     assert {row["status"] for row in queue.rows().values()} == {"SUCCESS"}

@@ -215,7 +215,8 @@ class Site:
 
     def staging(self, run_id: str) -> list[Path]:
         """Return the files that are left of a run in staging."""
-        return [path for path in (self.data / "staging" / run_id).rglob("*") if path.is_file()]
+        folders = (self.data / "staging").glob(f"*/{run_id}")  # in the folder of the installation
+        return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 
     # Commands and processes
 

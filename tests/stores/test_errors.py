@@ -203,14 +203,14 @@ def test_a_login_without_rights_on_s3_publishes_nothing_until_it_has_them(
     staged = hook.run_folder("run") / "x.json"
     write_atomically(staged, b"{}")
     assert staged.read_bytes() == b"{}"
-    assert [file.name for file in hook.staged_files()] == ["run/x.json"]
+    assert [file.name for _, _, file in hook.staged_runs()] == ["run/x.json"]
     hook.check_staging_is_private("run")
     # moto asks for the right to remove several at once of the bucket, and AWS of each object: nothing is left in silence.
     with pytest.raises(SetupError, match=r"Staging .*1 files could not be deleted.* Let the login of connection"):
         delete_folder(hook.run_folder("run"))
     staged.fs.rm_file(staged.path)
     delete_folder(hook.run_folder("run"))
-    assert list(hook.staged_files()) == []
+    assert list(hook.staged_runs()) == []
     [stored] = hook.packages()
     hook.delete_package(stored.name)
     assert list(hook.packages()) == []

@@ -51,7 +51,7 @@ def test_a_stage_sees_what_another_worker_wrote_a_moment_ago(buckets: Buckets) -
     write_atomically(here / "batch.json", b"{}")
     assert [path.name for path in here.glob("*")] == ["batch.json"]
     assert not (here / "extract.json").exists()
-    other = f"folder = hook.run_folder({RUN!r}) / 'R1' / 'B1'; "
+    other = f"folder = hook.request_folder({RUN!r}, 'tag', 'R1') / 'B1'; "
     other += "write_atomically(folder / 'extract.json', b'[1]'); write_atomically(folder / 'batch.json', b'[2]')"
     assert buckets.elsewhere(other).wait() == 0
     assert (here / "extract.json").exists()
@@ -89,9 +89,10 @@ def test_retention_sees_packages_and_staging_with_their_age_and_removes_them(buc
     hook._container.fs.pipe_file((hook._container / "progress-exhaust" / "notes.txt").path, b"")
     write_atomically(hook.batch_folder(RUN, BATCH) / "batch.json", b"{}")
     [found] = hook.packages()
-    [staged] = hook.staged_files()
+    [(folder, run_id, staged)] = hook.staged_runs()
     assert (found.name, found.size_bytes) == (KEY, 3)
-    assert (staged.name, staged.size_bytes) == (f"{RUN}/R1/B1/batch.json", 2)
+    assert (folder, run_id, staged.size_bytes) == (RUN, RUN, 2)
+    assert staged.name.startswith(f"{RUN}/") and staged.name.endswith("-R1/B1/batch.json")
     assert abs((found.changed_at - staged.changed_at).total_seconds()) < 60
     for _ in range(2):
         hook.delete_package(KEY)

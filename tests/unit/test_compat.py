@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import ErrorResponse
+from airflow.sdk.execution_time.comms import ErrorResponse, VariableResult
 from airflow.sdk.observability import stats
 
 from progress_exhaust import compat
@@ -54,6 +54,25 @@ def test_a_process_can_be_disconnected_from_the_supervisor(monkeypatch: pytest.M
     compat.disconnect_from_supervisor()  # and again, in a process without supervisor
     # Airflow's own code asks the supervisor by this name only.
     assert "SUPERVISOR_COMMS.send" in Path(task_runner.__file__).read_text()
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        (VariableResult(key="id", value="0a"), "0a"),
+        (ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": "id"}), None),
+        (ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500}), AirflowRuntimeError),
+        (ErrorResponse(error=ErrorType.PERMISSION_DENIED, detail={"key": "id"}), AirflowRuntimeError),
+    ],
+)
+def test_a_stored_variable_is_missing_if_airflow_answers_so(monkeypatch: pytest.MonkeyPatch, answer: Any, value: Any) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_ID", "of the environment")
+    monkeypatch.setitem(vars(task_runner), "SUPERVISOR_COMMS", SimpleNamespace(send=lambda _: answer))
+    if isinstance(value, type):
+        with pytest.raises(value):
+            compat.read_stored_variable("id")
+    else:
+        assert compat.read_stored_variable("id") == value
 
 
 def test_the_answer_that_a_run_does_not_exist() -> None:

@@ -43,8 +43,8 @@ RULES: dict[str, set[str]] = {
     },
     "cli.py": {
         "airflow",
-        *(MODELS, f"{OURS}.hooks.requests.claims", f"{OURS}.hooks.requests.status"),
-        *ours("cli_output", "errors", "page", "report.request", "settings"),
+        *(MODELS, *ours("hooks.requests.claims", "hooks.requests.releases", "hooks.requests.status")),
+        *ours("cli_output", "errors", "names", "page", "report.request", "settings"),
     },
     "cli_output.py": {MODELS, f"{OURS}.hooks.requests.status", *ours("docs_links", "page")},
     "compat.py": {"airflow", "botocore", "fsspec", "sqlalchemy", *DRIVERS},

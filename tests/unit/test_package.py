@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from dev import machine
-from progress_exhaust.errors import RequestError
+from progress_exhaust.report.choice import Reason, choose_named
 from progress_exhaust.report.package import MAX_ZIP32_BYTES, write_package
-from progress_exhaust.report.request import Batch, is_path_part, parse_request_data
+from progress_exhaust.report.request import Batch, JobRequest, is_path_part
 from progress_exhaust.security.levels import MAX_PASSWORD_BYTES, Level, Protection
 
 NAME, DAY = "013307481768378368112_progress_20220927.csv", date(2022, 9, 27)
@@ -81,8 +81,9 @@ HOSTILE_IDS = [
 def test_an_entry_is_a_plain_name_whatever_the_batch_is_called(tmp_path: Path, batch_id: str) -> None:
     batch = Batch("tag", "A1", "org", batch_id, "do_1")
     if not is_path_part(batch_id):  # then its request is FAILED, and nothing is packed
-        with pytest.raises(RequestError, match="not valid"):
-            parse_request_data(json.dumps({"batchFilter": [batch_id]}))
+        request = JobRequest("tag", "A1", json.dumps({"batchFilter": [batch_id]}), "requester", "org", None, ())
+        choice = choose_named(request, [batch_id], [("do_1", batch_id, "")], {"do_1": {}})
+        assert choice.planned == [] and list(choice.rejected.values()) == [Reason.INVALID_ID]
         return
     names = b"../../batch\n/etc/passwd: a name of a collection"
     target = tmp_path / "x.zip"

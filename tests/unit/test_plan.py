@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from progress_exhaust.errors import RequestError
-from progress_exhaust.report.plan import Catalogue, Collection, Limits, Plan, duplicates, plan
+from progress_exhaust.errors import RequestError, SetupError, SourceError
+from progress_exhaust.report.catalogue import PROBE_ID, Catalogue, Collection
+from progress_exhaust.report.plan import SAME_REQUEST_ID, Limits, Plan, duplicates, plan
 from progress_exhaust.report.request import BatchFacts, JobRequest
 
 ORG, OTHER_ORG = "org", "other org"
@@ -100,12 +102,16 @@ def test_a_collection_without_a_channel_is_nobodys() -> None:
     ("data", "message"),
     [
         ({"foo": 1}, "either of batchId, batchFilter, searchFilter"),
-        ({"batchFilter": ["11", "00", "99"]}, "No data found: there is no batch 00, 99,"),
-        ({"batchId": "41"}, "No data found: there is no batch 41, or its collection was deleted"),
-        ({"batchFilter": ["11", "31"]}, "retired collection: batch 31"),
+        ({"batchFilter": ["00", "99"]}, "No data found: there is no batch 00, 99"),
+        ({"batchId": "41"}, "No data found: the collection of batch 41 was deleted"),
+        ({"batchId": "31"}, "The request is made for retired collection: batch 31"),
         ({"batchId": "51"}, "Batch 51 belongs to more than one collection"),
         ({"batchId": "61"}, "not valid"),
-        ({"batchFilter": ["11", "12", "31"]}, "retired collection: batch 31"),
+        ({"batchId": "../x"}, "not valid"),
+        (
+            {"batchFilter": ["31", "00", "99"]},
+            "No data found. Not made: 31: its collection is retired; 00, 99: no such batch",
+        ),
         ({"batchFilter": ["11", "12", "21", "31"]}, "Number of batches in request exceeded. It should be within 3"),
         ({"searchFilter": {"request": {"filters": {"wrong": 1}}}}, "does not accept the request's filters"),
         ({"searchFilter": {"request": {"filters": {"identifier": []}}}}, "No data found"),
@@ -119,6 +125,142 @@ def test_a_collection_without_a_channel_is_nobodys() -> None:
 )
 def test_a_permanent_error_fails_only_its_request(data: Any, message: str) -> None:
     assert message in refusal(asked(data))
+
+
+def not_made(found: Plan) -> dict[str, str]:
+    return {batch.batch_id: reason.text for batch, reason in found.not_made.items()}
+
+
+def test_one_batch_never_fails_another() -> None:
+    ids = ["00", "11", "31", "41", "a/b"]
+    found = planned(asked({"batchFilter": ids}), limits=Limits(per_request=9, per_channel=30, per_run=1000))
+    assert made(found) == [("R1", "11")] and found.rejected == {} and found.finished == []
+    assert not_made(found) == {
+        "00": "no such batch",
+        "31": "its collection is retired",
+        "41": "its collection was deleted",
+        "a/b": "the id of the batch or its collection is not valid. Use only letters, digits, '-', '_' and '.'",
+    }
+    assert found.batch_ids == {("tag R1", "R1"): ids}
+
+
+def test_the_ambiguous_batch_alone_is_not_made() -> None:
+    found = planned(asked({"batchFilter": ["51", "11"]}))
+    assert made(found) == [("R1", "11")] and list(not_made(found)) == ["51"]
+
+
+def test_a_batch_of_a_deleted_and_of_a_living_collection_is_that_of_the_living_one() -> None:
+    catalogue = replace(CATALOGUE, batches=lambda _: [("do_gone", "71", "x"), ("do_1", "71", "x")])
+    ((batch, _),) = plan([asked({"batchId": "71"})], catalogue, LIMITS).to_make
+    assert batch.collection_id == "do_1"
+
+
+def test_a_search_says_which_batches_of_retired_collections_it_finds() -> None:
+    found = planned(asked({"searchFilter": {"request": {"filters": {"identifier": ["do_3", "do_1"]}}}}))
+    assert made(found) == [("R1", "11"), ("R1", "12"), ("R1", "51")]
+    assert not_made(found) == {"31": "its collection is retired"}
+
+
+def test_a_batch_that_two_found_collections_have_is_not_made_and_the_others_are() -> None:
+    data = {"searchFilter": {"request": {"filters": {"identifier": ["do_1", "do_2"]}}}}
+    found = planned(asked(data), limits=Limits(per_request=9, per_channel=30, per_run=1000))
+    assert made(found) == [("R1", "11"), ("R1", "12"), ("R1", "21")] and list(not_made(found)) == ["51"]
+
+
+def test_what_is_done_makes_a_request_with_permanent_errors_finished() -> None:
+    request = asked({"batchFilter": ["11", "00"]}, processed=done("11"))
+    found = planned(request)
+    assert found.finished == [request] and found.rejected == {} and list(not_made(found)) == ["00"]
+
+
+def test_a_request_with_the_id_of_an_older_one_is_rejected() -> None:
+    first, second = asked({"batchId": "11"}), replace(asked({"batchId": "12"}), tag="another tag")
+    found = planned(first, second, with_older_request=[second.key])
+    assert made(found) == [("R1", "11")]
+    assert found.rejected == {second.key: SAME_REQUEST_ID}
+
+
+# Errors of the sources
+
+
+class Source:
+    """A catalogue of which single look-ups fail; `down`: all of them do."""
+
+    def __init__(self, failing: Mapping[str, Exception], down: Exception | None = None) -> None:
+        self.failing, self.down = failing, down
+        self.searches = 0
+
+    def catalogue(self) -> Catalogue:
+        return Catalogue(
+            batches=lambda ids: CATALOGUE.batches(self.checked(ids)),
+            batches_of=lambda ids: CATALOGUE.batches_of(self.checked(ids)),
+            collections=lambda ids: CATALOGUE.collections(self.checked(ids)),
+            search=self.search,
+        )
+
+    def checked(self, ids: Sequence[str]) -> Sequence[str]:
+        for error in (self.down, *(self.failing.get(one) for one in ids)):
+            if error:
+                raise error
+        return ids
+
+    def search(self, filters: Mapping[str, Any], most: int | None) -> Iterable[Collection]:
+        self.searches += 1
+        self.checked([json.dumps(filters)])
+        return search(filters, most)
+
+
+SEARCH = {"identifier": ["do_1"]}
+ERRORS = [SourceError("no answer in time"), SetupError("query guardrail"), ValueError("odd")]
+GOOD = ("R2", "21")
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("failing", ["11", "do_1"])
+@pytest.mark.parametrize("data", [{"batchId": "11"}, {"searchFilter": {"request": {"filters": SEARCH}}}])
+def test_an_error_while_listing_belongs_to_the_request_that_causes_it(data: Any, failing: str, error: Exception) -> None:
+    if "searchFilter" in data:
+        failing = "do_1"
+    found = plan([asked(data), asked({"batchId": "21"}, "R2")], Source({failing: error}).catalogue(), LIMITS)
+    assert found.failed == {("tag R1", "R1"): error} and found.rejected == {}
+    assert made(found) == [GOOD]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_error_of_one_search_belongs_to_its_requests(error: Exception) -> None:
+    source = Source({json.dumps(SEARCH): error})
+    data = {"searchFilter": {"request": {"filters": SEARCH}}}
+    requests = [asked(data), asked(data, "R3", OTHER_ORG), asked({"batchId": "21"}, "R2")]
+    found = plan(requests, source.catalogue(), LIMITS)
+    assert set(found.failed) == {("tag R1", "R1"), ("tag R3", "R3")}
+    assert made(found) == [GOOD]
+    assert source.searches == 2, "once more, and not again for the other request"
+
+
+def test_one_request_alone_has_its_own_error_too() -> None:
+    error = SourceError("no answer in time")
+    found = plan([asked({"batchId": "11"})], Source({"11": error}).catalogue(), LIMITS)
+    assert found.failed == {("tag R1", "R1"): error}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("data", [{"batchId": "11"}, {"searchFilter": {"request": {"filters": SEARCH}}}])
+def test_the_error_of_a_source_that_does_not_work_is_that_of_the_task(data: Any, error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        plan([asked(data), asked({"batchId": "21"}, "R2")], Source({}, down=error).catalogue(), LIMITS)
+
+
+def test_an_error_of_a_moment_is_not_permanent() -> None:
+    calls = iter([SourceError("of a moment")])
+
+    def batches(ids: Sequence[str]) -> list[Any]:
+        for error in calls:
+            raise error
+        return list(CATALOGUE.batches(ids))
+
+    found = plan([asked({"batchId": "11"}), asked({"batchId": "11"}, "R2")], replace(CATALOGUE, batches=batches), LIMITS)
+    assert made(found) == [("R1", "11"), ("R2", "11")] and found.failed == {}
+    assert PROBE_ID not in {row[1] for row in BATCHES}
 
 
 @pytest.mark.parametrize("request_id", ["", "..", "a/b", "a b"])

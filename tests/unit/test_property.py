@@ -19,11 +19,12 @@ from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
 from progress_exhaust.extract.schemas import ATTEMPTS, NESTED_PROGRESS, rows_to_table
 from progress_exhaust.hooks.cassandra.decoding import completed_count
 from progress_exhaust.hooks.cassandra.models import Enrolment
+from progress_exhaust.report.catalogue import Catalogue
 from progress_exhaust.report.csv_file import chunk_csv, write_csv
 from progress_exhaust.report.eligibility import Eligibility, Exclusion
 from progress_exhaust.report.hierarchy import AssessmentKinds, Hierarchy, parse_tree, reduce_tree
 from progress_exhaust.report.layout import BUILT_IN, Layout
-from progress_exhaust.report.plan import Catalogue, Limits, plan
+from progress_exhaust.report.plan import Limits, plan
 from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts, JobRequest
 from tests.cql import cql_list, cql_map

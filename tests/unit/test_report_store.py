@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import resource
 import shutil
 import signal
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,8 +36,10 @@ def _no_login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_PROGRESS_EXHAUST_STORE", "file://")
 
 
-def store_in(folder: Path) -> ReportStoreHook:
-    return ReportStoreHook(container_url=(folder / "reports").as_uri(), staging_url=(folder / "staging").as_uri())
+def store_in(folder: Path, installation: str = "") -> ReportStoreHook:
+    return ReportStoreHook(
+        container_url=(folder / "reports").as_uri(), staging_url=(folder / "staging").as_uri(), installation=installation
+    )
 
 
 def package(folder: Path, data: bytes = b"package" * 100) -> Path:
@@ -234,11 +238,34 @@ def test_every_file_in_staging_is_seen_with_its_run_and_size(tmp_path: Path) -> 
     store = store_in(tmp_path)
     write_atomically(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
     (tmp_path / "staging" / "manual__empty" / "R2").mkdir(parents=True)
-    found = {file.name: file for file in store.staged_files()}
-    assert {name: file.size_bytes for name, file in found.items()} == {f"{RUN}/R1/B1/batch.json": 2, "manual__empty/R2/": 0}
+    found = {file.name: file for _, _, file in store.staged_runs()}
+    sizes = {re.sub("[0-9a-f]{12}-", "tag-", name): file.size_bytes for name, file in found.items()}
+    assert sizes == {f"{RUN}/tag-R1/B1/batch.json": 2, "manual__empty/R2/": 0}
     assert all(abs((datetime.now(UTC) - file.changed_at).total_seconds()) < 3600 for file in found.values())
     delete_folder(store.run_folder(RUN))
-    assert [file.name for file in store.staged_files()] == ["manual__empty/R2/"]
+    assert [file.name for _, _, file in store.staged_runs()] == ["manual__empty/R2/"]
+
+
+def test_rows_with_one_request_id_and_two_tags_do_not_share_staging(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    folders = [store.batch_folder(RUN, replace(BATCH, tag=tag)) for tag in ("org-a", "org-b", "ORG-A", "org/a", "")]
+    assert len({str(folder) for folder in folders}) == len(folders)
+    assert all(str(folder).endswith("-R1/B1") for folder in folders)
+
+
+def test_installations_with_equal_run_ids_do_not_share_staging(tmp_path: Path) -> None:
+    ours, other = (store_in(tmp_path, installation=letter * 32) for letter in "ab")
+    for store in (ours, other):
+        store.check_staging_is_private(RUN)
+        write_atomically(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
+    write_atomically(store_in(tmp_path).batch_folder("manual__of_an_earlier_version", BATCH) / "batch.json", b"{}")
+    assert (tmp_path / "staging" / ("a" * 12)).stat().st_mode & 0o077 == 0
+    runs = [(folder, run_id) for folder, run_id, _ in ours.staged_runs()]
+    assert sorted(runs) == sorted(
+        [(f"{'a' * 12}/{RUN}", RUN), ("manual__of_an_earlier_version", "manual__of_an_earlier_version")]
+    )
+    delete_folder(ours.run_folder(RUN))
+    assert (other.batch_folder(RUN, BATCH) / "batch.json").exists()
 
 
 def test_of_the_container_only_what_bears_a_reports_name_is_a_package(tmp_path: Path) -> None:
@@ -271,7 +298,7 @@ def test_no_link_leads_out_of_the_container(tmp_path: Path) -> None:
     (base / "R1").symlink_to(outside / "R1")
     (base / "B1_progress_20220927.zip").symlink_to(outside / "R1" / "B1_progress_20220927.zip")
     Path(store.run_folder(RUN).path).symlink_to(outside)
-    assert list(store.packages()) == list(store.staged_files()) == []
+    assert list(store.packages()) == list(store.staged_runs()) == []
 
 
 def test_a_removed_package_takes_its_empty_folder_along_and_no_other(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class ContentApiHook(SunbirdApiHook):
         for start in range(0, len(identifiers), IDS_PER_SEARCH):
             ids = list(identifiers[start : start + IDS_PER_SEARCH])
             try:
-                yield from self.search({"identifier": ids, "status": ["Live", "Unlisted", "Retired"]})
+                yield from self._search({"identifier": ids, "status": ["Live", "Unlisted", "Retired"]}, wanted=frozenset(ids))
             except RequestError as error:  # these filters are ours, not a request's
                 raise SourceError(f"{self._where()}: {error}") from None
 
@@ -42,6 +42,15 @@ class ContentApiHook(SunbirdApiHook):
 
         :param most: how many at most
         """
+        return self._search(filters, most=most)
+
+    def _search(
+        self, filters: Mapping[str, Any], *, most: int | None = None, wanted: frozenset[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what the filters find, page by page.
+
+        :param wanted: the identifiers that the filters name. The search ends when all are found: its count may be wrong
+        """
         seen: set[str] = set()
         answered = bytes_read = 0
         while len(seen) != most:
@@ -49,22 +58,26 @@ class ContentApiHook(SunbirdApiHook):
             request = {"filters": filters, "fields": FIELDS, "limit": limit, "offset": answered}
             result, size_bytes = self._post(self._search_path, {"request": request})
             total, bytes_read = result.get("count"), bytes_read + size_bytes
-            if isinstance(total, bool) or not isinstance(total, int):
-                raise SourceError(f"{self._where()} answered {self._search_path} with a count that is not a number")
             found = [row for rows_of_kind in result.values() if isinstance(rows_of_kind, list) for row in rows_of_kind]
             rows = [row for row in found if isinstance(row, dict) and isinstance(row.get("identifier"), str)]
             if len(rows) < len(found):
                 self.log.warning("%s: rows without identifier in the search: %d", self._where(), len(found) - len(rows))
             seen_before = len(seen)
             for row in rows:
-                if row["identifier"] not in seen and len(seen) != most:
-                    seen.add(row["identifier"])
+                identifier = row["identifier"]
+                if identifier not in seen and len(seen) != most and (wanted is None or identifier in wanted):
+                    seen.add(identifier)
                     yield row
+            if wanted is not None and seen == wanted:
+                return
+            if isinstance(total, bool) or not isinstance(total, int):
+                raise SourceError(f"{self._where()} answered {self._search_path} with a count that is not a number")
             answered += len(found)
-            if answered >= total:
+            has_new = len(seen) > seen_before
+            if answered >= total and not (wanted and has_new):
                 return
             # Without this error, missing rows would count as not existing, or the search would never end.
-            if len(seen) == seen_before:
+            if not has_new:
                 raise SourceError(f"{self._where()}: the search has a count of {total:,}, but ends after {seen_before:,}")
             if bytes_read > MAX_SEARCH_BYTES:
                 raise RequestError(f"The search finds too many collections ({total:,}). Ask for fewer")

@@ -7,11 +7,14 @@ from progress_exhaust import metrics
 from progress_exhaust.names import XCOM_REQUESTS_FOUND
 from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.base_operator import BaseTaskOperator
+from progress_exhaust.stages.other_installations import release_held_elsewhere, report_holders
 from progress_exhaust.stages.selection import select_requests
 from progress_exhaust.stages.site_setup import RunParams, Site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from progress_exhaust.hooks.requests.models import LostClaim
 
 
 class ClaimRequestsOperator(BaseTaskOperator):
@@ -22,6 +25,8 @@ class ClaimRequestsOperator(BaseTaskOperator):
         site.ledger().prepare()
         if params.batch_ids:
             return []
+        if params.release_claims:
+            release_held_elsewhere(site, params, self.log)
         ended_runs = find_ended_runs(context, site)
         selection = select_requests(context, site, params, ended_runs)
         found = claims.count_pending(selection)
@@ -31,26 +36,39 @@ class ClaimRequestsOperator(BaseTaskOperator):
         if params.dry_run:
             held = claims.pending(selection)
         else:
-            if ended_runs:
-                self.log.warning("Reclaiming what ended or deleted runs still hold: %s", ", ".join(ended_runs))
-            for request_id, run_id in claims.reclaim_unfinished().items():
-                self.log.warning("Request %s is held by run %s: this run does not change it", request_id, run_id)
+            orphaned, ended = site.releases().release_orphaned(selection)
+            for holder in claims.reclaim_unfinished():
+                self.log.warning("Request %s is held by %s: this run does not change it", holder.request_id, holder)
             claimed = claims.claim(selection)
-            metrics.requests_ended(claimed.ended)
+            metrics.requests_ended(ended + claimed.ended)
             held = claimed.requests
-            delete_staging(site, ended_runs)
+            for lost in claimed.lost:
+                self.log.warning("Reclaimed request %s, which the ended or deleted run %s held", lost.request_id, lost.run_id)
+            for lost in orphaned:
+                self.log.warning(
+                    "Released request %s, which the ended or deleted run %s held: its row was deleted or has ended, or this site "
+                    "does not process it",
+                    lost.request_id,
+                    lost.run_id,
+                )
+            delete_staging(site, [*claimed.lost, *orphaned])
             metrics.oldest_pending(claims.oldest_pending_seconds(selection))  # what the claim has left
         missing = set(params.request_ids) - {request.request_id for request in held}
         if missing:
             self.log.warning("Not pending, unknown, or held by another run: %s", ", ".join(sorted(missing)))
+            report_holders(site, sorted(missing), self.log)
         self.log.info("requests found=%d %s=%d", found, "would_be_claimed" if params.dry_run else "claimed", len(held))
         return [request.request_id for request in held]
 
 
-def delete_staging(site: Site, run_ids: Iterable[str]) -> None:
-    """Delete the staging of ended runs: their requests start again."""
-    from progress_exhaust.hooks.report_store import delete_folder
+def delete_staging(site: Site, lost: "Iterable[LostClaim]") -> None:
+    """Delete the staging of requests that ended runs held: they start again. Staging of the run's other requests stays."""
+    from progress_exhaust.hooks.report_store import delete_empty_folder, delete_folder
 
-    store = site.store()
-    for run_id in run_ids:
-        delete_folder(store.run_folder(run_id))
+    store, lost = site.store(), list(lost)
+    for claim in lost:
+        delete_folder(store.request_folder(claim.run_id, claim.tag, claim.request_id))
+    still_holding = site.claims().holding_runs() if lost else []
+    for run_id in {claim.run_id for claim in lost}.difference(still_holding):
+        delete_folder(store.shared_folder(run_id))
+        delete_empty_folder(store.run_folder(run_id))

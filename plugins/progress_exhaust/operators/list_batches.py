@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from progress_exhaust import metrics
-from progress_exhaust.errors import SetupError
+from progress_exhaust.errors import ProgressExhaustError, SetupError
+from progress_exhaust.names import XCOM_REQUESTS_NOT_LISTED
 from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.selection import select_requests
@@ -23,25 +24,44 @@ class ListBatchesOperator(BaseTaskOperator):
     """Return one small dict for each batch, ids only. A request with a permanent error is FAILED here, at once."""
 
     def run(self, context: "Context", site: Site, params: RunParams) -> list[dict[str, str]]:
-        from progress_exhaust.report.plan import Catalogue, Limits, duplicates, plan
+        from progress_exhaust.report.catalogue import Catalogue
+        from progress_exhaust.report.plan import Limits, duplicates, plan
 
-        held = [self._with_existing_files(site, request) for request in self._requests(context, site, params)]
-        shared = duplicates(held)
+        requests = self._requests(context, site, params)
+        held = [self._with_existing_files(site, request) for request in requests]
+        same_request_id = site.claims().with_older_request(held)
+        shared = duplicates([request for request in held if request.key not in same_request_id])
         settings = site.settings
         limits = Limits(settings.batches_per_request, settings.batches_per_channel, settings.batches_per_run)
         with site.learner_tables() as tables, site.content_api() as content:
             catalogue = Catalogue(tables.batches, tables.batches_of_collections, content.collections, content.search)
-            planned = plan([request for request in held if request.key not in shared], catalogue, limits, force=params.force)
-        self._log_plan(planned)
+            planned = plan(
+                [request for request in held if request.key not in shared],
+                catalogue,
+                limits,
+                force=params.force,
+                with_older_request=same_request_id,
+            )
+        self._log_plan(planned, dry_run=params.dry_run)
+        context["ti"].xcom_push(key=XCOM_REQUESTS_NOT_LISTED, value=[request_id for _, request_id in planned.failed])
         if params.dry_run:
             self._write_manifests(site, planned)
         else:
             ended = site.ledger().list_batches(
                 [batch for batch, _ in planned.to_make],
                 [batch for batch, _ in planned.deferred],
+                not_made=[(batch, reason.text) for batch, reason in planned.not_made.items()],
                 duplicates=shared.items(),
-                rejected=planned.rejected.items(),
+                rejected=[(key, message) for key, message in planned.rejected.items() if key not in same_request_id],
+                failed=[(key, isinstance(error, SetupError)) for key, error in planned.failed.items()],
+                same_request_id=[(key, planned.rejected[key]) for key in same_request_id],
                 finished=planned.finished,
+                batch_ids=planned.batch_ids,
+                processed={
+                    request.key: request.processed
+                    for before, request in zip(requests, held, strict=True)
+                    if request.processed != before.processed
+                },
             )
             metrics.requests_ended(ended)
             with site.locks().lock_list():
@@ -65,13 +85,23 @@ class ListBatchesOperator(BaseTaskOperator):
         store = site.store()
         return replace(request, processed=tuple(one for one in request.processed if store.holds(str(one.get("filePath")))))
 
-    def _log_plan(self, planned: "Plan") -> None:
+    def _log_plan(self, planned: "Plan", *, dry_run: bool) -> None:
+        failed, made = ("would be FAILED", "would be SUCCESS") if dry_run else ("FAILED", "SUCCESS")
+        for (_, request_id), error in planned.failed.items():
+            if not request_id:
+                raise error
+            # Only our own messages are sure to contain no learner data.
+            text = str(error) if isinstance(error, ProgressExhaustError) else type(error).__name__
+            self.log.warning("Request %s: %s: its batches could not be listed: %s", request_id, failed, text)
         for (_, request_id), message in planned.rejected.items():
             if not request_id:
                 raise SetupError(f"Param batch_ids: {message}")
-            self.log.warning("Request %s: FAILED: %s", request_id, message)
+            self.log.warning("Request %s: %s: permanent error: %s", request_id, failed, message)
+        for batch, reason in planned.not_made.items():
+            if batch.request_key not in planned.rejected:
+                self.log.warning("%s: cannot be made: %s", batch, reason.text)
         for request in planned.finished:
-            self.log.info("Request %s: SUCCESS: its batches were all made before", request.request_id)
+            self.log.info("Request %s: %s: previous runs made all its batches that can be made", request.request_id, made)
         for batch, _ in planned.deferred:
             self.log.info("%s: deferred to the next run, by a limit of the settings", batch)
         for batch, _ in planned.to_make:

@@ -1,11 +1,12 @@
 """Fourth stage of a batch: the package, in the reports container."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progress_exhaust import lineage
-from progress_exhaust.errors import OverLimitError
+from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExhaustError
 from progress_exhaust.hooks.requests.models import BatchState, Stage
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.protection import check_container, choose_protection
@@ -62,18 +63,36 @@ def write_package_file(batch_context: BatchContext, package: Path, protection: "
 
 def publish(batch_context: BatchContext, package: Path, key: str, protection: "Protection") -> None:
     """Put the package into the reports container while the claim is locked, and record its size."""
-    size_bytes, store = package.stat().st_size, batch_context.site.store()
-    check_limit(batch_context, size_bytes)
+    store = batch_context.site.store()
     check_container(batch_context, store, protection)
-    with batch_context.locks.lock_claim(batch_context.batch):
-        store.publish(package, key, batch_context.site.run_id)
-    batch_context.ledger.record(batch_context.batch, stage=Stage.PACKAGE, state=BatchState.RUNNING, size_bytes=size_bytes)
+    with (
+        reserve_bytes(batch_context, package.stat().st_size),
+        batch_context.locks.lock_claim(batch_context.batch, store.longest_publish_seconds(package)),
+    ):
+        store.publish(package, key, batch_context.site.publisher)
+    batch_context.ledger.record(
+        batch_context.batch, stage=Stage.PACKAGE, state=BatchState.RUNNING, size_bytes=package.stat().st_size
+    )
 
 
-def check_limit(batch_context: BatchContext, size_bytes: int) -> None:
-    """Defer the batch if its org has reached its bytes of this run. The first batch of an org is never deferred."""
-    limit, made = batch_context.site.settings.bytes_per_channel, batch_context.ledger.channel_bytes(batch_context.batch)
-    if batch_context.batch.request_id and made and made + size_bytes > limit:
+@contextmanager
+def reserve_bytes(batch_context: BatchContext, size_bytes: int) -> Iterator[None]:
+    """Count the package for its org while the block publishes it; defer the batch if the org has reached its bytes.
+
+    The first batch of an org is never deferred.
+    """
+    limit_bytes, ledger = batch_context.site.settings.bytes_per_channel, batch_context.ledger
+    published_bytes = ledger.reserve_bytes(batch_context.batch, size_bytes, limit_bytes)
+    if published_bytes is not None:
         raise OverLimitError(
-            f"The org has packages of {made:,} bytes in this run. The setting bytes_per_channel allows {limit:,} bytes"
+            f"The org has packages of {published_bytes:,} bytes in this run. The setting bytes_per_channel allows "
+            f"{limit_bytes:,} bytes"
         )
+    try:
+        yield
+    except ClaimLostError:  # a newer attempt may have reserved its own bytes
+        raise
+    except Exception:
+        with suppress(ProgressExhaustError):
+            ledger.free_bytes(batch_context.batch)
+        raise

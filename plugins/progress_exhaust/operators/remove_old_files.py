@@ -37,10 +37,10 @@ class RemoveOldFilesOperator(BaseTaskOperator):
                 store.delete_package(package.name)
             self.log.info("%s %s: bytes=%d date=%s", verb, package.name, package.size_bytes, f"{package.changed_at:%F}")
             counts.update(packages=1, package_bytes=package.size_bytes)
-        for run_id, size_bytes in self._old_runs(context, store, site, now).items():
+        for folder, size_bytes in self._old_runs(context, store, site, now).items():
             if not params.dry_run:
-                delete_folder(store.run_folder(run_id))
-            self.log.info("%s staging of run %s: bytes=%d", verb, run_id, size_bytes)
+                delete_folder(store.staged_folder(folder))
+            self.log.info("%s staging of run %s: bytes=%d", verb, folder.rpartition("/")[2], size_bytes)
             counts.update(staged_runs=1, staged_bytes=size_bytes)
         self.log.info("%s: %s", verb, format_counts(counts))
         return dict(counts)
@@ -54,16 +54,17 @@ class RemoveOldFilesOperator(BaseTaskOperator):
         return [package for package in store.packages() if package.changed_at < before]
 
     def _old_runs(self, context: "Context", store: "ReportStoreHook", site: Site, now: datetime) -> dict[str, int]:
-        """Return the bytes in staging of each ended run."""
+        """Return the bytes in staging of each ended run of this installation, by the name of its folder."""
         before = now - timedelta(days=site.settings.staging_days)
         newest: dict[str, datetime] = {}
         size_bytes: Counter[str] = Counter()
-        for file in store.staged_files():
-            run_id = file.name.partition("/")[0]
-            newest[run_id] = max(newest.get(run_id, file.changed_at), file.changed_at)
-            size_bytes[run_id] += file.size_bytes
-        old = sorted(run_id for run_id, changed_at in newest.items() if changed_at < before)
-        return {run_id: size_bytes[run_id] for run_id in old if self._has_ended(context, run_id)}
+        run_ids: dict[str, str] = {}
+        for folder, run_id, file in store.staged_runs():
+            run_ids[folder] = run_id
+            newest[folder] = max(newest.get(folder, file.changed_at), file.changed_at)
+            size_bytes[folder] += file.size_bytes
+        old = sorted(folder for folder, changed_at in newest.items() if changed_at < before)
+        return {folder: size_bytes[folder] for folder in old if self._has_ended(context, run_ids[folder])}
 
     def _has_ended(self, context: "Context", run_id: str) -> bool:
         state = run_state(context, run_id)

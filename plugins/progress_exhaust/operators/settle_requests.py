@@ -1,7 +1,7 @@
 """Close the run: every request of it gets an outcome."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,8 +9,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from progress_exhaust import compat, metrics
 from progress_exhaust.docs_links import docs_page
+from progress_exhaust.errors import ClaimLostError, ProgressExhaustError
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchRun, BatchState, ClaimOutcome
-from progress_exhaust.names import XCOM_REQUESTS_FOUND
+from progress_exhaust.names import XCOM_REQUESTS_FOUND, XCOM_REQUESTS_NOT_LISTED
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.progress import format_counts
 from progress_exhaust.stages.site_setup import RunParams, Site
@@ -18,13 +19,12 @@ from progress_exhaust.stages.site_setup import RunParams, Site
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-TRIED_AGAIN = "could not be made this time and is tried again, up to three times in all"
 TOTALS = ("enrolled", "reported", "excluded", "missing", "package_bytes")
 Summary = dict[str, dict[str, int]]
 
 
 class SettleRequestsOperator(BaseTaskOperator):
-    """Set FAILED for a request with a failed batch, and SUBMITTED again for one with deferred batches.
+    """End every request that the run still holds: SUCCESS, FAILED, or SUBMITTED again for one with deferred batches.
 
     The ledger decides: a killed task returns nothing. This task fails if a task of the run did, because only leaf tasks decide
     whether a run is red. Returns the run's summary.
@@ -33,13 +33,20 @@ class SettleRequestsOperator(BaseTaskOperator):
     def run(self, context: "Context", site: Site, params: RunParams) -> Summary:
         site.ledger().prepare()
         runs = site.ledger().run_batches()
-        if not params.dry_run:
-            self._settle(site, runs)
+        errors = [] if params.dry_run else self._settle(site)
         delete_finished_staging(site, runs, all_of_it=params.dry_run)
         summary = summarize(context, site, runs)
         self.log.info(" | ".join(f"{part} {format_counts(counts)}" for part, counts in summary.items()))
         self.log.info("event=run_settled run_id=%s summary=%s", site.run_id, json.dumps(summary))
+        if errors:  # rather one that a retry may solve
+            raise min(errors, key=lambda error: isinstance(error, ClaimLostError))
         failed = failed_tasks(context)
+        not_listed = context["ti"].xcom_pull(task_ids="list_batches", key=XCOM_REQUESTS_NOT_LISTED) or []
+        if not_listed and not failed:
+            raise AirflowFailException(
+                f"{len(not_listed)} requests could not be listed: {', '.join(not_listed)}. The log of list_batches says why. The "
+                "next run tries them again"
+            )
         if failed:
             raise AirflowFailException(
                 f"{len(failed)} tasks of this run failed: {', '.join(failed)}. Fix the cause, then clear them with their "
@@ -47,38 +54,36 @@ class SettleRequestsOperator(BaseTaskOperator):
             )
         return summary
 
-    def _settle(self, site: Site, runs: Sequence[BatchRun]) -> None:
+    def _settle(self, site: Site) -> list[ProgressExhaustError]:
+        """Give each request of the run an outcome; return the errors of those that have none."""
         claims = site.claims()
-        batches: defaultdict[tuple[str, str], list[BatchRun]] = defaultdict(list)
-        for run in runs:
-            batches[run.tag, run.request_id].append(run)
+        for _, request_id in site.releases().release_deleted():
+            self.log.warning("Request %s: its row no longer exists in job_request: its claim is released", request_id)
+        errors: list[ProgressExhaustError] = []
         for request in claims.held_without_duplicates():
-            of_request = batches[request.key]
-            failed = [run for run in of_request if run.state not in (BatchState.DONE, BatchState.DEFERRED)]
-            if failed:
-                message = "; ".join(describe_failure(run) for run in failed)
-                self.log.warning("Request %s: FAILED: %s", request.request_id, message)
-                metrics.requests_ended(claims.fail(*request.key, message))
-            else:
-                deferred = sum(run.state == BatchState.DEFERRED for run in of_request)
-                self.log.info("Request %s: SUBMITTED again: batches deferred=%d", request.request_id, deferred)
-                metrics.requests_ended(claims.requeue(*request.key))
-
-
-def describe_failure(run: BatchRun) -> str:
-    """Return what the requester reads about a batch that was not made."""
-    return f"Batch {run.batch_id}: {run.error}" if run.state == BatchState.REJECTED else f"Batch {run.batch_id} {TRIED_AGAIN}"
+            try:
+                ending, ended = claims.settle(*request.key)
+            except ProgressExhaustError as error:  # it concerns this request only: the others are settled all the same
+                self.log.warning("Request %s is not settled: %s", request.request_id, error)
+                errors.append(error)
+                continue
+            metrics.requests_ended(ended)
+            log = self.log.warning if ending.message else self.log.info
+            log("Request %s: %s: %s", request.request_id, ending.outcome, ending.message or "batches wait for the next run")
+        return errors
 
 
 def delete_finished_staging(site: Site, runs: Sequence[BatchRun], *, all_of_it: bool) -> None:
     """Delete the staging that no rerun needs: all of it if no batch failed; and what earlier runs kept for a rerun."""
     from progress_exhaust.hooks.report_store import delete_folder
+    from progress_exhaust.report.request import is_id
 
     store = site.store()
     for run_id, batch in site.ledger().unfinished_in_other_runs():
-        delete_folder(store.batch_folder(run_id, batch))
-    finished = [run for run in runs if run.state in TERMINAL_STATES]
-    if all_of_it or len(finished) == len(runs):
+        if is_id(batch.batch_id):  # an id that is not valid was rejected, and never had a folder
+            delete_folder(store.batch_folder(run_id, batch))
+    finished = [run for run in runs if run.state in TERMINAL_STATES and is_id(run.batch_id)]
+    if all_of_it or all(run.state in TERMINAL_STATES for run in runs):
         delete_folder(store.run_folder(site.run_id))
         return
     for run in finished:

@@ -25,7 +25,7 @@ from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.hooks.requests.status import BatchDetails, Filter, RequestDetails, RequestStatusReader
-from progress_exhaust.names import REPORT_DAG_ID
+from progress_exhaust.names import INSTALLATION_VARIABLE, REPORT_DAG_ID
 from progress_exhaust.page.airflow_runs import find_map_indexes, find_runs
 from progress_exhaust.page.charts import make_charts
 from progress_exhaust.page.rendering import FOLDER, render
@@ -181,8 +181,9 @@ def _message_page(request: Request, status: int, message: str) -> HTMLResponse:
 
 
 def _run_ids(request: RequestDetails, batches: Sequence[BatchDetails]) -> set[str]:
-    """Return the runs that have processed a request."""
-    run_ids: Iterable[str | None] = (request.run_id, request.claim_run_id, *(batch.run_id for batch in batches))
+    """Return the runs of this installation that have processed a request."""
+    claim_run_id = request.claim_run_id if request.is_ours else None
+    run_ids: Iterable[str | None] = (request.run_id, claim_run_id, *(batch.run_id for batch in batches if batch.is_ours))
     return {run_id for run_id in run_ids if run_id}
 
 
@@ -192,7 +193,11 @@ def _settings() -> Settings:
 
 def _reader(settings: Settings) -> RequestStatusReader:
     """Return the reader; raise SetupError if the API server does not have its connection."""
-    reader = RequestStatusReader(job_request_table=settings.job_request_table, ledger_schema=settings.ledger_schema)
+    reader = RequestStatusReader(
+        job_request_table=settings.job_request_table,
+        ledger_schema=settings.ledger_schema,
+        installation=Variable.get(INSTALLATION_VARIABLE, default=""),
+    )
     name = reader.default_conn_name
     try:
         _ = reader.connection

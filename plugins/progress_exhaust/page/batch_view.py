@@ -23,7 +23,7 @@ EXTRACT_SHARE = 0.95  # extract takes nearly all of a batch's time, and only ext
 class BatchView:
     """One batch of a request.
 
-    :param run_state: state of the batch's run in Airflow; None if the run was deleted
+    :param run_state: state of the batch's run in Airflow; None if the run was deleted, or is in another installation
     :param map_index: map index of the batch's tasks; None if Airflow does not have it
     """
 
@@ -33,7 +33,8 @@ class BatchView:
 
     @property
     def state(self) -> str:
-        ended = self.run_state is None or self.run_state in ENDED_RUN_STATES
+        # The state of a run of another installation is not known here.
+        ended = self.batch.is_ours and (self.run_state is None or self.run_state in ENDED_RUN_STATES)
         return INTERRUPTED if ended and self.batch.state in UNFINISHED else self.batch.state
 
     @property

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from progress_exhaust.hooks.requests.models import BatchState, RequestStatus
+from progress_exhaust.hooks.requests.models import BatchState, RequestStatus, describe_other
 from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails
 from progress_exhaust.names import ENDED_RUN_STATES
 from progress_exhaust.page.batch_view import UNFINISHED, BatchView
@@ -29,7 +29,7 @@ class Run:
 class RequestView:
     """One request and its batches.
 
-    :param run: the run that claimed the request last; None if it was deleted from Airflow
+    :param run: the run that claimed the request last; None if it was deleted from Airflow, or is in another installation
     """
 
     request: RequestDetails
@@ -49,6 +49,22 @@ class RequestView:
         return self.request.status in FINISHED
 
     @property
+    def held_elsewhere(self) -> bool:
+        """Tell whether a run of another installation holds the request."""
+        return self.request.held and not self.request.is_ours
+
+    @property
+    def holder(self) -> str | None:
+        """Return which installation holds the request; None if no run does."""
+        if not self.request.held or self.request.claimed_at is None:
+            return None
+        if self.request.is_ours:
+            return "this installation"
+        return (
+            f"{describe_other(self.request.claim_installation or '', self.request.claimed_at)}, run {self.request.claim_run_id}"
+        )
+
+    @property
     def running(self) -> bool:
         """Tell whether a run of this DAG holds the request and has not ended."""
         held = self.request.status == RequestStatus.PROCESSING and (self.request.held or self.request.run_id)
@@ -57,7 +73,7 @@ class RequestView:
     @property
     def note(self) -> str | None:
         """Return why a PROCESSING request makes no progress."""
-        if self.request.status != RequestStatus.PROCESSING or self.running:
+        if self.request.status != RequestStatus.PROCESSING or self.running or self.held_elsewhere:
             return None
         if self.request.run_id:
             return "the run that held it has ended"
@@ -156,9 +172,10 @@ def make_view(
     views = [
         BatchView(
             batch,
-            states.get(batch.run_id),
-            map_indexes.get((batch.run_id, request.tag, request.request_id, batch.batch_id)),
+            states.get(batch.run_id) if batch.is_ours else None,
+            map_indexes.get((batch.run_id, request.tag, request.request_id, batch.batch_id)) if batch.is_ours else None,
         )
         for batch in batches
     ]
-    return RequestView(request, views, runs.get(request.run_id or request.claim_run_id or ""))
+    run = runs.get(request.run_id or request.claim_run_id or "") if request.is_ours else None
+    return RequestView(request, views, run)

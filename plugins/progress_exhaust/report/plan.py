@@ -1,31 +1,15 @@
 """Decide which batches to make for each request, and which requests to reject (data model, section 1)."""
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from progress_exhaust.errors import RequestError
-from progress_exhaust.report.layout import SURROGATE
-from progress_exhaust.report.request import Batch, BatchFacts, JobRequest, Wanted, is_id, parse_request_data
+from progress_exhaust.report.catalogue import Catalogue, Errors, Key, by_id, look_up, search_all
+from progress_exhaust.report.choice import Choice, Planned, Reason, choose_found, choose_named
+from progress_exhaust.report.request import Batch, JobRequest, Wanted, is_id, parse_request_data
 
-RETIRED = "Retired"
-
-Key = tuple[str, str]  # tag, request id
-Collection = Mapping[str, Any]  # as the content search returns it: identifier, name, channel, status
-CourseBatch = tuple[str, str, str]  # collection id, batch id, batch name
-Planned = tuple[Batch, BatchFacts]
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """How to look up batches and collections, many at a time."""
-
-    batches: Callable[[Sequence[str]], Iterable[CourseBatch]]  # by batch id
-    batches_of: Callable[[Sequence[str]], Iterable[CourseBatch]]  # by collection id
-    collections: Callable[[Sequence[str]], Iterable[Collection]]  # by collection id
-    search: Callable[[Mapping[str, Any], int | None], Iterable[Collection]]  # filters, greatest number of results
+SAME_REQUEST_ID = "An older request has the same request_id. Submit this request again under another request_id"
 
 
 @dataclass(frozen=True)
@@ -42,56 +26,46 @@ class Plan:
     """What a run does for each of its requests."""
 
     to_make: list[Planned] = field(default_factory=list)
-    rejected: dict[Key, str] = field(default_factory=dict)  # can never be made; a message for the requester
-    finished: list[JobRequest] = field(default_factory=list)  # previous runs made all of its batches
     deferred: list[Planned] = field(default_factory=list)  # over a limit; for the next run
+    not_made: dict[Batch, Reason] = field(default_factory=dict)  # permanent errors of single batches
+    rejected: dict[Key, str] = field(default_factory=dict)  # no batch can be made; a message for the requester
+    finished: list[JobRequest] = field(default_factory=list)  # previous runs made all batches that can be made
+    failed: Errors = field(default_factory=dict)  # a source did not answer what this request asks for
+    batch_ids: dict[Key, list[str]] = field(default_factory=dict)  # of every request whose batches are known, in its order
 
 
-def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *, force: bool = False) -> Plan:
-    """Decide which batches to make for these requests.
+def plan(
+    requests: Sequence[JobRequest],
+    catalogue: Catalogue,
+    limits: Limits,
+    *,
+    force: bool = False,
+    with_older_request: Collection[Key] = (),
+) -> Plan:
+    """Decide which batches to make for these requests. Raises the error of a source that does not work at all.
 
     :param requests: without duplicates
     :param force: make a batch again if a previous run finished it
+    :param with_older_request: requests whose request_id an older one has, too: their files would have the same names
     """
     planned = Plan()
-    wanted: dict[Key, Wanted] = {}
-    found: dict[Key, dict[str, Collection]] = {}  # what the request's search found
-    answers: dict[str, dict[str, Collection]] = {}  # each search is sent once
-    for request in requests:
-        try:
-            check_request_id(request)
-            wanted[request.key] = parse_request_data(request.request_data)
-            if not request.standalone:
-                check_size(wanted[request.key].batch_ids, limits.per_request)
-            filters, limit = wanted[request.key].search_filters, wanted[request.key].search_limit
-            if filters is not None:
-                search = json.dumps([filters, limit], sort_keys=True)
-                if search not in answers:
-                    answers[search] = _by_id(catalogue.search(filters, limit))
-                found[request.key] = answers[search]
-        except RequestError as error:
-            planned.rejected[request.key] = str(error)
-    named = list(catalogue.batches(_each_once(one for want in wanted.values() for one in want.batch_ids)))
-    collections = _by_id(catalogue.collections(_each_once(row[0] for row in named)))
-    searched = list(catalogue.batches_of(_each_once(one for by_id in found.values() for one in by_id)))
-
+    choices = _Choices(catalogue, _wanted(requests, limits, with_older_request, planned), planned)
     of_channel: Counter[str] = Counter()
     for request in requests:
-        if request.key in planned.rejected:
+        if request.key in planned.rejected or request.key in planned.failed:
             continue
         try:
-            if request.key in found:
-                batches = found_batches(request, searched, found[request.key])
-            else:
-                batches = named_batches(request, wanted[request.key].batch_ids, named, collections)
+            choice = choices.of(request)
             if not request.standalone:
-                check_size(batches, limits.per_request)
-            check_files(batches)
+                check_size(choice.not_retired(), limits.per_request)
+            planned.batch_ids[request.key] = choice.batch_ids
+            planned.not_made |= choice.rejected
+            choice.check(all_of_them=request.standalone)
         except RequestError as error:
             planned.rejected[request.key] = str(error)
             continue
         done = {} if force else request.finished()
-        to_make = [(batch, facts) for batch, facts in batches if batch.batch_id not in done]
+        to_make = [(batch, facts) for batch, facts in choice.planned if batch.batch_id not in done]
         if not to_make:
             planned.finished.append(request)
         room = limits.per_run - len(planned.to_make)
@@ -104,6 +78,37 @@ def plan(requests: Sequence[JobRequest], catalogue: Catalogue, limits: Limits, *
     return planned
 
 
+class _Choices:
+    """The batches that the requests ask for, after all of them were looked up."""
+
+    def __init__(self, catalogue: Catalogue, wanted: dict[Key, Wanted], planned: Plan) -> None:
+        self._wanted = wanted
+        self._found, errors = search_all(catalogue, wanted)
+        for key, error in errors.items():
+            if isinstance(error, RequestError):
+                planned.rejected[key] = str(error)
+            else:
+                planned.failed[key] = error
+        named = {key: [one for one in want.batch_ids if is_id(one)] for key, want in wanted.items()}
+        self._named, errors = look_up(catalogue.batches, named)
+        planned.failed |= errors
+        of_batch: dict[str, list[str]] = {}
+        for collection_id, batch_id, _ in self._named:
+            of_batch.setdefault(batch_id, []).append(collection_id)
+        collections, errors = look_up(
+            catalogue.collections, {key: [one for it in ids for one in of_batch.get(it, [])] for key, ids in named.items()}
+        )
+        planned.failed |= errors
+        self._collections = by_id(collections)
+        self._searched, errors = look_up(catalogue.batches_of, self._found)
+        planned.failed |= errors
+
+    def of(self, request: JobRequest) -> Choice:
+        if request.key in self._found:
+            return choose_found(request, self._searched, self._found[request.key])
+        return choose_named(request, self._wanted[request.key].batch_ids, self._named, self._collections)
+
+
 def duplicates(requests: Sequence[JobRequest]) -> dict[Key, str]:
     """Return the requests for the same files as an earlier request: their key, and the earlier request's id."""
     first: dict[tuple[str, ...], JobRequest] = {}
@@ -112,48 +117,6 @@ def duplicates(requests: Sequence[JobRequest]) -> dict[Key, str]:
         for request in requests
         if first.setdefault(request.duplicate_key, request) is not request
     }
-
-
-def named_batches(
-    request: JobRequest,
-    batch_ids: Sequence[str],
-    course_batches: Iterable[CourseBatch],
-    collections: Mapping[str, Collection],
-) -> list[Planned]:
-    """Return the batches that a request names, in its order.
-
-    Raises RequestError, which names every batch that cannot be reported.
-    """
-    rows: dict[str, list[CourseBatch]] = {}
-    for row in course_batches:
-        rows.setdefault(row[1], []).append(row)
-    unknown = [batch_id for batch_id in batch_ids if batch_id not in rows]
-    unknown += [one for one in batch_ids for row in rows.get(one, [])[:1] if row[0] not in collections]
-    if unknown:
-        raise RequestError(f"No data found: there is no batch {', '.join(unknown)}, or its collection was deleted")
-    twice = [batch_id for batch_id in batch_ids if len(rows[batch_id]) > 1]
-    if twice:
-        raise RequestError(f"Batch {', '.join(twice)} belongs to more than one collection. Ask for its collection instead")
-    retired = [batch_id for batch_id in batch_ids if collections[rows[batch_id][0][0]].get("status") == RETIRED]
-    if retired:
-        raise RequestError(f"The request is made for retired collection: batch {', '.join(retired)}")
-    return [_planned(request, rows[batch_id][0], collections) for batch_id in batch_ids]
-
-
-def found_batches(
-    request: JobRequest, course_batches: Iterable[CourseBatch], collections: Mapping[str, Collection]
-) -> list[Planned]:
-    """Return every batch of the collections that a request's search found, without retired collections.
-
-    Raises RequestError if there is no batch.
-    """
-    live = {one for one, collection in collections.items() if collection.get("status") != RETIRED}
-    if collections and not live:
-        raise RequestError("The request is made for retired collection")
-    planned = [_planned(request, row, collections) for row in sorted(course_batches) if row[0] in live]
-    if not planned:
-        raise RequestError("No data found: the search finds no collection with a batch")
-    return planned
 
 
 def check_request_id(request: JobRequest) -> None:
@@ -168,33 +131,20 @@ def check_size(planned: Sequence[object], most: int) -> None:
         raise RequestError(f"Number of batches in request exceeded. It should be within {most}")
 
 
-def check_files(planned: Sequence[Planned]) -> None:
-    """Raise RequestError if two batches of a request, in two collections, have the same file name."""
-    of_id = Counter(batch.batch_id for batch, _ in planned)
-    twice = [batch_id for batch_id, number in of_id.items() if number > 1]
-    if twice:
-        raise RequestError(f"Batch {', '.join(twice)} belongs to more than one collection. Ask for one collection per request")
-
-
-def _planned(request: JobRequest, row: CourseBatch, collections: Mapping[str, Collection]) -> Planned:
-    collection_id, batch_id, batch_name = row
-    if not is_id(batch_id) or not is_id(collection_id):
-        raise RequestError("The id of a batch or its collection is not valid. Use only letters, digits, '-', '_' and '.'")
-    collection = collections[collection_id]
-    name = collection.get("name")
-    return (
-        Batch(request.tag, request.request_id, request.requested_channel, batch_id, collection_id),
-        BatchFacts(
-            batch_name=batch_name,
-            collection_name=SURROGATE.sub("\ufffd", name) if isinstance(name, str) else "",
-            owned=request.standalone or collection.get("channel") == request.requested_channel,
-        ),
-    )
-
-
-def _by_id(collections: Iterable[Collection]) -> dict[str, Collection]:
-    return {str(collection["identifier"]): collection for collection in collections}
-
-
-def _each_once(ids: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(ids))
+def _wanted(
+    requests: Iterable[JobRequest], limits: Limits, with_older_request: Collection[Key], planned: Plan
+) -> dict[Key, Wanted]:
+    """Return what each request asks for; reject the others."""
+    wanted: dict[Key, Wanted] = {}
+    for request in requests:
+        try:
+            if request.key in with_older_request:
+                raise RequestError(SAME_REQUEST_ID)
+            check_request_id(request)
+            want = parse_request_data(request.request_data)
+            if not request.standalone:
+                check_size(want.batch_ids, limits.per_request)
+            wanted[request.key] = want
+        except RequestError as error:
+            planned.rejected[request.key] = str(error)
+    return wanted

@@ -164,9 +164,6 @@ def is_id(text: str) -> bool:
 def _batch_ids(ids: Any) -> tuple[str, ...]:
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         raise RequestError("batchId must be a text, and batchFilter a list of texts")
-    for one in ids:
-        if not is_id(one):
-            raise RequestError("A batch id of the request is not valid. Use only letters, digits, '-', '_' and '.'")
     return tuple(dict.fromkeys(ids))
 
 

@@ -19,8 +19,12 @@ SELECT set_config(name, value, true)
 FROM (VALUES ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0')) AS w (name, value)
 """
 
-# Keep this transaction open while a file is stored, at most one hour: a frozen process must not block its retries for ever.
-ALLOW_LONG_PUT = ALLOW_LONG_WORK.replace("_session_timeout', '0'", "_session_timeout', '1h'")
+# Keep this transaction open while a file is stored, for a limited time: a frozen process must not block its retries for ever.
+ALLOW_LONG_PUT = """
+SELECT set_config(name, value, true)
+FROM (VALUES ('statement_timeout', '0'), ('lock_timeout', '0'),
+  ('idle_in_transaction_session_timeout', %(milliseconds)s::bigint::text)) AS w (name, value)
+"""
 
 # End a statement of the page after 20 seconds: a person is waiting for it.
 LIMIT_READS = "SET LOCAL statement_timeout = '20s'"
@@ -34,6 +38,7 @@ WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
 
 # Tell whether the ledger exists and has the columns that were added or renamed last.
 LEDGER_IS_CURRENT = """
-SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(claim)s) AND attname = 'duplicate_of')
-  AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(batch_run)s) AND attname = 'task_attempts')
+SELECT count(*) = 4 FROM pg_attribute
+WHERE attrelid = to_regclass(%(claim)s) AND attname IN ('installation', 'batch_ids')
+  OR attrelid = to_regclass(%(batch_run)s) AND attname IN ('installation', 'permanent')
 """

@@ -21,6 +21,9 @@ JOB_REQUEST_COLUMNS = {
     "processed_batches": "jsonb",
 }
 
+# Let one run at a time create or upgrade the ledger.
+LOCK_LEDGER = "SELECT pg_advisory_xact_lock(hashtext('progress_exhaust ledger'))"
+
 # Create our own two tables, or upgrade those of an earlier version in place. Every part may run twice. Two runs that start at the
 # same time wait for each other. Not every role may alter the tables: docs/grants/ledger.sql is this same text.
 CREATE_LEDGER = """
@@ -33,10 +36,14 @@ CREATE TABLE IF NOT EXISTS {ledger}.claim (
   duplicate_of text,                             -- request_id of the request whose outcome this one gets
   claimed_at timestamptz NOT NULL DEFAULT now(),
   released_at timestamptz,                       -- null while the run holds the request
-  -- {outcome.SUCCESS}, {outcome.FAILED}, {outcome.SUBMITTED} (requeued) or {outcome.LOST} (the run ended without an outcome)
+  -- {outcome.SUCCESS}, {outcome.FAILED}, {outcome.SUBMITTED} (requeued), {outcome.LOST} (the run ended without an outcome)
+  -- or {outcome.RELEASED} (by a person)
   outcome text,
   failure_counted boolean NOT NULL DEFAULT false, -- this run has added its 1 to iteration
-  PRIMARY KEY (tag, request_id, run_id)
+  installation text NOT NULL DEFAULT '',         -- the Airflow of the run; empty until a run adopts the row of an earlier version
+  permanent boolean NOT NULL DEFAULT false,      -- the run failed the request with a permanent error: no run tries it by itself
+  batch_ids text[],                              -- all batches of the request, in its order, as this run listed them
+  PRIMARY KEY (tag, request_id, installation, run_id)
 );
 CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
   tag text NOT NULL,
@@ -57,7 +64,9 @@ CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
   error text,
   listed_at timestamptz NOT NULL DEFAULT now(),
   changed_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (tag, request_id, batch_id, run_id)
+  installation text NOT NULL DEFAULT '',         -- as in claim
+  permanent boolean NOT NULL DEFAULT false,      -- no retry fixes the error
+  PRIMARY KEY (tag, request_id, batch_id, installation, run_id)
 );
 
 -- Upgrade the tables of an earlier version: columns and stored words get their new names, and no row is lost.
@@ -70,8 +79,19 @@ BEGIN
   IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'batch_run'::regclass AND attname = 'tries') THEN
     ALTER TABLE batch_run RENAME COLUMN tries TO task_attempts;
   END IF;
+  ALTER TABLE batch_run ADD COLUMN IF NOT EXISTS task_attempts jsonb NOT NULL DEFAULT '{{}}';
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'claim'::regclass AND attname = 'installation') THEN
+    ALTER TABLE claim ADD COLUMN installation text NOT NULL DEFAULT '';
+    ALTER TABLE claim DROP CONSTRAINT claim_pkey, ADD PRIMARY KEY (tag, request_id, installation, run_id);
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'batch_run'::regclass AND attname = 'installation') THEN
+    ALTER TABLE batch_run ADD COLUMN installation text NOT NULL DEFAULT '';
+    ALTER TABLE batch_run DROP CONSTRAINT batch_run_pkey, ADD PRIMARY KEY (tag, request_id, batch_id, installation, run_id);
+  END IF;
 END $$;
-ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS task_attempts jsonb NOT NULL DEFAULT '{{}}';
+ALTER TABLE {ledger}.claim ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
+ALTER TABLE {ledger}.claim ADD COLUMN IF NOT EXISTS batch_ids text[];
+ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
 UPDATE {ledger}.claim SET outcome = '{outcome.LOST}' WHERE outcome = 'died';
 UPDATE {ledger}.batch_run SET state = '{state.REJECTED}' WHERE state = 'refused';
 UPDATE {ledger}.batch_run
@@ -85,27 +105,39 @@ CREATE INDEX IF NOT EXISTS batch_run_listed_at ON {ledger}.batch_run (listed_at)
 CREATE INDEX IF NOT EXISTS claim_claimed_at ON {ledger}.claim (claimed_at);
 """
 
+# Tell whether rows of an earlier version have no installation yet.
+HAS_ROWS_TO_ADOPT = """
+SELECT EXISTS (SELECT FROM {ledger}.claim WHERE installation = '')
+  OR EXISTS (SELECT FROM {ledger}.batch_run WHERE installation = '')
+"""
+
+# Let the first run after an upgrade adopt the rows of earlier versions, which had one installation only.
+ADOPT_CLAIMS = "UPDATE {ledger}.claim SET installation = %(installation)s WHERE installation = ''"
+ADOPT_BATCH_RUNS = "UPDATE {ledger}.batch_run SET installation = %(installation)s WHERE installation = ''"
+
 # Note which attempt of list_batches made the list of this run: older attempts may not change it.
 MARK_LIST_ATTEMPT = """
 UPDATE {ledger}.batch_run
 SET task_attempts = task_attempts || jsonb_build_object('{stage.LIST_BATCHES}', %(task_attempt)s::integer)
-WHERE run_id = %(run_id)s
+WHERE installation = %(installation)s AND run_id = %(run_id)s
 """
 
 # Before a list is made again, delete what the run had not finished of the previous list.
 DELETE_UNFINISHED_BATCHES = """
 DELETE FROM {ledger}.batch_run
-WHERE run_id = %(run_id)s AND state <> '{state.DONE}'
+WHERE installation = %(installation)s AND run_id = %(run_id)s AND state <> '{state.DONE}'
   AND (tag, request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
 """
 
 # Enter one batch of the run's list; a batch that is listed again starts with empty figures.
 LIST_BATCH = """
-INSERT INTO {ledger}.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, state)
-VALUES (%(tag)s, %(request_id)s, %(batch_id)s, %(run_id)s, %(collection_id)s, %(channel)s, %(state)s)
-ON CONFLICT (tag, request_id, batch_id, run_id) DO UPDATE SET
-  stage = '{stage.LIST_BATCHES}', state = excluded.state, task_attempts = '{{}}', counts = '{{}}', seconds = '{{}}', error = NULL,
-  changed_at = now()
+INSERT INTO {ledger}.batch_run
+  (tag, request_id, batch_id, installation, run_id, collection_id, channel, state, error, permanent)
+VALUES (%(tag)s, %(request_id)s, %(batch_id)s, %(installation)s, %(run_id)s, %(collection_id)s, %(channel)s, %(state)s,
+  %(error)s, %(state)s = '{state.REJECTED}')
+ON CONFLICT (tag, request_id, batch_id, installation, run_id) DO UPDATE SET
+  stage = '{stage.LIST_BATCHES}', state = excluded.state, task_attempts = '{{}}', counts = '{{}}', seconds = '{{}}',
+  error = excluded.error, permanent = excluded.permanent, changed_at = now()
 """
 
 # Record the state of a batch, unless a newer attempt of the stage has started. A batch that is done stays done: the COMMIT may
@@ -119,32 +151,50 @@ UPDATE {ledger}.batch_run SET
   seconds = CASE WHEN %(state)s = '{state.RUNNING}' THEN seconds - %(stage)s::text ELSE seconds END || %(seconds)s::jsonb,
   size_bytes = coalesce(%(size_bytes)s, size_bytes),
   error = CASE WHEN state = '{state.DONE}' AND %(state)s = '{state.FAILED}' THEN error ELSE %(error)s END,
+  permanent = %(permanent)s AND state <> '{state.DONE}',
   changed_at = now()
-WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s AND run_id = %(run_id)s
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s
+  AND installation = %(installation)s AND run_id = %(run_id)s
   AND coalesce((task_attempts->>%(stage)s)::integer, 0) <= %(task_attempt)s
 """
 
 _BATCH_RUN = """
-SELECT tag, request_id, batch_id, collection_id, channel, stage, state, counts, seconds, size_bytes, object_key, error
+SELECT tag, request_id, batch_id, collection_id, channel, stage, state, counts, seconds, size_bytes, object_key, error,
+  permanent
 FROM {ledger}.batch_run
-WHERE run_id = %(run_id)s
+WHERE installation = %(installation)s AND run_id = %(run_id)s
 """
 
 # Return what the ledger says about one batch of the run.
 BATCH_RUN = _BATCH_RUN + " AND tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s"
 
+# Return what it says about the batches of one request.
+REQUEST_BATCHES = _BATCH_RUN + " AND tag = %(tag)s AND request_id = %(request_id)s ORDER BY batch_id"
+
 # Return what the ledger says about every batch of the run, in the order of the list.
 RUN_BATCHES = _BATCH_RUN + " ORDER BY listed_at, request_id, batch_id"
 
-# Return the batches that other runs left unfinished, of the requests that this run brought to SUCCESS.
+# Return the batches that other runs of this installation left unfinished, of the requests that this run brought to SUCCESS.
 UNFINISHED_IN_OTHER_RUNS = """
 SELECT b.run_id, b.tag, b.request_id, b.channel, b.batch_id, b.collection_id
 FROM {ledger}.batch_run b JOIN {ledger}.claim c ON c.tag = b.tag AND c.request_id = b.request_id
-WHERE c.run_id = %(run_id)s AND c.outcome = '{outcome.SUCCESS}' AND b.run_id <> c.run_id AND b.state <> '{state.DONE}'
+WHERE c.installation = %(installation)s AND c.run_id = %(run_id)s AND c.outcome = '{outcome.SUCCESS}'
+  AND b.installation = c.installation AND b.run_id <> c.run_id AND b.state <> '{state.DONE}'
 """
 
-# Return the bytes that this run has published for an org, without those of the batch itself.
+# Let one package of an org and run at a time be measured against bytes_per_channel.
+LOCK_CHANNEL = "SELECT pg_advisory_xact_lock(hashtextextended(%(work)s, 0))"
+
+# Record the bytes that a batch is about to publish, so that packages that are published at the same time count each other.
+RESERVE_BYTES = """
+UPDATE {ledger}.batch_run SET size_bytes = %(size_bytes)s
+WHERE installation = %(installation)s AND run_id = %(run_id)s AND tag = %(tag)s AND request_id = %(request_id)s
+  AND batch_id = %(batch_id)s
+"""
+
+# Return the bytes that this run has published or is publishing for an org, without those of the batch itself.
 CHANNEL_BYTES = """
 SELECT coalesce(sum(size_bytes), 0) FROM {ledger}.batch_run
-WHERE run_id = %(run_id)s AND channel = %(channel)s AND NOT (request_id = %(request_id)s AND batch_id = %(batch_id)s)
+WHERE installation = %(installation)s AND run_id = %(run_id)s AND channel = %(channel)s
+  AND (tag, request_id, batch_id) <> (%(tag)s, %(request_id)s, %(batch_id)s)
 """

@@ -1,5 +1,6 @@
 """Statements on Postgres that only read: the state of the requests, for the page and the command line.
 
+Standalone runs are those of this installation, whose id is a value of each statement; empty: of all installations.
 They do not read requested_by, encryption_key and download_urls: they are not needed to show the state.
 """
 
@@ -24,7 +25,7 @@ WITH listed AS (
     CASE WHEN NOT bool_or(state IN ('{{state.WAITING}}', '{{state.RUNNING}}')) THEN max(changed_at) AT TIME ZONE 'utc' END,
     0, NULL, ''
   FROM {{ledger}}.batch_run
-  WHERE tag = '' AND request_id = ''
+  WHERE tag = '' AND request_id = '' AND %(installation)s IN ('', installation)
   GROUP BY run_id
 )
 """
@@ -42,10 +43,12 @@ _DETAILS = """
 SELECT tag, request_id, l.run_id, status, channel, submitted_at, completed_at, failures, error,
   (SELECT processed_batches::text FROM {job_request} j
     WHERE j.tag = l.tag AND j.request_id = l.request_id AND l.run_id = '') AS processed_batches,
-  claim.run_id AS claim_run_id, coalesce(claim.held, false) AS held, coalesce(claim.duplicate_of, '') AS duplicate_of, found
+  claim.run_id AS claim_run_id, coalesce(claim.held, false) AS held, coalesce(claim.duplicate_of, '') AS duplicate_of,
+  claim.installation AS claim_installation, claim.claimed_at AT TIME ZONE 'utc' AS claimed_at,
+  coalesce(claim.installation IN ('', %(installation)s), true) AS is_ours, found
 FROM (CHOSEN) l
 LEFT JOIN LATERAL (
-  SELECT c.run_id, c.released_at IS NULL AS held, c.duplicate_of FROM {ledger}.claim c
+  SELECT c.run_id, c.released_at IS NULL AS held, c.duplicate_of, c.installation, c.claimed_at FROM {ledger}.claim c
   WHERE c.tag = l.tag AND c.request_id = l.request_id ORDER BY claimed_at DESC LIMIT 1
 ) claim ON true
 ORDER BY submitted_at DESC NULLS LAST, request_id, tag, l.run_id
@@ -80,10 +83,12 @@ ONE = _LISTED + _DETAILS.replace(
 BATCHES = """
 SELECT DISTINCT ON (b.tag, b.request_id, standalone_run, batch_id)
   b.tag, b.request_id, CASE WHEN b.request_id = '' THEN run_id ELSE '' END AS standalone_run, batch_id, run_id, collection_id,
-  stage, state, counts, seconds, size_bytes, object_key, error, listed_at, changed_at
+  stage, state, counts, seconds, size_bytes, object_key, error, listed_at, changed_at,
+  b.installation IN ('', %(installation)s) AS is_ours
 FROM {ledger}.batch_run b
 JOIN unnest(%(tags)s::text[], %(ids)s::text[], %(runs)s::text[]) AS wanted (tag, request_id, only_run)
   ON b.tag = wanted.tag AND b.request_id = wanted.request_id AND only_run IN ('', b.run_id)
+WHERE b.request_id <> '' OR %(installation)s IN ('', b.installation)
 ORDER BY b.tag, b.request_id, standalone_run, batch_id, listed_at DESC
 """
 

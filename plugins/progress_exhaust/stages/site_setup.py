@@ -2,7 +2,7 @@
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 from zoneinfo import ZoneInfo
@@ -12,6 +12,7 @@ from airflow.sdk import Variable
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report.layout import Layout
 from progress_exhaust.settings import VARIABLE, Settings, nearest, parse_settings
+from progress_exhaust.stages.installation import find_installation
 from progress_exhaust.staging.batch_folder import BatchFolder
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.requests.ledger import Ledger
     from progress_exhaust.hooks.requests.locks import Locks
     from progress_exhaust.hooks.requests.models import Stage
+    from progress_exhaust.hooks.requests.releases import Releases
     from progress_exhaust.hooks.user_cache import UserCacheHook
     from progress_exhaust.report.request import Batch
     from progress_exhaust.security.public_key_download import KeySource
@@ -41,6 +43,7 @@ class RunParams:
     request_ids: tuple[str, ...] = ()
     batch_ids: tuple[str, ...] = ()  # of a standalone run: these batches, without a row of job_request
     force: bool = False
+    release_claims: bool = False  # of other installations, on request_ids
     dry_run: bool = False
     layout: str | None = None
 
@@ -52,10 +55,13 @@ class RunParams:
             if key not in known:
                 raise SetupError(f"Unknown Param {key} in the run's conf: {nearest(key, known)}")
         params = context["params"]
+        if params.get("release_claims") and not params.get("request_ids"):
+            raise SetupError("Param release_claims needs request_ids: name the requests whose claims this run may release")
         return cls(
             request_ids=tuple(params.get("request_ids") or ()),
             batch_ids=tuple(params.get("batch_ids") or ()),
             force=bool(params.get("force")),
+            release_claims=bool(params.get("release_claims")),
             dry_run=bool(params.get("dry_run")),
             layout=params.get("layout"),
         )
@@ -68,11 +74,17 @@ class Site:
     settings: Settings
     run_id: str
     task_attempt: int = 1
+    installation: str = ""  # id of this Airflow
 
     @property
     def processes(self) -> int:
         """Return how many processes a task may use: the setting, else the number of its CPUs."""
         return self.settings.processes_per_task or len(os.sched_getaffinity(0))
+
+    @property
+    def publisher(self) -> str:
+        """Return what names this run among the runs of all installations."""
+        return f"{self.installation} {self.run_id}"
 
     def claims(self) -> "Claims":
         from progress_exhaust.hooks.requests.claims import Claims
@@ -88,6 +100,11 @@ class Site:
         from progress_exhaust.hooks.requests.locks import Locks
 
         return self._connect(Locks)
+
+    def releases(self) -> "Releases":
+        from progress_exhaust.hooks.requests.releases import Releases
+
+        return self._connect(Releases)
 
     def learner_tables(self) -> "LearnerTablesHook":
         from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
@@ -146,6 +163,7 @@ class Site:
         return ReportStoreHook(
             container_url=self.settings.reports_container_url,
             staging_url=self.settings.staging_url,
+            installation=self.installation,
             timeout_seconds=self.settings.read_timeout_seconds,
         )
 
@@ -167,6 +185,7 @@ class Site:
         return hook(
             job_request_table=self.settings.job_request_table,
             ledger_schema=self.settings.ledger_schema,
+            installation=self.installation,
             run_id=self.run_id,
             task_attempt=self.task_attempt,
             timeout_seconds=self.settings.read_timeout_seconds,
@@ -175,7 +194,8 @@ class Site:
 
 def read_site(context: "Context") -> Site:
     """Read the site's settings, as they are now, for a task of this run."""
-    return Site(parse_settings(Variable.get(VARIABLE, default=None)), context["run_id"], context["ti"].try_number)
+    site = Site(parse_settings(Variable.get(VARIABLE, default=None)), context["run_id"], context["ti"].try_number)
+    return replace(site, installation=find_installation(site.locks()))
 
 
 def report_day(context: "Context", settings: Settings) -> date:

@@ -8,11 +8,19 @@ from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust import metrics
-from progress_exhaust.errors import ClaimLostError, OverLimitError, ProgressExhaustError, RequestError
+from progress_exhaust.errors import (
+    ClaimLostError,
+    OverLimitError,
+    ProgressExhaustError,
+    RequestDeletedError,
+    RequestError,
+    SetupError,
+)
 from progress_exhaust.hooks.requests.models import BatchState, Stage
 from progress_exhaust.links import RequestLink
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.batch_context import BatchContext
+from progress_exhaust.stages.deleted_requests import drop_deleted_request
 from progress_exhaust.stages.progress import format_counts
 from progress_exhaust.stages.site_setup import RunParams, Site, report_day
 
@@ -74,6 +82,16 @@ def run_and_record(
     state_after: BatchState = BatchState.RUNNING,
 ) -> Counts:
     """Do the work of a stage under the request's claim, and record how it ended; return its counts."""
+    try:
+        return _run_and_record(batch_context, work, needs, state_after)
+    except RequestDeletedError as error:
+        drop_deleted_request(batch_context, str(error))
+        raise AirflowSkipException(str(error)) from None
+
+
+def _run_and_record(
+    batch_context: BatchContext, work: Callable[[], Counts], needs: "Sequence[type[Manifest]]", state_after: BatchState
+) -> Counts:
     batch, stage, store, log = batch_context.batch, batch_context.stage, batch_context.site.store(), batch_context.log
     with store.translate_store_errors():
         for manifest in needs:
@@ -87,18 +105,18 @@ def run_and_record(
             counts = work()
     except RequestError as error:
         log.warning("%s: %s: permanent error: %s", batch, stage, error)
-        record_end(batch_context, BatchState.REJECTED, error=str(error))
+        record_end(batch_context, BatchState.REJECTED, error=str(error), permanent=True)
         raise AirflowSkipException(str(error)) from None
     except OverLimitError as error:
         log.info("%s: %s: deferred to the next run: %s", batch, stage, error)
         record_end(batch_context, BatchState.DEFERRED, error=str(error))
         raise AirflowSkipException(str(error)) from None
-    except ClaimLostError:
+    except (ClaimLostError, RequestDeletedError):
         raise
     except Exception as error:
         # Only our own messages are sure to contain no learner data.
         text = str(error) if isinstance(error, ProgressExhaustError) else type(error).__name__
-        record_end(batch_context, BatchState.FAILED, error=text)
+        record_end(batch_context, BatchState.FAILED, error=text, permanent=isinstance(error, SetupError))
         raise
     seconds = monotonic() - started
     record_end(batch_context, state_after, counts=counts, seconds=seconds)
@@ -113,10 +131,17 @@ def record_end(
     counts: Mapping[str, int] | None = None,
     seconds: float | None = None,
     error: str | None = None,
+    permanent: bool = False,
 ) -> None:
     """Record how a stage ended, in the ledger and in the metrics; a dry run has no metrics."""
     batch_context.ledger.record(
-        batch_context.batch, stage=batch_context.stage, state=state, counts=counts, seconds=seconds, error=error
+        batch_context.batch,
+        stage=batch_context.stage,
+        state=state,
+        counts=counts,
+        seconds=seconds,
+        error=error,
+        permanent=permanent,
     )
     if batch_context.params.dry_run:
         return

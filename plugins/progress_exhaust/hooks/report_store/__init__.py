@@ -4,7 +4,21 @@ Both are URLs for Airflow's ObjectStoragePath. If the connection `progress_exhau
 docs/how-to/connect-a-store.md says what each store needs.
 """
 
-from progress_exhaust.hooks.report_store.files import StoredFile, delete_folder, make_folder, write_atomically
+from progress_exhaust.hooks.report_store.files import (
+    StoredFile,
+    delete_empty_folder,
+    delete_folder,
+    make_folder,
+    write_atomically,
+)
 from progress_exhaust.hooks.report_store.hook import SIGNED_LINK_SECONDS, ReportStoreHook
 
-__all__ = ["SIGNED_LINK_SECONDS", "ReportStoreHook", "StoredFile", "delete_folder", "make_folder", "write_atomically"]
+__all__ = [
+    "SIGNED_LINK_SECONDS",
+    "ReportStoreHook",
+    "StoredFile",
+    "delete_empty_folder",
+    "delete_folder",
+    "make_folder",
+    "write_atomically",
+]

@@ -57,6 +57,13 @@ def delete_folder(folder: ObjectStoragePath) -> None:
             raise PermissionError(f"{len(remaining)} files could not be deleted")
 
 
+def delete_empty_folder(folder: ObjectStoragePath) -> None:
+    """Delete a local folder if it is empty. A store has no folders."""
+    if folder.protocol == "file":
+        with suppress(OSError):  # not empty, or missing
+            Path(folder.path).rmdir()
+
+
 def list_files(folder: ObjectStoragePath) -> Iterator[StoredFile]:
     """Yield the files below a folder. Symbolic links are neither followed nor listed."""
     if folder.protocol == "file":

@@ -1,5 +1,7 @@
 """The hook of the store."""
 
+import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
@@ -13,11 +15,15 @@ from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.report_store.files import StoredFile, list_files
 from progress_exhaust.hooks.report_store.folders import join_path, open_folder
 from progress_exhaust.hooks.report_store.public_access import is_public
-from progress_exhaust.hooks.report_store.publishing import md5_of, publish_local, publish_to_store
+from progress_exhaust.hooks.report_store.publishing import longest_put_seconds, md5_of, publish_local, publish_to_store
 from progress_exhaust.hooks.report_store.store_errors import CONNECTION_ID, translate_store_errors
 from progress_exhaust.report.request import JOB_ID, Batch, is_package_key
 
 STANDALONE = "standalone"  # replaces the request id in staging paths of a run without a request
+MARGIN_SECONDS = 3600  # for checksums on a slow disk
+TAG_CHARACTERS = 12  # of the tag's digest, in the name of a request's folder
+INSTALLATION_CHARACTERS = 12  # of the installation's id, as the name of its folder
+INSTALLATION_FOLDER = re.compile(f"[0-9a-f]{{{INSTALLATION_CHARACTERS}}}")
 SIGNED_LINK_SECONDS = 300
 
 
@@ -26,12 +32,14 @@ class ReportStoreHook(BaseHook):
 
     :param container_url: URL of the reports container
     :param staging_url: URL of the staging folder
+    :param installation: id of this Airflow: each one has a folder of its own in staging, because run ids may be the same
     :param timeout_seconds: how long the store may take to answer a put, in addition to the time for the bytes
     """
 
-    def __init__(self, *, container_url: str, staging_url: str, timeout_seconds: float = 60) -> None:
+    def __init__(self, *, container_url: str, staging_url: str, installation: str = "", timeout_seconds: float = 60) -> None:
         super().__init__()
         self._timeout_seconds = timeout_seconds
+        self._installation_folder = installation[:INSTALLATION_CHARACTERS]
         self._container_url, self._staging_url = container_url, staging_url
         self._connection_id = self._existing_connection_id()
         self._container = open_folder("reports_container_url", container_url, self._connection_id)
@@ -45,7 +53,12 @@ class ReportStoreHook(BaseHook):
 
     def batch_folder(self, run_id: str, batch: Batch) -> ObjectStoragePath:
         """Return the folder in which the stages of a batch pass their work to each other."""
-        return join_path(self.run_folder(run_id), batch.request_id or STANDALONE, batch.batch_id)
+        return join_path(self.request_folder(run_id, batch.tag, batch.request_id), batch.batch_id)
+
+    def request_folder(self, run_id: str, tag: str, request_id: str) -> ObjectStoragePath:
+        """Return the folder of a request: rows with another tag may have the same request id."""
+        name = f"{hashlib.sha256(tag.encode()).hexdigest()[:TAG_CHARACTERS]}-{request_id}" if request_id else STANDALONE
+        return join_path(self.run_folder(run_id), name)
 
     def scan_folder(self, run_id: str, table: str, collection_id: str, batch_id: str) -> ObjectStoragePath:
         """Return the folder with a batch's rows of a table, from the scan that all batches of the run share."""
@@ -63,12 +76,25 @@ class ReportStoreHook(BaseHook):
         """Return the staging folder of a run."""
         if run_id in (".", "..") or "/" in run_id:
             raise SetupError(f"Run id {run_id!r} cannot be part of a staging path. Start a run with another id")
-        return self._staging / run_id
+        return self.staged_folder(f"{self._installation_folder}/{run_id}" if self._installation_folder else run_id)
 
-    def staged_files(self) -> Iterator[StoredFile]:
-        """Yield the files in staging; the first part of a name is the id of the run that wrote it."""
+    def staged_folder(self, name: str) -> ObjectStoragePath:
+        """Return a folder of staging by the name that staged_runs gives."""
+        return self._staging / name
+
+    def staged_runs(self) -> "Iterator[tuple[str, str, StoredFile]]":
+        """Yield the files of this installation in staging, each with the folder and the id of the run that wrote it.
+
+        Folders that an earlier version wrote, without an installation, belong to this installation, too.
+        """
         with self.translate_store_errors():
-            yield from list_files(self._staging)
+            for file in list_files(self._staging):
+                first, _, rest = file.name.partition("/")
+                if self._installation_folder and first == self._installation_folder:
+                    if run_id := rest.partition("/")[0]:
+                        yield f"{first}/{run_id}", run_id, file
+                elif not INSTALLATION_FOLDER.fullmatch(first):
+                    yield first, first, file
 
     def check_staging_is_private(self, run_id: str) -> None:
         """Raise SetupError if anonymous users can download from staging: it contains the learners' data in clear.
@@ -79,6 +105,7 @@ class ReportStoreHook(BaseHook):
         folder = self.run_folder(run_id)
         with self.translate_store_errors():
             if folder.protocol == "file":
+                Path(folder.path).parent.mkdir(0o700, exist_ok=True)  # of the installation
                 Path(folder.path).mkdir(0o700, exist_ok=True)
             public = is_public(folder)
         if public:
@@ -102,6 +129,10 @@ class ReportStoreHook(BaseHook):
             else:
                 publish_to_store(package, target, md5, self._timeout_seconds)
         return package.stat().st_size
+
+    def longest_publish_seconds(self, package: Path) -> float:
+        """Return how long `publish` may take: to put a package, and to read it back if the store reports no checksum."""
+        return 2 * longest_put_seconds(package, self._timeout_seconds) + MARGIN_SECONDS
 
     def holds(self, key: str) -> bool:
         """Tell whether the container has a package with this key, which may come from a row of job_request."""

@@ -48,8 +48,13 @@ def publish_to_store(package: Path, target: ObjectStoragePath, md5: bytes, timeo
 
     :param timeout_seconds: how long the store may take to answer, in addition to the time for the bytes
     """
-    _put(package, target, md5, timeout_seconds + package.stat().st_size / SLOWEST_BYTES_PER_SECOND)
+    _put(package, target, md5, longest_put_seconds(package, timeout_seconds))
     _check_arrived(target, md5, _md5_of_store(target))
+
+
+def longest_put_seconds(package: Path, timeout_seconds: float) -> float:
+    """Return how long a put may take: the store's time to answer, and the time for the bytes."""
+    return timeout_seconds + package.stat().st_size / SLOWEST_BYTES_PER_SECOND
 
 
 def _put(package: Path, target: ObjectStoragePath, md5: bytes, timeout_seconds: float) -> None:

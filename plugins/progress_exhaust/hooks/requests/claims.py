@@ -4,18 +4,19 @@ Every write to job_request names the claim of this run. If the claim is lost, Cl
 Methods that end requests return how many ended how, with their duplicates.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction, batch_values
+from progress_exhaust.hooks.requests.endings import end_request, fail_request, read_progress, requeue_request, set_processed
 from progress_exhaust.hooks.requests.locks import (
     check_holder,
     check_list_attempt,
+    check_row_exists,
     check_task_attempt,
-    claim_lost,
+    holder_of,
     holds,
     lock_request,
 )
@@ -23,19 +24,20 @@ from progress_exhaust.hooks.requests.models import (
     Claimed,
     ClaimOutcome,
     Ended,
+    Holder,
     Key,
     Selection,
     Stage,
     keys_as_arrays,
     parse_job_request,
     parse_processed,
-    storable,
 )
+from progress_exhaust.hooks.requests.outcomes import Ending, decide_ending
+from progress_exhaust.hooks.requests.releases import fail_exhausted, release_lost
 from progress_exhaust.report.request import Batch, JobRequest
 from progress_exhaust.sql import claims as sql
+from progress_exhaust.sql import endings as ending_sql
 from progress_exhaust.sql import locks as locking
-
-LOST_TOO_OFTEN = "The report could not be made: three attempts were interrupted. Submit the request again"
 
 
 class Claims(RequestsConnection):
@@ -44,7 +46,7 @@ class Claims(RequestsConnection):
     # Find
 
     def holding_runs(self) -> list[str]:
-        """Return the other runs that hold a request."""
+        """Return the other runs of this installation that hold a request."""
         with self._transaction() as transaction:
             return [run_id for (run_id,) in transaction.fetch_all(sql.HOLDING_RUNS)]
 
@@ -63,6 +65,12 @@ class Claims(RequestsConnection):
         """Return what a claim would take, and change nothing: for a dry run."""
         with self._transaction() as transaction:
             return [parse_job_request(row) for row in transaction.fetch_all(sql.PENDING, selection.values())]
+
+    def with_older_request(self, requests: Iterable[JobRequest]) -> set[Key]:
+        """Return those of these requests whose request_id an older row has, too: their files would have the same names."""
+        keys = keys_as_arrays(request.key for request in requests)
+        with self._transaction() as transaction:
+            return {(tag, request_id) for tag, request_id in transaction.fetch_all(sql.WITH_OLDER_REQUEST, keys)}
 
     def has_unfinished(self) -> bool:
         """Tell whether this run has ever held a request that it has not brought to SUCCESS."""
@@ -89,6 +97,11 @@ class Claims(RequestsConnection):
             key: str | None = transaction.fetch_value(sql.ENCRYPTION_KEY, batch_values(batch))
             return key
 
+    def request_id_exists(self, request_id: str) -> bool:
+        """Tell whether any row has this request id, whatever its tag."""
+        with self._transaction() as transaction:
+            return bool(transaction.fetch_value(locking.REQUEST_ID_EXISTS, {"request_id": request_id}))
+
     # Submit and claim
 
     def submit(self, *, tag: str, request_id: str, data: str, by: str, channel: str, batch_number: int | None) -> None:
@@ -98,30 +111,29 @@ class Claims(RequestsConnection):
             transaction.execute(sql.SUBMIT, values | {"batch_number": batch_number})
 
     def claim(self, selection: Selection) -> Claimed:
-        """Claim what is pending; fail the requests whose runs were lost too often."""
+        """Claim what is pending; fail the requests whose runs were lost too often.
+
+        With `force`, the packages of previous runs are forgotten: every batch is made again, by this run or a later one.
+        """
         values = selection.values()
         with self._transaction() as transaction:
             keys: list[Any] = transaction.fetch_all(sql.LOCK_PENDING, values)
-            publishing = set(transaction.fetch_all(sql.STILL_PUBLISHING, values | keys_as_arrays(keys)))
-            keys = [key for key in keys if key not in publishing]
-            locked = keys_as_arrays(keys)
-            transaction.execute(sql.COUNT_LOST_ATTEMPTS, values | locked)
-            transaction.execute(sql.RELEASE_LOST, values | locked)
-            message = _fitting(transaction, LOST_TOO_OFTEN)
-            exhausted = set(transaction.fetch_all(sql.FAIL_EXHAUSTED, {"message": message} | locked))
+            free, lost = release_lost(transaction, selection.ended_runs, keys)
+            exhausted = fail_exhausted(transaction, free)
             transaction.execute(sql.RESET_LIST_ATTEMPT)
-            self._take(transaction, [key for key in keys if key not in exhausted])
+            self._take(transaction, [key for key in free if key not in exhausted], forget_packages=selection.force)
             held = self._held(transaction, duplicates=True)
-        return Claimed(held, Ended({ClaimOutcome.FAILED: len(exhausted)}))
+        return Claimed(held, Ended({ClaimOutcome.FAILED: len(exhausted)}), lost)
 
-    def reclaim_unfinished(self) -> dict[str, str]:
+    def reclaim_unfinished(self) -> list[Holder]:
         """Claim again what this run held and did not complete: its tasks were cleared.
 
-        Returns the request ids that other runs hold now, each with its holder.
+        Returns the other runs that hold some of it now.
         """
         with self._transaction() as transaction:
             rows = transaction.fetch_all(sql.HOLDERS, keys_as_arrays(self._reclaim(transaction)))
-            return {request_id: run_id for request_id, run_id in rows if run_id != self.run_id}
+            holders = [holder_of(transaction, row) for row in rows]
+            return [one for one in holders if not (one.is_ours and one.run_id == self.run_id)]
 
     def requests_to_list(self) -> list[JobRequest]:
         """Return what this run holds, the oldest first; claim again what its cleared tasks held.
@@ -136,11 +148,12 @@ class Claims(RequestsConnection):
     def ensure_claim(self, batch: Batch) -> None:
         """Make sure that this run holds the batch's request; claim it again if no run does.
 
-        Raises ClaimLostError if another run holds it.
+        Raises ClaimLostError if another run holds it, and RequestDeletedError if its row was deleted.
         """
         if not batch.request_id:
             return
         with self._transaction() as transaction:
+            check_row_exists(transaction, batch.request_key)
             if not holds(transaction, batch.request_key):
                 keys: list[Any] = transaction.fetch_all(sql.CLAIMS_OF_BATCH, batch_values(batch))
                 self._take(transaction, keys)
@@ -150,19 +163,20 @@ class Claims(RequestsConnection):
     # End
 
     def complete_batch(self, batch: Batch, *, object_key: str, size_bytes: int) -> Ended:
-        """Enter a published batch in its request. If it was the last one, the request is SUCCESS.
+        """Enter a published batch in its request. If no other batch is unfinished, the request is SUCCESS.
 
-        Returns the requests that ended: none, unless it was the last batch.
+        Returns the requests that ended: none, unless it was the last batch. Raises RequestDeletedError if the row was deleted.
         """
         done = batch_values(batch) | {"size_bytes": size_bytes, "object_key": object_key}
         with self._transaction() as transaction:
             if not batch.request_id:
-                transaction.execute(sql.COMPLETE_BATCH, done)
+                transaction.execute(ending_sql.COMPLETE_BATCH, done)
                 return Ended()
             before = lock_request(transaction, batch.request_key)
+            check_row_exists(transaction, batch.request_key)
             check_holder(transaction, batch.request_key)
             check_task_attempt(transaction, batch, Stage.MARK_COMPLETE)
-            transaction.execute(sql.COMPLETE_BATCH, done)
+            transaction.execute(ending_sql.COMPLETE_BATCH, done)
             entry = {
                 "channel": batch.channel,
                 "batchId": batch.batch_id,
@@ -170,29 +184,40 @@ class Claims(RequestsConnection):
                 "fileSize": size_bytes,
             }
             processed = [one for one in parse_processed(before) if one.get("batchId") != batch.batch_id] + [entry]
-            if transaction.fetch_value(sql.UNFINISHED_BATCHES, batch_values(batch)):
-                transaction.execute(sql.SET_PROCESSED, batch_values(batch) | {"processed": json.dumps(processed)})
-                return Ended()
-            return succeed_request(transaction, batch.request_key, processed)
+            progress = read_progress(transaction, batch.request_key, processed)
+            ending = decide_ending(progress)
+            if ending.outcome == ClaimOutcome.SUCCESS:
+                return end_request(transaction, batch.request_key, progress, ending)
+            set_processed(transaction, batch.request_key, progress.processed)
+            return Ended()
+
+    def settle(self, tag: str, request_id: str) -> tuple[Ending, Ended]:
+        """End a request whose tasks have all ended, as the ledger says; return how, and how many requests ended."""
+        with self._transaction() as transaction:
+            key = tag, request_id
+            progress = read_progress(transaction, key, parse_processed(lock_request(transaction, key)))
+            ending = decide_ending(progress)
+            return ending, end_request(transaction, key, progress, ending)
 
     def fail(self, tag: str, request_id: str, message: str) -> Ended:
         """Set a request to FAILED; count one failed attempt per run. message: what the requester reads."""
         with self._transaction() as transaction:
-            return fail_request(transaction, (tag, request_id), message)
+            return fail_request(transaction, (tag, request_id), message, counts_attempt=True)
 
     def requeue(self, tag: str, request_id: str) -> Ended:
         """Put a request back to SUBMITTED, for the next run."""
         with self._transaction() as transaction:
-            lock_request(transaction, (tag, request_id))
-            return _end_request(transaction, sql.REQUEUE, ClaimOutcome.SUBMITTED, (tag, request_id))
+            return requeue_request(transaction, (tag, request_id))
 
     # Inside a transaction
 
-    def _take(self, transaction: Transaction, keys: Iterable[Key]) -> None:
+    def _take(self, transaction: Transaction, keys: Iterable[Key], *, forget_packages: bool = False) -> None:
         """Claim those of these requests that no run holds."""
         wanted = keys_as_arrays(keys)
         transaction.execute(locking.LOCK_REQUESTS, wanted)
         taken: list[Any] = transaction.fetch_all(sql.TAKE, wanted)
+        if forget_packages:
+            transaction.execute(sql.FORGET_PACKAGES, keys_as_arrays(taken))
         transaction.execute(sql.START, keys_as_arrays(taken))
 
     def _reclaim(self, transaction: Transaction) -> list[Key]:
@@ -203,40 +228,3 @@ class Claims(RequestsConnection):
 
     def _held(self, transaction: Transaction, *, duplicates: bool) -> list[JobRequest]:
         return [parse_job_request(row) for row in transaction.fetch_all(sql.HELD, {"duplicates": duplicates})]
-
-
-def mark_duplicates(transaction: Transaction, duplicates: Iterable[tuple[Key, str]]) -> None:
-    """Let requests of this run share the outcome of another, whose id each comes with; clear all earlier marks."""
-    transaction.execute(sql.CLEAR_DUPLICATES)
-    for (tag, request_id), duplicate_of in duplicates:
-        transaction.execute(sql.MARK_DUPLICATE, {"tag": tag, "request_id": request_id, "duplicate_of": duplicate_of})
-
-
-def succeed_request(transaction: Transaction, key: Key, processed: Sequence[Mapping[str, Any]]) -> Ended:
-    """Set a request to SUCCESS; processed: all its batches."""
-    urls = [str(entry["filePath"]) for entry in processed if str(entry.get("filePath") or "").endswith(".zip")]
-    return _end_request(transaction, sql.SUCCEED, ClaimOutcome.SUCCESS, key, urls=urls, processed=json.dumps(processed))
-
-
-def fail_request(transaction: Transaction, key: Key, message: str) -> Ended:
-    """Set a request to FAILED."""
-    processed = lock_request(transaction, key)
-    message = _fitting(transaction, message)
-    return _end_request(transaction, sql.FAIL, ClaimOutcome.FAILED, key, message=message, processed=processed)
-
-
-def _end_request(transaction: Transaction, statement: str, outcome: ClaimOutcome, key: Key, **values: Any) -> Ended:
-    """End a request and its duplicates, and release their claims."""
-    tag, request_id = key
-    values |= {"tag": tag, "request_id": request_id}
-    ended = transaction.fetch_all(statement, values)
-    if key not in ended:
-        raise claim_lost(transaction, key)
-    transaction.execute(sql.RELEASE, values | {"outcome": outcome})
-    return Ended({outcome: len(ended)})
-
-
-def _fitting(transaction: Transaction, message: str) -> str:
-    """Shorten a message to the length of the site's err_message: a long one must not make the update fail."""
-    message, longest = storable(message), transaction.columns().get("err_message")
-    return message if longest is None or len(message) <= longest else message[: longest - 1] + "…"

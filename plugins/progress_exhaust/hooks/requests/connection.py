@@ -15,7 +15,7 @@ from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.hooks.requests.models import SQL_VALUES
+from progress_exhaust.hooks.requests.models import SQL_VALUES, storable
 from progress_exhaust.report.request import Batch
 from progress_exhaust.sql import connection as sql
 
@@ -29,10 +29,11 @@ Values = Mapping[str, Any]
 class Transaction:
     """One open transaction of a run. It sends statements of `sql/`, with the names of the settings put in.
 
-    `run_id` and `task_attempt` are values of every statement, in addition to those that a call gives.
+    `installation`, `run_id` and `task_attempt` are values of every statement, in addition to those that a call gives.
     """
 
     cursor: Any
+    installation: str
     run_id: str
     task_attempt: int
     job_request: str  # the quoted table
@@ -43,7 +44,8 @@ class Transaction:
 
     def execute(self, statement: str, values: Values | None = None) -> int:
         """Run a statement; return its number of rows. Raises SetupError if the role lacks a right."""
-        bound = {"run_id": self.run_id, "task_attempt": self.task_attempt} | dict(values or {})
+        own = {"installation": self.installation, "run_id": self.run_id, "task_attempt": self.task_attempt}
+        bound = own | dict(values or {})
         with self._checking_rights(statement), answer_within(self.timeout_seconds, self.cursor.connection):
             self.cursor.execute(statement.format(job_request=self.job_request, ledger=self.ledger, **SQL_VALUES), bound)
         return int(self.cursor.rowcount)
@@ -82,6 +84,11 @@ class Transaction:
         """Return the columns of job_request, each with the longest text that fits into it."""
         return dict(self.fetch_all(sql.TABLE_COLUMNS, {"table": self.job_request}))
 
+    def fit_message(self, message: str) -> str:
+        """Shorten a message to the length of the site's err_message: a long one must not make the update fail."""
+        message, longest = storable(message), self.columns().get("err_message")
+        return message if longest is None or len(message) <= longest else message[: longest - 1] + "…"
+
     def ledger_is_current(self) -> bool:
         """Tell whether the ledger exists in the form of this version."""
         tables = {"claim": f"{self.ledger}.claim", "batch_run": f"{self.ledger}.batch_run"}
@@ -104,6 +111,7 @@ class RequestsConnection(PostgresHook):
 
     :param job_request_table: table of the requests; may be `schema.table`
     :param ledger_schema: schema of our own tables
+    :param installation: id of the Airflow that the run belongs to: other Airflows may have runs with the same id
     :param run_id: the DAG run that claims and writes; empty for a reader
     :param task_attempt: which attempt of its task writes
     :param timeout_seconds: how long one statement may take
@@ -120,11 +128,13 @@ class RequestsConnection(PostgresHook):
         *,
         job_request_table: str,
         ledger_schema: str,
+        installation: str = "",
         run_id: str = "",
         task_attempt: int = 1,
         timeout_seconds: float = 60,
     ) -> None:
         super().__init__(postgres_conn_id=self.default_conn_name)
+        self.installation = installation
         self.run_id = run_id
         self.task_attempt = task_attempt
         self._timeout_seconds = timeout_seconds
@@ -161,6 +171,7 @@ class RequestsConnection(PostgresHook):
     def _transaction_of(self, cursor: Any) -> Transaction:
         return Transaction(
             cursor=cursor,
+            installation=self.installation,
             run_id=self.run_id,
             task_attempt=self.task_attempt,
             job_request=self._job_request,

@@ -1,14 +1,25 @@
 """The ledger: our own tables, which record what each run did about each batch."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from progress_exhaust.errors import SetupError
-from progress_exhaust.hooks.requests.claims import fail_request, mark_duplicates, succeed_request
 from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction, batch_values
-from progress_exhaust.hooks.requests.locks import attempt_replaced, check_holder, check_list_attempt
-from progress_exhaust.hooks.requests.models import PROGRESS_KEYS, BatchRun, BatchState, Ended, Key, keys_as_arrays, storable
+from progress_exhaust.hooks.requests.endings import fail_request, fail_unlisted, finish_request, set_processed
+from progress_exhaust.hooks.requests.locks import attempt_replaced, check_holder, check_list_attempt, check_task_attempt
+from progress_exhaust.hooks.requests.models import (
+    PROGRESS_KEYS,
+    BatchRun,
+    BatchState,
+    Ended,
+    Key,
+    Stage,
+    keys_as_arrays,
+    storable,
+)
 from progress_exhaust.report.request import Batch, JobRequest
+from progress_exhaust.sql import claims as claim_sql
 from progress_exhaust.sql import ledger as sql
 from progress_exhaust.sql import locks as locking
 
@@ -17,7 +28,10 @@ class Ledger(RequestsConnection):
     """What each run did about each batch."""
 
     def prepare(self) -> None:
-        """Create or upgrade our tables, unless they are current; check that job_request has every column."""
+        """Create or upgrade our tables, unless they are current; check that job_request has every column.
+
+        Rows of an earlier version belong to the first installation that runs after the upgrade.
+        """
         with self._transaction() as transaction:
             columns = transaction.columns()
             if not columns:
@@ -32,47 +46,77 @@ class Ledger(RequestsConnection):
                     f"ALTER TABLE {self._job_request} {added};"
                 )
             if not transaction.ledger_is_current():
-                self._create(transaction)
+                transaction.execute(sql.LOCK_LEDGER)
+                if not transaction.ledger_is_current():  # ask again: another run may have made it meanwhile, and use it now
+                    self._create(transaction)
+            if self.installation and transaction.fetch_value(sql.HAS_ROWS_TO_ADOPT):
+                transaction.execute(sql.ADOPT_CLAIMS)
+                transaction.execute(sql.ADOPT_BATCH_RUNS)
 
     def list_batches(
         self,
         to_make: Iterable[Batch],
         deferred: Iterable[Batch],
         *,
+        not_made: Iterable[tuple[Batch, str]] = (),
         duplicates: Iterable[tuple[Key, str]] = (),
         rejected: Iterable[tuple[Key, str]] = (),
+        failed: Iterable[tuple[Key, bool]] = (),
+        same_request_id: Iterable[tuple[Key, str]] = (),
         finished: Iterable[JobRequest] = (),
+        batch_ids: Mapping[Key, Sequence[str]] | None = None,
+        processed: Mapping[Key, Sequence[Mapping[str, Any]]] | None = None,
     ) -> Ended:
         """Enter what the run does about its requests, completely or not at all; return how many ended now, and how.
 
         to_make, deferred: the batches that the run makes, and those that its requests have to wait for
+        not_made: the batches with a permanent error, each with the message for the requester
         duplicates: requests that share the outcome of another, each with the id of that one
         rejected: requests that can never be met, which are FAILED now, each with the message for the requester
+        failed: requests that could not be listed, which are FAILED now; and whether only an operator can correct that
+        same_request_id: requests with the request_id of an older one, which are FAILED now
         finished: requests whose files earlier runs have made, which are SUCCESS now
+        batch_ids: all batches of a request, in its order
+        processed: the finished batches of a request, where they are fewer than its row says
         Raises ClaimLostError if a newer attempt has made the list, or if another run holds a request.
         """
-        states = [
-            *((batch, BatchState.WAITING) for batch in to_make),
-            *((batch, BatchState.DEFERRED) for batch in deferred),
+        entries = [
+            *((batch, BatchState.WAITING, None) for batch in to_make),
+            *((batch, BatchState.DEFERRED, None) for batch in deferred),
+            *((batch, BatchState.REJECTED, message) for batch, message in not_made),
         ]
-        duplicates, rejected, finished = list(duplicates), list(rejected), list(finished)
-        listed = list(dict.fromkeys(batch.request_key for batch, _ in states))
-        others = [*(key for key, _ in rejected), *(request.key for request in finished), *(key for key, _ in duplicates)]
+        duplicates, rejected, failed, finished = list(duplicates), list(rejected), list(failed), list(finished)
+        same_request_id = list(same_request_id)
+        ending = [key for key, _ in (*rejected, *failed, *same_request_id)] + [request.key for request in finished]
+        listed = list(dict.fromkeys(batch.request_key for batch, _, _ in entries))
         ended = Ended()
         with self._transaction() as transaction:
-            transaction.execute(locking.LOCK_REQUESTS, keys_as_arrays([*listed, *others]))
+            transaction.execute(locking.LOCK_REQUESTS, keys_as_arrays([*listed, *ending, *(key for key, _ in duplicates)]))
             check_list_attempt(transaction)
             for key in listed:
                 if key[1]:  # a standalone run has no request
                     check_holder(transaction, key)
-            mark_duplicates(transaction, duplicates)
+            transaction.execute(claim_sql.CLEAR_DUPLICATES)
+            # Before the duplicates are marked: a mark names a request_id alone.
+            for key, message in same_request_id:
+                ended += fail_request(transaction, key, message, counts_attempt=False, permanent=True)
+            for (tag, request_id), duplicate_of in duplicates:
+                values = {"tag": tag, "request_id": request_id, "duplicate_of": duplicate_of}
+                transaction.execute(claim_sql.MARK_DUPLICATE, values)
+            transaction.execute(sql.DELETE_UNFINISHED_BATCHES, keys_as_arrays([*listed, *ending]))
+            for batch, state, error in entries:
+                transaction.execute(sql.LIST_BATCH, batch_values(batch) | {"state": state, "error": error and storable(error)})
+            for (tag, request_id), ids in (batch_ids or {}).items():
+                names = {"batch_ids": [storable(one) for one in ids]}
+                transaction.execute(claim_sql.SET_BATCH_IDS, {"tag": tag, "request_id": request_id} | names)
+            for key, still_there in (processed or {}).items():
+                set_processed(transaction, key, still_there)
             for key, message in rejected:
-                ended += fail_request(transaction, key, message)
+                ended += fail_request(transaction, key, message, counts_attempt=False, permanent=True)
+            for key, needs_operator in failed:
+                ended += fail_unlisted(transaction, key, needs_operator=needs_operator)
             for request in finished:
-                ended += succeed_request(transaction, request.key, list(request.finished().values()))
-            transaction.execute(sql.DELETE_UNFINISHED_BATCHES, keys_as_arrays(listed))
-            for batch, state in states:
-                transaction.execute(sql.LIST_BATCH, batch_values(batch) | {"state": state})
+                ended += finish_request(transaction, request)
             transaction.execute(sql.MARK_LIST_ATTEMPT)
         return ended
 
@@ -86,9 +130,11 @@ class Ledger(RequestsConnection):
         seconds: float | None = None,
         size_bytes: int | None = None,
         error: str | None = None,
+        permanent: bool = False,
     ) -> None:
         """Record the state of a batch. Raises ClaimLostError if a newer attempt of the stage has started.
 
+        permanent: no retry fixes the error
         counts: added to the earlier ones; while a stage runs, the earlier PROGRESS_KEYS are removed
         """
         values = batch_values(batch) | {
@@ -99,6 +145,7 @@ class Ledger(RequestsConnection):
             "seconds": json.dumps({} if seconds is None else {stage: round(seconds, 3)}),
             "size_bytes": size_bytes,
             "error": error and storable(error),
+            "permanent": permanent,
         }
         with self._transaction() as transaction:
             # A batch that is not in the ledger at all is one of a dry run.
@@ -117,14 +164,35 @@ class Ledger(RequestsConnection):
             return [BatchRun.from_row(row) for row in transaction.fetch_all(sql.RUN_BATCHES)]
 
     def unfinished_in_other_runs(self) -> list[tuple[str, Batch]]:
-        """Return what other runs left unfinished of the requests that this run brought to SUCCESS: run id and batch."""
+        """Return what other runs of this installation left unfinished of the requests that this run brought to SUCCESS.
+
+        Each batch comes with the id of its run.
+        """
         with self._transaction() as transaction:
             return [(run_id, Batch(*batch)) for run_id, *batch in transaction.fetch_all(sql.UNFINISHED_IN_OTHER_RUNS)]
 
-    def channel_bytes(self, batch: Batch) -> int:
-        """Return the bytes that this run has published for the batch's channel, without those of the batch itself."""
+    def reserve_bytes(self, batch: Batch, size_bytes: int, limit_bytes: int) -> int | None:
+        """Record the size of a package before it is published, unless its channel would exceed its limit for this run.
+
+        Packages that are published at the same time count each other. The first package of a channel is never over the limit.
+        Returns None if there is room, else the bytes that the channel has already.
+        """
+        values = batch_values(batch) | {"size_bytes": size_bytes}
         with self._transaction() as transaction:
-            return int(transaction.fetch_value(sql.CHANNEL_BYTES, batch_values(batch)))
+            transaction.execute(
+                sql.LOCK_CHANNEL, {"work": f"progress_exhaust {self.installation} {self.run_id} bytes of {batch.channel}"}
+            )
+            check_task_attempt(transaction, batch, Stage.PACKAGE)
+            published = int(transaction.fetch_value(sql.CHANNEL_BYTES, values))
+            if batch.request_id and published and published + size_bytes > limit_bytes:
+                return published
+            transaction.execute(sql.RESERVE_BYTES, values)
+        return None
+
+    def free_bytes(self, batch: Batch) -> None:
+        """Forget the size of a package that could not be published."""
+        with self._transaction() as transaction:
+            transaction.execute(sql.RESERVE_BYTES, batch_values(batch) | {"size_bytes": None})
 
     def _create(self, transaction: Transaction) -> None:
         try:

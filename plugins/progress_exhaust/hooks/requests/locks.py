@@ -4,15 +4,18 @@ Only the newest attempt of a task may write. Airflow starts it when it believes 
 still be running.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from progress_exhaust.errors import ClaimLostError
-from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction, batch_values
-from progress_exhaust.hooks.requests.models import Key, Stage
+from progress_exhaust.errors import ClaimLostError, RequestDeletedError
+from progress_exhaust.hooks.requests.connection import RequestsConnection, Row, Transaction, batch_values
+from progress_exhaust.hooks.requests.models import Holder, Key, Stage
 from progress_exhaust.report.request import Batch
 from progress_exhaust.sql import connection as limits
 from progress_exhaust.sql import locks as sql
+
+LONGEST_WRITE_SECONDS = 3600  # of one file in staging
 
 
 class Locks(RequestsConnection):
@@ -23,7 +26,14 @@ class Locks(RequestsConnection):
         """Let one task of the run at a time do this work; the others wait for it, without a time limit."""
         with self._transaction() as transaction:
             transaction.execute(limits.ALLOW_LONG_WORK)
-            transaction.execute_without_limit(sql.WAIT_FOR_EXCLUSIVE_LOCK, {"work": f"progress_exhaust {self.run_id} {work}"})
+            transaction.execute_without_limit(sql.WAIT_FOR_EXCLUSIVE_LOCK, {"work": self._lock_name(work)})
+            yield
+
+    @contextmanager
+    def lock_installation(self) -> Iterator[None]:
+        """Let one task at a time, of all installations, give its installation an id."""
+        with self._transaction() as transaction:
+            transaction.execute(sql.WAIT_FOR_EXCLUSIVE_LOCK, {"work": "progress_exhaust installation"})
             yield
 
     @contextmanager
@@ -36,14 +46,19 @@ class Locks(RequestsConnection):
             yield
 
     @contextmanager
-    def lock_claim(self, batch: Batch) -> Iterator[None]:
+    def lock_claim(self, batch: Batch, seconds: float = LONGEST_WRITE_SECONDS) -> Iterator[None]:
         """Keep other runs from taking the claim while the block publishes.
 
-        Raises ClaimLostError, before the block starts, if another run holds the request.
+        Raises ClaimLostError, before the block starts, if another run holds the request, and RequestDeletedError if its row
+        was deleted.
+
+        :param seconds: how long the block may take
         """
-        with self._locked_attempt(batch, Stage.PACKAGE) as transaction:
-            if batch.request_id and not transaction.execute(sql.LOCK_CLAIM, batch_values(batch)):
-                raise claim_lost(transaction, batch.request_key)
+        with self._locked_attempt(batch, Stage.PACKAGE, seconds) as transaction:
+            if batch.request_id:
+                if not transaction.execute(sql.LOCK_CLAIM, batch_values(batch)):
+                    raise claim_lost(transaction, batch.request_key)
+                check_row_exists(transaction, batch.request_key)
             yield
 
     @contextmanager
@@ -53,16 +68,19 @@ class Locks(RequestsConnection):
         Raises ClaimLostError, before the block starts, if one has made it.
         """
         with self._transaction() as transaction:
-            transaction.execute(limits.ALLOW_LONG_PUT)
+            transaction.execute(limits.ALLOW_LONG_PUT, _milliseconds(LONGEST_WRITE_SECONDS))
             check_list_attempt(transaction)
             yield
 
     @contextmanager
-    def _locked_attempt(self, batch: Batch, stage: str) -> Iterator[Transaction]:
+    def _locked_attempt(self, batch: Batch, stage: str, seconds: float = LONGEST_WRITE_SECONDS) -> Iterator[Transaction]:
         with self._transaction() as transaction:
-            transaction.execute(limits.ALLOW_LONG_PUT)
+            transaction.execute(limits.ALLOW_LONG_PUT, _milliseconds(seconds))
             check_task_attempt(transaction, batch, stage)
             yield transaction
+
+    def _lock_name(self, work: str) -> str:
+        return f"progress_exhaust {self.installation} {self.run_id} {work}"
 
 
 def lock_request(transaction: Transaction, key: Key) -> str | None:
@@ -100,21 +118,39 @@ def check_holder(transaction: Transaction, key: Key) -> None:
 
 def holds(transaction: Transaction, key: Key) -> bool:
     """Tell whether this run holds a request."""
-    return _holder(transaction, key) == transaction.run_id
+    holder = _holder(transaction, key)
+    return holder is not None and holder.is_ours and holder.run_id == transaction.run_id
+
+
+def check_row_exists(transaction: Transaction, key: Key) -> None:
+    """Raise RequestDeletedError if a request has no row any more."""
+    tag, request_id = key
+    if not transaction.fetch_value(sql.REQUEST_EXISTS, {"tag": tag, "request_id": request_id}):
+        raise RequestDeletedError(f"The row of request {request_id} no longer exists in job_request: nothing is published for it")
 
 
 def claim_lost(transaction: Transaction, key: Key) -> ClaimLostError:
     """Return the error of a run that does not hold a request; it names the run that does."""
     tag, request_id = key
     holder = _holder(transaction, key)
-    words = f"is held by run {holder}" if holder else "is no longer held by this run"
+    words = f"is held by {holder}" if holder else "is no longer held by this run"
     if not holder:
         other = transaction.fetch_value(sql.COMPLETED_BY, {"tag": tag, "request_id": request_id})
         words += f", and run {other} has completed it" if other else ""
     return ClaimLostError(f"request {request_id} {words}: this run changes nothing more of it")
 
 
-def _holder(transaction: Transaction, key: Key) -> str | None:
+def holder_of(transaction: Transaction, row: Row) -> Holder:
+    """Read a holder: tag, request id, installation, run id, time of the claim."""
+    tag, request_id, installation, run_id, claimed_at = row
+    return Holder(tag, request_id, installation, run_id, claimed_at, is_ours=installation == transaction.installation)
+
+
+def _holder(transaction: Transaction, key: Key) -> Holder | None:
     tag, request_id = key
-    holder: str | None = transaction.fetch_value(sql.HOLDER, {"tag": tag, "request_id": request_id})
-    return holder
+    rows = transaction.fetch_all(sql.HOLDER, {"tag": tag, "request_id": request_id})
+    return holder_of(transaction, rows[0]) if rows else None
+
+
+def _milliseconds(seconds: float) -> dict[str, int]:
+    return {"milliseconds": math.ceil(seconds * 1000)}

@@ -57,7 +57,8 @@ class ClaimOutcome(StrEnum):
     SUCCESS = "SUCCESS"
     FAILED = "FAILED"
     SUBMITTED = "SUBMITTED"  # requeued for the next run
-    LOST = "lost"  # the run ended without an outcome, and another run took the request
+    LOST = "lost"  # the run ended without an outcome, or the row was deleted
+    RELEASED = "released"  # a person released it, for another installation
 
 
 # What SQL statements name in braces, in addition to the table and the schema: each value is written once, above.
@@ -78,11 +79,46 @@ Ended = Counter[ClaimOutcome]
 
 
 @dataclass(frozen=True)
+class Holder:
+    """The run that holds a request."""
+
+    tag: str
+    request_id: str
+    installation: str
+    run_id: str
+    claimed_at: datetime
+    is_ours: bool  # a run of this installation
+
+    def __str__(self) -> str:
+        return f"run {self.run_id}{'' if self.is_ours else f' of {describe_other(self.installation, self.claimed_at)}'}"
+
+
+def describe_other(installation: str, since: datetime) -> str:
+    """Return how messages and the page name another installation."""
+    return f"another installation {short_installation(installation)}, since {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def short_installation(installation: str) -> str:
+    """Return the first characters of an installation's id, which are enough for a person."""
+    return installation[:8] or "unknown"
+
+
+@dataclass(frozen=True)
+class LostClaim:
+    """A claim of an ended run that was released."""
+
+    run_id: str
+    tag: str
+    request_id: str
+
+
+@dataclass(frozen=True)
 class Claimed:
     """What a claim came to."""
 
     requests: list[JobRequest]  # all that the run holds now, the oldest first
     ended: Ended  # requests that get no further attempt
+    lost: list[LostClaim]  # claims of ended runs that were released for it
 
 
 @dataclass(frozen=True)
@@ -101,6 +137,7 @@ class BatchRun:
     size_bytes: int | None
     object_key: str | None
     error: str | None
+    permanent: bool  # no retry fixes the error: the request asks for too much, or an operator must correct the installation
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "BatchRun":

@@ -49,6 +49,9 @@ class RequestDetails:
     claim_run_id: str | None  # the run that claimed it last
     held: bool  # that run has not released its claim
     duplicate_of: str  # id of the request whose outcome this one gets
+    claim_installation: str | None = None  # of that run
+    claimed_at: datetime | None = None
+    is_ours: bool = True  # that run is one of this installation
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -71,6 +74,7 @@ class BatchDetails:
     error: str | None
     listed_at: datetime
     changed_at: datetime
+    is_ours: bool = True  # the run is one of this installation
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,13 @@ class RequestStatusReader(RequestsConnection):
     rights = f"docs/grants/operators.sql has every right ({docs_page('how-to/protect-connections')})"
     permanent_errors = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 
-    def __init__(self, *, job_request_table: str, ledger_schema: str) -> None:
-        super().__init__(job_request_table=job_request_table, ledger_schema=ledger_schema, timeout_seconds=ANSWER_SECONDS)
+    def __init__(self, *, job_request_table: str, ledger_schema: str, installation: str = "") -> None:
+        super().__init__(
+            job_request_table=job_request_table,
+            ledger_schema=ledger_schema,
+            installation=installation,
+            timeout_seconds=ANSWER_SECONDS,
+        )
 
     def requests(self, chosen: Filter, *, most: int, skip: int) -> tuple[list[RequestDetails], int]:
         """Return one page of the requests, the newest first, and the number of all."""

@@ -1,0 +1,246 @@
+"""Claims that are released by another run, or by a person: of ended runs, of deleted rows, and of another installation."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from progress_exhaust.errors import ClaimLostError, RequestDeletedError
+from progress_exhaust.report.request import Batch
+from tests.integration.life import (
+    CONNECTION,
+    CURRENT,
+    DAY,
+    ELSEWHERE,
+    LEDGER,
+    chosen,
+    connect,
+    empty_database,
+    holders,
+    hook_of,
+    insert,
+    row_of,
+)
+
+OLD, NEW = "run", f"{ELSEWHERE}run"  # equal run ids
+
+
+@pytest.fixture(scope="module")
+def database(servers: None) -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        uri = empty_database("progress_exhaust_releases")
+        patch.setenv(CONNECTION, uri)
+        connection = connect(uri)
+        connection.cursor().execute(CURRENT)
+        yield connection.cursor()
+        connection.close()
+
+
+@pytest.fixture
+def cursor(database: Any) -> Any:
+    hook_of("any").prepare()
+    database.execute(f"TRUNCATE job_request, {LEDGER}.claim, {LEDGER}.batch_run")
+    return database
+
+
+def batch_of(key: tuple[str, str], batch_id: str = "b1") -> Batch:
+    return Batch(*key, "org-1", batch_id, "do_1")
+
+
+# Two installations
+
+
+def test_equal_run_ids_of_two_installations_settle_their_own_claims(cursor: Any) -> None:
+    ours, others = insert(cursor, "r1"), insert(cursor, "r2", minutes=1)
+    hook_of(OLD).claim(chosen(request_ids=["r1"]))
+    hook_of(NEW).claim(chosen())
+    assert holders(cursor) == [(*ours, OLD), (*others, NEW)]
+    assert [request.key for request in hook_of(OLD).held_without_duplicates()] == [ours]
+    for run, key in ((OLD, others), (NEW, ours)):
+        with pytest.raises(ClaimLostError, match=r"held by run run of another installation [ab]{8}, since \d{4}-"):
+            hook_of(run).fail(*key, "not mine")
+    hook_of(OLD).list_batches([batch_of(ours)], [])
+    hook_of(NEW).list_batches([batch_of(others)], [])
+    assert [run.request_id for run in hook_of(NEW).run_batches()] == ["r2"]
+    assert hook_of(NEW).complete_batch(batch_of(others), object_key="k.zip", size_bytes=1) == {"SUCCESS": 1}
+    assert row_of(cursor, "r1")["status"] == "PROCESSING"
+    assert hook_of(OLD).outcomes() == {"held": 1, "duplicate": 0}
+
+
+def test_a_run_of_another_installation_is_never_an_ended_one(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    hook_of(OLD).claim(chosen())
+    elsewhere = hook_of(f"{ELSEWHERE}next")
+    assert elsewhere.holding_runs() == []
+    selection = chosen(ended_runs=["run"])
+    assert elsewhere.count_pending(selection) == 0
+    assert elsewhere.claim(selection).requests == []
+    assert elsewhere.release_orphaned(selection) == ([], {"FAILED": 0})
+    assert holders(cursor) == [(*key, OLD)]
+    assert row_of(cursor, "r1")["iteration"] == 0
+
+
+def test_two_installations_claim_each_request_once(cursor: Any) -> None:
+    keys = [insert(cursor, f"r{number:03}", minutes=number) for number in range(200)]
+    with ThreadPoolExecutor(2) as pool:
+        claimed = list(pool.map(lambda run: hook_of(run).claim(chosen(most=150)).requests, [OLD, NEW]))
+    hook_of(OLD).claim(chosen())
+    told = [request.key for requests in claimed for request in requests]
+    assert len(told) == len(set(told))
+    assert [(tag, request_id) for tag, request_id, _ in holders(cursor)] == sorted(keys)
+
+
+def test_a_person_releases_what_another_installation_holds(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    late = hook_of(OLD)
+    late.claim(chosen())
+    late.list_batches([batch_of(key)], [])
+    [holder] = hook_of(NEW).holders(["r1"])
+    assert not holder.is_ours and holder.run_id == "run"
+    with late.lock_claim(batch_of(key)):
+        assert not hook_of(NEW).release(holder), "it publishes a file at this moment"
+    assert hook_of(NEW).release(holder)
+    assert not hook_of(NEW).release(holder), "it is released already"
+    row = row_of(cursor, "r1")
+    assert (row["status"], row["iteration"]) == ("SUBMITTED", 0)
+    cursor.execute(f"SELECT outcome, failure_counted FROM {LEDGER}.claim")
+    assert cursor.fetchall() == [("released", False)]
+    for write in (
+        lambda: late.ensure_claim(batch_of(key)),
+        lambda: late.complete_batch(batch_of(key), object_key="k.zip", size_bytes=1),
+        lambda: late.fail(*key, "late"),
+    ):
+        with pytest.raises(ClaimLostError, match="no longer held by this run"):
+            write()
+    assert [request.key for request in hook_of(NEW).claim(chosen()).requests] == [key]
+    with pytest.raises(ClaimLostError, match="held by run run of another installation"):
+        late.ensure_claim(batch_of(key))
+
+
+# Ended runs
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "iteration"),
+    [
+        ("DELETE FROM job_request WHERE request_id = 'r1'", None, None),
+        ("UPDATE job_request SET requested_channel = 'org-2' WHERE request_id = 'r1'", "SUBMITTED", 1),
+        ("UPDATE job_request SET requested_channel = NULL WHERE request_id = 'r1'", "SUBMITTED", 1),
+        ("UPDATE job_request SET requested_channel = 'org-2', iteration = 2 WHERE request_id = 'r1'", "FAILED", 3),
+        ("UPDATE job_request SET status = 'SUCCESS' WHERE request_id = 'r1'", "SUCCESS", 0),
+    ],
+)
+def test_an_ended_runs_claim_that_no_run_can_take_is_released_once(
+    cursor: Any, change: str, status: str | None, iteration: int | None
+) -> None:
+    key = insert(cursor, "r1")
+    hook_of("old").claim(chosen())
+    cursor.execute(change)
+    new = hook_of("new")
+    selection = chosen(ended_runs=["old"], channels=["org-1"])
+    lost, ended = new.release_orphaned(selection)
+    assert [(one.run_id, one.tag, one.request_id) for one in lost] == [("old", *key)]
+    assert ended["FAILED"] == (status == "FAILED")
+    assert (holders(cursor), new.holding_runs()) == ([], [])
+    cursor.execute(f"SELECT outcome FROM {LEDGER}.claim")
+    assert cursor.fetchall() == [("lost",)]
+    if status:
+        row = row_of(cursor, "r1")
+        assert (row["status"], row["iteration"]) == (status, iteration)
+    assert new.release_orphaned(selection) == ([], {"FAILED": 0})
+
+
+def test_what_a_later_run_will_take_is_not_released(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    hook_of("old").claim(chosen())
+    selection = chosen(ended_runs=["old"], request_ids=["another"], most=1)
+    assert hook_of("new").release_orphaned(selection) == ([], {"FAILED": 0})
+    assert holders(cursor) == [(*key, "old")]
+
+
+def test_a_claim_reports_whose_staging_it_replaces(cursor: Any) -> None:
+    keys = [insert(cursor, f"r{number}", minutes=number) for number in range(2)]
+    hook_of("old").claim(chosen())
+    claimed = hook_of("new").claim(chosen(ended_runs=["old"], request_ids=["r0"]))
+    assert [(one.run_id, one.tag, one.request_id) for one in claimed.lost] == [("old", *keys[0])]
+    assert hook_of("new").holding_runs() == ["old"]
+
+
+# Deleted rows
+
+
+def test_the_claim_of_a_deleted_row_is_released_and_never_taken_again(cursor: Any) -> None:
+    key, shared = insert(cursor, "r1"), insert(cursor, "r2", minutes=1)
+    run = hook_of("run")
+    run.claim(chosen())
+    run.list_batches([batch_of(key)], [], duplicates=[(shared, "r1")])
+    cursor.execute("DELETE FROM job_request WHERE request_id = 'r1'")
+    for write in (
+        lambda: run.ensure_claim(batch_of(key)),
+        lambda: run.lock_claim(batch_of(key)).__enter__(),
+        lambda: run.complete_batch(batch_of(key), object_key="k.zip", size_bytes=1),
+    ):
+        with pytest.raises(RequestDeletedError, match="r1 no longer exists"):
+            write()
+    assert run.release_deleted() == [key]
+    assert run.release_deleted() == []
+    # No request makes the files that the duplicate shares: the run settles it by itself.
+    assert [request.key for request in run.held_without_duplicates()] == [shared]
+    run.reclaim_unfinished()
+    assert holders(cursor) == [(*shared, "run")]
+
+
+# Force, and limits
+
+
+def test_a_forced_request_is_done_only_by_what_is_made_from_now_on(cursor: Any) -> None:
+    entries = [{"batchId": one, "filePath": f"{one}_progress_{DAY:%Y%m%d}.zip"} for one in ("b1", "b2")]
+    key = insert(cursor, "r1", status="SUCCESS", processed_batches=json.dumps(entries), download_urls=["b1.zip", "b2.zip"])
+    forced = hook_of("forced")
+    [request] = forced.claim(chosen(force=True, request_ids=["r1"])).requests
+    assert request.finished() == {}
+    forced.list_batches([batch_of(key, "b1"), batch_of(key, "b2")], [])
+    forced.complete_batch(batch_of(key, "b1"), object_key="new/b1.zip", size_bytes=1)
+    forced.fail(*key, "b2 failed")
+    [request] = hook_of("next").claim(chosen()).requests
+    assert set(request.finished()) == {"b1"}
+
+
+def test_a_rerun_of_one_batch_of_a_forced_run_keeps_the_other(cursor: Any) -> None:
+    key = insert(cursor, "r1", status="SUCCESS")
+    forced = hook_of("forced")
+    forced.claim(chosen(force=True, request_ids=["r1"]))
+    forced.list_batches([batch_of(key, "b1"), batch_of(key, "b2")], [])
+    forced.complete_batch(batch_of(key, "b1"), object_key="new/b1.zip", size_bytes=1)
+    forced.fail(*key, "b2 failed")
+    forced.ensure_claim(batch_of(key, "b2"))
+    forced.complete_batch(batch_of(key, "b2"), object_key="new/b2.zip", size_bytes=1)
+    assert row_of(cursor, "r1")["download_urls"] == ["new/b1.zip", "new/b2.zip"]
+
+
+def test_packages_that_are_published_at_once_count_each_other(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    batches = [batch_of(key, f"b{number}") for number in range(8)]
+    run = hook_of("run")
+    run.claim(chosen())
+    run.list_batches(batches, [])
+    for batch in batches:
+        run.record(batch, stage="package", state="running")
+    with ThreadPoolExecutor(8) as pool:
+        over = list(pool.map(lambda one: hook_of("run").reserve_bytes(one, 40, 100), batches))
+    assert sorted(over, key=str) == [80] * 6 + [None, None]
+    room = next(batch for batch, published in zip(batches, over, strict=True) if published is None)
+    hook_of("run").free_bytes(room)  # it could not be published
+    wait = next(batch for batch, published in zip(batches, over, strict=True) if published)
+    assert hook_of("run").reserve_bytes(wait, 40, 100) is None
+    assert hook_of("run").reserve_bytes(wait, 60, 100) is None, "a retry does not count its own bytes"
+
+
+def test_the_first_package_of_an_org_is_never_over_the_limit(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    run = hook_of("run")
+    run.claim(chosen())
+    run.list_batches([batch_of(key)], [])
+    assert run.reserve_bytes(batch_of(key), 1000, 1) is None
