@@ -8,17 +8,16 @@ batches come too, and are skipped here.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
 
-from cassandra.query import BoundStatement, PreparedStatement
+from cassandra.query import BoundStatement
 
 from progress_exhaust import compat
 from progress_exhaust.hooks.cassandra.cluster import ClusterConnection
+from progress_exhaust.hooks.cassandra.course_tables import CourseTables
 from progress_exhaust.hooks.cassandra.decoding import decode_nested_progress
 from progress_exhaust.hooks.cassandra.filtering import filtered_rows
 from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Row, Table, TokenRange
-from progress_exhaust.hooks.cassandra.optional_columns import Select, select_existing
+from progress_exhaust.hooks.cassandra.optional_columns import Select
 from progress_exhaust.hooks.cassandra.refusals import Query
 from progress_exhaust.hooks.cassandra.table_checks import (
     check_columns,
@@ -26,59 +25,15 @@ from progress_exhaust.hooks.cassandra.table_checks import (
     is_in_descending_order,
     is_keyed_by_batch,
 )
+from progress_exhaust.hooks.cassandra.table_connections import KEYS_PER_FILTER, cut, single_query
 from progress_exhaust.hooks.cassandra.token_ranges import cut_ring
 from progress_exhaust.sql import learner_tables as cql
 
-KEYS_PER_FILTER = 1000  # values of an IN that the server filters by: the batches of a run, in one scan
 MAX_KEY_BYTES = 65_535  # of a partition key with the lengths and ends of its parts: Cassandra has no longer key
 
 
-class LearnerTablesHook:
-    """The tables of up to three clusters. Each cluster is connected when it is first read.
-
-    :param enrolments: connection and `keyspace.table` of the enrolments
-    :param courses: connection and keyspace of course_batch, user_activity_agg and assessment_aggregator
-    :param hierarchies: connection and `keyspace.table` of the collection trees
-    :param consistency: name of the consistency level of every read
-    :param keys_per_read: how many partitions one query names
-    :param rows_per_page: how many rows the server returns at a time
-    :param reads_in_flight: how many queries are sent before the first is answered
-    :param timeout_seconds: how long one query may take
-    """
-
-    def __init__(
-        self,
-        *,
-        enrolments: tuple[str, str],
-        courses: tuple[str, str],
-        hierarchies: tuple[str, str],
-        consistency: str,
-        keys_per_read: int,
-        reads_in_flight: int,
-        timeout_seconds: float,
-        rows_per_page: int = 1000,
-    ) -> None:
-        self._enrolments_connection, self._enrolments = enrolments
-        self._courses_connection, self._courses = courses
-        self._hierarchies_connection, self._hierarchies = hierarchies
-        self._consistency = consistency
-        self._keys_per_read = keys_per_read
-        self._rows_per_page = rows_per_page
-        self._in_flight = reads_in_flight
-        self._timeout_seconds = timeout_seconds
-        self._clusters: dict[str, ClusterConnection] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections, for example before a fork. A later read opens new ones."""
-        for cluster in self._clusters.values():
-            cluster.shutdown_cluster()
-        self._clusters.clear()
+class LearnerTablesHook(CourseTables):
+    """Every table that the report is made from. The parameters are those of TableConnections."""
 
     # Enrolments
 
@@ -104,7 +59,7 @@ class LearnerTablesHook:
         """Return how many enrolments these batches have, active or not, in a table keyed by batch."""
         cluster = self._cluster(self._enrolments_connection)
         statement = self._prepare(cluster, cql.COUNT_ENROLMENTS)
-        queries = (_query(statement, (batch_id, collection_id)) for collection_id, batch_id in keys)
+        queries = (single_query(statement, (batch_id, collection_id)) for collection_id, batch_id in keys)
         return sum(count for (count,) in cluster.rows(queries, self._in_flight, f"table {self._enrolments}"))
 
     # By partitions: the facts of a chunk of learners
@@ -171,12 +126,12 @@ class LearnerTablesHook:
         cluster = self._cluster(self._enrolments_connection if table is Table.ENROLMENTS else self._courses_connection)
 
         def read(select: Select, *values: Sequence[str]) -> Iterator[Row]:
-            queries = (_query(select, (*tokens, *values)) for tokens in ranges)
+            queries = (single_query(select, (*tokens, *values)) for tokens in ranges)
             return select.complete(cluster.rows(queries, self._in_flight, f"scan of table {name}"))
 
         def filtered() -> Iterator[Row]:
             select = self._select_for_scan(cluster, table)
-            return (row for some in _cut(ids, KEYS_PER_FILTER) for row in read(select, some))
+            return (row for some in cut(ids, KEYS_PER_FILTER) for row in read(select, some))
 
         def unfiltered() -> Iterator[Row]:
             return read(self._select(cluster, cql.SCAN_ALL_ENROLMENTS, name))
@@ -206,51 +161,6 @@ class LearnerTablesHook:
         )
         return [warning for warning in warnings if warning]
 
-    # Batches and collections
-
-    def batches(self, batch_ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-        """Yield (collection id, batch id, batch name) of the batches that exist."""
-        if not batch_ids:
-            return
-        cluster, table = self._course_batch()
-
-        def filtered() -> Iterator[Row]:
-            statement = self._prepare(cluster, cql.BATCHES_BY_ID)
-            queries = (_query(statement, (some,)) for some in _cut(batch_ids, KEYS_PER_FILTER))
-            return cluster.rows(queries, self._in_flight, f"table {table}")
-
-        def unfiltered() -> Iterator[Row]:
-            return cluster.rows([_query(self._prepare(cluster, cql.ALL_BATCHES), ())], 1, f"table {table}")
-
-        wanted = set(batch_ids)
-        for collection_id, batch_id, name in filtered_rows(cluster, table, filtered, unfiltered):
-            if batch_id in wanted:
-                yield collection_id, batch_id, name or ""
-
-    def batches_of_collections(self, collection_ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-        """Yield (collection id, batch id, batch name) of every batch of the collections."""
-        if not collection_ids:
-            return
-        cluster, table = self._course_batch()
-        statement = self._prepare(cluster, cql.BATCHES_OF_COLLECTIONS)
-        query = Query(lambda ids: statement.bind((ids,)), collection_ids)
-        for collection_id, batch_id, name in cluster.rows([query], self._in_flight, f"table {table}"):
-            yield collection_id, batch_id, name or ""
-
-    def hierarchy(self, collection_id: str) -> str | None:
-        """Return a collection's tree as JSON text; None if the table does not have it."""
-        cluster = self._cluster(self._hierarchies_connection)
-        check_columns(cluster, self._hierarchies, cql.HIERARCHY_COLUMNS, "hierarchy_table")
-        query = _query(self._prepare(cluster, cql.HIERARCHY), (collection_id,))
-        rows = list(cluster.rows([query], 1, f"table {self._hierarchies}, collection {collection_id}"))
-        return rows[0][0] if rows else None
-
-    def _course_batch(self) -> tuple[ClusterConnection, str]:
-        """Return the cluster of course_batch, and the name of the table; raise SetupError if it lacks a column."""
-        cluster, table = self._cluster(self._courses_connection), f"{self._courses}.course_batch"
-        check_columns(cluster, table, cql.BATCH_COLUMNS, "courses_keyspace")
-        return cluster, table
-
     def _group_by_owner(
         self, cluster: ClusterConnection, user_ids: Sequence[str], partition: Callable[[str], tuple[str, ...]]
     ) -> Iterator[list[str]]:
@@ -265,18 +175,7 @@ class LearnerTablesHook:
                 routing_key = compat.cassandra_routing_key(key)
                 users_of_owner[cluster.owners(self._courses, routing_key)].append(user_id)
         for ids in users_of_owner.values():
-            yield from _cut(ids, self._keys_per_read)
-
-    def _cluster(self, connection_id: str) -> ClusterConnection:
-        if connection_id not in self._clusters:
-            self._clusters[connection_id] = ClusterConnection(
-                connection_id, self._consistency, self._timeout_seconds, self._rows_per_page, self._keys_per_read
-            )
-        return self._clusters[connection_id]
-
-    def _name_of(self, table: Table) -> str:
-        """Return `keyspace.table`."""
-        return self._enrolments if table is Table.ENROLMENTS else f"{self._courses}.{table}"
+            yield from cut(ids, self._keys_per_read)
 
     def _select_for_scan(self, cluster: ClusterConnection, table: Table) -> Select:
         if table is Table.ENROLMENTS:
@@ -285,24 +184,6 @@ class LearnerTablesHook:
             return self._select(cluster, cql.SCAN_NESTED_PROGRESS, self._name_of(table))
         return self._select(cluster, cql.SCAN_ATTEMPTS, self._name_of(table))
 
-    def _select(self, cluster: ClusterConnection, query: str, table: str) -> Select:
-        """Prepare a query without the optional columns that the table lacks."""
-        found = cluster.find_table(table)
-        return select_existing(query, found.columns.keys() if found else None, partial(self._prepare, cluster))
-
-    def _prepare(self, cluster: ClusterConnection, query: str) -> PreparedStatement:
-        return cluster.prepare(query.format(enrolments=self._enrolments, courses=self._courses, hierarchies=self._hierarchies))
-
-
-def _query(statement: PreparedStatement | Select, values: Sequence[Any]) -> Query:
-    """Return a query that cannot be cut."""
-    return Query(lambda _keys: statement.bind(values))
-
 
 def _aggregate_partition(collection_id: str, user_id: str) -> tuple[str, ...]:
     return ("Course", collection_id, user_id)
-
-
-def _cut(values: Sequence[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(values), size):
-        yield list(values[start : start + size])
