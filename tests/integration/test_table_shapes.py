@@ -200,8 +200,9 @@ def test_a_required_column_that_is_missing_names_the_setting(
 
 def test_job_request_may_lack_batch_number(queue: Install, world: World, asked: Row) -> None:
     queue.sql("ALTER TABLE job_request DROP COLUMN batch_number")
-    result = queue.run_dag(settings={"batch_number": 7})
-    assert queue.row(asked)["status"] == "SUBMITTED"  # null is not 7
+    result = queue.run_dag(settings={"batch_number": 7})  # which null is not: no request would ever be made
+    assert result.failed() == ["wait_for_requests"]
+    assert result.says("The setting batch_number is 7", "Remove batch_number from the Variable")
     result = queue.run_dag()
     assert result.state == "success", result.failed()
     row = queue.row(asked)

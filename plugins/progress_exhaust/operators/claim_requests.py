@@ -19,8 +19,7 @@ class ClaimRequestsOperator(BaseTaskOperator):
 
     def run(self, context: "Context", site: Site, params: RunParams) -> list[str]:
         claims = site.claims()
-        for column in site.ledger().prepare():
-            self.log.warning("Table %s lacks %s: it counts as null", site.settings.job_request_table, column)
+        site.ledger().prepare()
         if params.batch_ids:
             return []
         ended_runs = find_ended_runs(context, site)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 
 from progress_exhaust import metrics
+from progress_exhaust.errors import SetupError
 from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.base_operator import fail_on_permanent_errors
 from progress_exhaust.stages.selection import select_requests
@@ -24,8 +25,19 @@ class PendingRequestsSensor(BaseSensorOperator):
             self.run_params = RunParams.of(context)
             self.site.layout(self.run_params)
             self.timeout = self.site.settings.wait_for_requests_seconds
-            self.site.ledger().prepare()
+            for column in self.site.ledger().prepare():
+                self._report_missing(column)
             return super().execute(context)
+
+    def _report_missing(self, column: str) -> None:
+        """Warn that the table of requests lacks an optional column; raise SetupError if a setting needs it."""
+        settings = self.site.settings
+        if getattr(settings, column, None) is not None:
+            raise SetupError(
+                f"The setting {column} is {getattr(settings, column)}, but table {settings.job_request_table} has no such column. "
+                f"Remove {column} from the Variable progress_exhaust"
+            )
+        self.log.warning("Table %s lacks %s: it counts as null", settings.job_request_table, column)
 
     def poke(self, context: "Context") -> bool:
         if self.run_params.batch_ids:
