@@ -1,5 +1,6 @@
 """Wait for a first request; skip the run if there is none."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
@@ -25,19 +26,21 @@ class PendingRequestsSensor(BaseSensorOperator):
             self.run_params = RunParams.of(context)
             self.site.layout(self.run_params)
             self.timeout = self.site.settings.wait_for_requests_seconds
-            for column in self.site.ledger().prepare():
-                self._report_missing(column)
-            return super().execute(context)
+            missing = self.site.ledger().prepare()
+            self._check_settings(missing)
+            result = super().execute(context)  # raises if there is nothing to do yet
+            for column in missing:
+                self.log.warning("Table %s lacks %s: it counts as null", self.site.settings.job_request_table, column)
+            return result
 
-    def _report_missing(self, column: str) -> None:
-        """Warn that the table of requests lacks an optional column; raise SetupError if a setting needs it."""
+    def _check_settings(self, missing: Sequence[str]) -> None:
+        """Raise SetupError if a setting selects requests by a column that the table lacks: no request would ever be made."""
         settings = self.site.settings
-        if getattr(settings, column, None) is not None:
+        if "batch_number" in missing and settings.batch_number is not None:
             raise SetupError(
-                f"The setting {column} is {getattr(settings, column)}, but table {settings.job_request_table} has no such column. "
-                f"Remove {column} from the Variable progress_exhaust"
+                f"The setting batch_number is {settings.batch_number}, but table {settings.job_request_table} has no such column. "
+                "Remove batch_number from the Variable progress_exhaust"
             )
-        self.log.warning("Table %s lacks %s: it counts as null", settings.job_request_table, column)
 
     def poke(self, context: "Context") -> bool:
         if self.run_params.batch_ids:
