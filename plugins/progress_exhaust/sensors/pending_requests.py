@@ -38,8 +38,8 @@ class PendingRequestsSensor(BaseSensorOperator):
         settings = self.site.settings
         if "batch_number" in missing and settings.batch_number is not None:
             raise SetupError(
-                f"The setting batch_number is {settings.batch_number}, but table {settings.job_request_table} has no such column. "
-                "Remove batch_number from the Variable progress_exhaust"
+                f"The setting batch_number is {settings.batch_number}, but table {settings.job_request_table} has no such "
+                "column. Remove batch_number from the Variable progress_exhaust"
             )
 
     def poke(self, context: "Context") -> bool:
