@@ -32,6 +32,8 @@ class ListBatchesOperator(BaseTaskOperator):
         with site.learner_tables() as tables, site.content_api() as content:
             catalogue = Catalogue(tables.batches, tables.batches_of_collections, content.collections, content.search)
             planned = plan([request for request in held if request.key not in shared], catalogue, limits, force=params.force)
+            for warning in tables.missing_columns() if planned.to_make else ():
+                self.log.warning("%s", warning)
         self._log_plan(planned)
         if params.dry_run:
             self._write_manifests(site, planned)

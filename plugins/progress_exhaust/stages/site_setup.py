@@ -101,6 +101,7 @@ class Site:
             keys_per_read=settings.partitions_per_query,
             reads_in_flight=settings.concurrent_queries,
             timeout_seconds=settings.read_timeout_seconds,
+            rows_per_page=settings.rows_per_page,
         )
 
     def user_cache(self) -> "UserCacheHook":

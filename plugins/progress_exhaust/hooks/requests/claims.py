@@ -95,7 +95,10 @@ class Claims(RequestsConnection):
         """Submit a request, as the exhaust API does; data: its request_data, as JSON."""
         values = {"tag": tag, "request_id": request_id, "data": data, "by": by, "channel": channel}
         with self._transaction() as transaction:
-            transaction.execute(sql.SUBMIT, values | {"batch_number": batch_number})
+            if batch_number is None:
+                transaction.execute(sql.SUBMIT, values)
+            else:
+                transaction.execute(sql.SUBMIT_WITH_BATCH_NUMBER, values | {"batch_number": batch_number})
 
     def claim(self, selection: Selection) -> Claimed:
         """Claim what is pending; fail the requests whose runs were lost too often."""

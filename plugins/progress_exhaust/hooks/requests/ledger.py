@@ -16,23 +16,27 @@ from progress_exhaust.sql import locks as locking
 class Ledger(RequestsConnection):
     """What each run did about each batch."""
 
-    def prepare(self) -> None:
-        """Create or upgrade our tables, unless they are current; check that job_request has every column."""
+    def prepare(self) -> list[str]:
+        """Create or upgrade our tables, unless they are current; check the columns of job_request.
+
+        Return the optional columns that job_request lacks: they count as null.
+        """
         with self._transaction() as transaction:
             columns = transaction.columns()
             if not columns:
                 raise SetupError(
-                    f"Postgres has no table {self._job_request}; set job_request_table in the Variable, or create it"
+                    f"Postgres has no table {self._job_request}; set job_request_table in the Variable to the right name"
                 )
             missing = [name for name in sql.JOB_REQUEST_COLUMNS if name not in columns]
-            if missing:
-                added = ", ".join(f"ADD COLUMN {name} {sql.JOB_REQUEST_COLUMNS[name]}" for name in missing)
+            needed = [f"{name} ({sql.JOB_REQUEST_COLUMNS[name]})" for name in missing if name not in sql.OPTIONAL_COLUMNS]
+            if needed:
                 raise SetupError(
-                    f"Postgres table {self._job_request} lacks {', '.join(missing)}; run: "
-                    f"ALTER TABLE {self._job_request} {added};"
+                    f"Postgres table {self._job_request} lacks {', '.join(needed)}, which the DAG needs. Set job_request_table "
+                    "in the Variable to the table of the exhaust API that has it"
                 )
             if not transaction.ledger_is_current():
                 self._create(transaction)
+        return missing
 
     def list_batches(
         self,
