@@ -72,7 +72,7 @@ class Counts:
 
     enrolled: int  # active, and with an enrolment date
     reported: int  # rows of the csv
-    left_out: dict[str, int]  # enrolled, but not reported: missing, deleted, other_org
+    left_out: dict[str, int]  # enrolled, but not reported: missing, deleted, unknown_org, other_org
     not_enrolled: dict[str, int]  # rows of the enrolment table that never counted: inactive, no_date
     missing: int  # enrolled users that the cache does not know, reported or not
     deleted: int  # enrolled users that the cache calls deleted, reported or not
@@ -265,6 +265,8 @@ def sort_learners(world: Stores, request: Row | None, batch_id: str) -> Sorted:
             result.reported.append(Learner(row, {} if deleted else cached))
         elif missing:
             result.left_out["missing"] += 1
+        elif not cached.get("rootorgid"):
+            result.left_out["unknown_org"] += 1
         elif cached.get("rootorgid") != requester:
             result.left_out["other_org"] += 1
         elif deleted:

@@ -64,6 +64,13 @@ def made(page: Sequence[Enrolment], eligibility: Eligibility, found: Asked) -> t
     return part, counts + counts_of_part
 
 
+def counted(page: Sequence[Enrolment], eligibility: Eligibility, users: Mapping[str, User]) -> dict[str, int]:
+    """Return the counts of who is enrolled, reported and excluded."""
+    enrolled, counts = make_enrolled_chunk(page, frozenset())
+    counts.update(make_facts_chunk(enrolled, eligibility, FIELDS, Asked(users).sources)[1])
+    return dict(counts)
+
+
 def rows(*page: Enrolment, eligibility: Eligibility = OWNER, users: Mapping[str, User] | None = None) -> list[dict[str, Any]]:
     found = {one.user_id: ASHA for one in page} if users is None else users
     part, _ = made(page, eligibility, Asked(found))
@@ -95,8 +102,10 @@ def test_an_active_enrolment_with_a_date_is_one(changes: dict[str, Any], is_one:
     [
         (ASHA, None, None),
         (ASHA | {"rootorgid": OTHER_ORG}, None, "other_org"),
-        ({"firstname": "Asha"}, None, "other_org"),
-        ({}, None, "other_org"),
+        ({"firstname": "Asha"}, None, "unknown_org"),
+        ({}, None, "unknown_org"),
+        (ASHA | {"rootorgid": ""}, None, "unknown_org"),
+        ({"status": "2"}, None, "unknown_org"),
         (ASHA | {"status": "2"}, None, "deleted"),
         (ASHA | {"status": "2", "rootorgid": OTHER_ORG}, None, "other_org"),
         (ASHA | {"status": "0"}, None, None),
@@ -112,7 +121,8 @@ def test_an_owner_gets_all_another_org_its_own(user: User | None, for_owner: str
 def test_an_org_without_a_name_owns_nobody() -> None:
     nameless = Eligibility(owned=False, channel="")
     assert nameless.exclusion(None) == "missing"
-    assert nameless.exclusion({"firstname": "Asha"}) == "other_org"
+    assert nameless.exclusion({"firstname": "Asha"}) == "unknown_org"
+    assert nameless.exclusion({"rootorgid": ""}) == "unknown_org"
 
 
 @pytest.mark.parametrize("user", [None, ASHA | {"status": "2"}])
@@ -127,13 +137,20 @@ def test_who_is_in_is_counted_and_who_is_not_by_reason() -> None:
         enrolment("a"), enrolment("b"), enrolment("c"), enrolment("d"), enrolment("e", active=None),
         enrolment("f", enrolled_at=None), enrolment("g", active=False, enrolled_at=None),
     ]  # fmt: skip
-    users = {"a": ASHA, "b": ASHA | {"status": "2"}, "c": ASHA | {"rootorgid": OTHER_ORG}}
+    users = {"a": ASHA, "b": ASHA | {"status": "2"}, "c": ASHA | {"rootorgid": OTHER_ORG}, "h": {"firstname": "Asha"}}
+    page.append(enrolment("h"))
     never = {"excluded.inactive": 2, "excluded.no_date": 1}
-    assert made(page, OWNER, Asked(users))[1] == {"enrolled": 4, "missing": 1, "reported": 4, **never}
-    assert made(page, OTHER, Asked(users))[1] == {
-        "enrolled": 4, "missing": 1, "reported": 1, "excluded.deleted": 1, "excluded.other_org": 1, "excluded.missing": 1,
-        **never,
-    }  # fmt: skip
+    by_org = dict.fromkeys(("excluded.deleted", "excluded.other_org", "excluded.unknown_org", "excluded.missing"), 0)
+    of_owner, of_other = (counted(page, eligibility, users) for eligibility in (OWNER, OTHER))
+    assert of_owner == {"enrolled": 5, "missing": 1, "reported": 5, **by_org, **never}
+    assert of_other == {"enrolled": 5, "missing": 1, "reported": 1, **dict.fromkeys(by_org, 1), **never}
+
+
+def test_a_count_of_zero_is_a_count_too() -> None:
+    counts = counted([enrolment()], OWNER, {"u": ASHA})
+    assert {name: number for name, number in counts.items() if name.startswith("excluded.")} == {
+        f"excluded.{reason}": 0 for reason in ("inactive", "no_date", "other_org", "unknown_org", "deleted", "missing")
+    }
 
 
 def test_email_and_phone_are_never_read() -> None:

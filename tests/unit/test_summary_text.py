@@ -13,6 +13,7 @@ from tests.unit.test_pivot import QUIZ, learners
 AS_OF = datetime(2022, 9, 27, 20, 0, tzinfo=UTC)
 COUNTS = {
     "enrolled": 1210, "reported": 1200, "missing": 7, "excluded.other_org": 3, "excluded.deleted": 2, "excluded.missing": 5,
+    "excluded.unknown_org": 0,
     "excluded.inactive": 4, "excluded.no_date": 1,
 }  # fmt: skip
 
@@ -34,6 +35,7 @@ def test_all_of_a_summary() -> None:
         "Learners in the file: 1,200",
         "Excluded learners: 10",
         "  3 of another organisation than the requester's",
+        "  0 of an unknown organisation",
         "  2 with a deleted account",
         "  5 without a known profile",
         "Learners in the file without a known profile (blank cells): 2",
@@ -67,8 +69,12 @@ def test_the_excluded_learners_are_the_enrolled_without_the_reported() -> None:
 
 
 def test_a_batch_without_learners_has_a_summary_too() -> None:
-    assert lines({"enrolled": 0, "reported": 0, "missing": 0})[5:10] == [
-        "Enrolled learners: 0", "Learners in the file: 0", "Excluded learners: 0", "Not counted as enrolled: 0", "",
+    assert lines({"enrolled": 0, "reported": 0, "missing": 0})[5:16] == [
+        "Enrolled learners: 0", "Learners in the file: 0",
+        "Excluded learners: 0", "  0 of another organisation than the requester's", "  0 of an unknown organisation",
+        "  0 with a deleted account", "  0 without a known profile",
+        "Learners in the file without a known profile (blank cells): 0",
+        "Not counted as enrolled: 0", "  0 with an inactive enrolment", "  0 with an enrolment that has no date",
     ]  # fmt: skip
 
 

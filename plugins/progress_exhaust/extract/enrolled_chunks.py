@@ -9,7 +9,7 @@ import pyarrow as pa
 from progress_exhaust.extract.schemas import ENROLLED
 from progress_exhaust.hooks.cassandra.models import Enrolment
 from progress_exhaust.hooks.cassandra.raw_values import completed_entry, count_completed, count_elements
-from progress_exhaust.report.eligibility import enrolment_exclusion
+from progress_exhaust.report.eligibility import enrolment_exclusion, no_exclusions
 
 
 def cut_into_chunks(enrolments: Iterable[Enrolment], size: int) -> Iterator[list[Enrolment]]:
@@ -24,7 +24,7 @@ def make_enrolled_chunk(enrolments: Sequence[Enrolment], optional: frozenset[str
 
     :param optional: ids of the contents that do not count towards completion
     """
-    counts: Counter[str] = Counter(enrolled=0)
+    counts: Counter[str] = Counter(enrolled=0, **no_exclusions(of_enrolment=True))
     enrolled: list[Enrolment] = []
     for enrolment in enrolments:
         reason = enrolment_exclusion(enrolment.active, enrolment.enrolled_at, enrolment.enrolled_text)

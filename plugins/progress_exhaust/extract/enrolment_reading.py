@@ -11,6 +11,7 @@ from progress_exhaust.extract.shared_scan import ScanDecision, scan_once_per_run
 from progress_exhaust.extract.sorted_runs import merge_enrolments
 from progress_exhaust.hooks.cassandra.models import Enrolment, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
+from progress_exhaust.report.eligibility import no_exclusions
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.progress import Progress
 from progress_exhaust.staging.manifests import ChunksManifest, ExtractInputs, ExtractManifest, RestartManifest
@@ -45,7 +46,7 @@ def read_enrolled_chunks(
         staging.delete_folder(folder)
     stream = open_enrolments(batch_context, tables)
     chunk_size, optional = batch_context.site.settings.learners_per_chunk, inputs.hierarchy.optional
-    counts, first_user_ids = Counter(enrolled=0), list[str]()
+    counts, first_user_ids = Counter(enrolled=0, **no_exclusions(of_enrolment=True)), list[str]()
     progress = Progress(batch_context, "enrolments read")
     for enrolments in cut_into_chunks(stream.enrolments, chunk_size):
         table, chunk_counts = make_enrolled_chunk(enrolments, optional)

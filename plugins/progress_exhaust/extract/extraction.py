@@ -13,7 +13,7 @@ from progress_exhaust.extract.inputs import current_inputs, make_eligibility
 from progress_exhaust.extract.table_scans import scan_fact_tables
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.user_cache import UserCacheHook
-from progress_exhaust.report.eligibility import is_cache_flushed
+from progress_exhaust.report.eligibility import is_cache_flushed, no_exclusions
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.process_pool import run_in_processes
 from progress_exhaust.stages.progress import LEARNERS, Progress
@@ -43,7 +43,7 @@ def _write_facts_chunks(
     is_missing = [not staging.facts_chunk(number).exists() for number in range(len(chunks.first_user_ids))]
     missing = [number for number, missing in enumerate(is_missing) if missing]
     batch_context.report_progress({"enrolled": enrolled, "percent": int(100 * share_done)})
-    counts = Counter(chunks.counts)
+    counts = Counter({"reported": 0, "missing": 0, **no_exclusions(of_enrolment=False), **chunks.counts})
     with ExitStack() as stack:
         facts: Iterator[bytes] = iter(())
         if missing:

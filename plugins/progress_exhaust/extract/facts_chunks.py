@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from progress_exhaust.extract.schemas import ATTEMPTS, NESTED_PROGRESS
-from progress_exhaust.report.eligibility import Eligibility, User, shown_fields
+from progress_exhaust.report.eligibility import Eligibility, User, no_exclusions, shown_fields
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def make_facts_chunk(
 
     :param user_fields: fields of the user cache that the report shows
     """
-    counts: Counter[str] = Counter(reported=0, missing=0)
+    counts: Counter[str] = Counter(reported=0, missing=0, **no_exclusions(of_enrolment=False))
     ids = enrolled["user_id"].to_pylist()
     users = sources.users(ids) if ids else {}
     is_reported: list[bool] = []

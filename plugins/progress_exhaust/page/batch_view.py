@@ -71,8 +71,9 @@ class BatchView:
     @property
     def excluded(self) -> dict[str, int]:
         """Return the number of excluded learners per reason, as the page names the reason."""
-        numbers = {text: self.batch.counts.get(f"excluded.{reason}", 0) for reason, text in EXCLUSION_REASONS.items()}
-        return {text: number for text, number in numbers.items() if number}
+        if "reported" not in self.batch.counts:  # not counted yet
+            return {}
+        return {text: self.batch.counts.get(f"excluded.{reason}", 0) for reason, text in EXCLUSION_REASONS.items()}
 
     @property
     def notes(self) -> list[str]:

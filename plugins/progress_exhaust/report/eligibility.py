@@ -16,6 +16,7 @@ class Exclusion(StrEnum):
     INACTIVE = "inactive"  # the enrolment is not active; not counted as enrolled
     NO_DATE = "no_date"  # the enrolment has no date; not counted as enrolled
     OTHER_ORG = "other_org"  # a learner of another organisation than the requester's
+    UNKNOWN_ORG = "unknown_org"  # the user cache does not have the learner's organisation
     DELETED = "deleted"  # the account is deleted
     MISSING = "missing"  # the user cache does not have the learner
 
@@ -23,6 +24,9 @@ class Exclusion(StrEnum):
     def count_name(self) -> str:
         """Return the key under which the excluded learners are counted."""
         return f"excluded.{self}"
+
+
+OF_ENROLMENT = (Exclusion.INACTIVE, Exclusion.NO_DATE)  # the other reasons are of the learner
 
 
 def enrolment_exclusion(active: bool | None, enrolled_at: int | None, enrolled_text: str | None) -> Exclusion | None:
@@ -50,9 +54,17 @@ class Eligibility:
             return Exclusion.MISSING if self.cached_only or not self.owned else None
         if self.owned:
             return None
-        if user.get("rootorgid") != self.channel:
+        org = user.get("rootorgid")
+        if not org:
+            return Exclusion.UNKNOWN_ORG
+        if org != self.channel:
             return Exclusion.OTHER_ORG
         return Exclusion.DELETED if user.get("status") == DELETED else None
+
+
+def no_exclusions(of_enrolment: bool) -> dict[str, int]:
+    """Return the count 0 for each reason: of the enrolment, or of the learner."""
+    return {reason.count_name: 0 for reason in Exclusion if (reason in OF_ENROLMENT) is of_enrolment}
 
 
 def shown_fields(user: User | None) -> User:

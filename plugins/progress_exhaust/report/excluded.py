@@ -6,6 +6,7 @@ NOT_ENROLLED = {  # these are not counted in `enrolled` either
 }
 EXCLUDED = {
     "other_org": "of another organisation than the requester's",
+    "unknown_org": "of an unknown organisation",
     "deleted": "with a deleted account",
     "missing": "without a known profile",
     **NOT_ENROLLED,
