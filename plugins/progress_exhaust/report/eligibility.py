@@ -29,11 +29,17 @@ class Exclusion(StrEnum):
 OF_ENROLMENT = (Exclusion.INACTIVE, Exclusion.NO_DATE)  # the other reasons are of the learner
 
 
-def enrolment_exclusion(active: bool | None, enrolled_at: int | None, enrolled_text: str | None) -> Exclusion | None:
-    """Return why an enrolment does not count; None if it does: an active one with a date."""
+def enrolment_exclusion(
+    active: bool | None, enrolled_at: int | None, enrolled_text: str | None, *, keeps_blank_dates: bool = False
+) -> Exclusion | None:
+    """Return why an enrolment does not count; None if it does: an active one with a date.
+
+    :param keeps_blank_dates: an empty or blank text counts as a date
+    """
     if not active:
         return Exclusion.INACTIVE
-    has_date = enrolled_at is not None or bool((enrolled_text or "").strip())
+    has_text = enrolled_text is not None and (keeps_blank_dates or bool(enrolled_text.strip()))
+    has_date = enrolled_at is not None or has_text
     return None if has_date else Exclusion.NO_DATE
 
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from progress_exhaust.report import text
 from progress_exhaust.report.columns import columns
-from progress_exhaust.report.excluded import EXCLUDED, NOT_ENROLLED
+from progress_exhaust.report.excluded import CONTENT_COUNTS, EXCLUDED, NOT_ENROLLED
 from progress_exhaust.report.report import Report
 
 SUMMARY_FILE = "summary.txt"
@@ -40,6 +40,9 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
     blank = counts.get("missing", 0) - counts.get("excluded.missing", 0)
     lines.append(f"Learners in the file without a known profile (blank cells): {blank:,}")
     lines += _by_reason("Not counted as enrolled", NOT_ENROLLED, counts)
+    lines += ["Scores and contents", *(f"  {counts.get(name, 0):,} {meaning}" for name, meaning in CONTENT_COUNTS.items())]
+    if report.layout.removed_contents == "excluded":
+        lines[-1] += " (they do not count for Progress)"
     lines += ["", "Columns", *(f"  {column.label}: {column.meaning}" for column in columns(report))]
     return "".join(f"{text.clean(line)}\r\n" for line in lines)
 

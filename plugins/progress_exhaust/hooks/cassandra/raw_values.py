@@ -4,11 +4,14 @@ To make objects of the values is the most expensive part of reading an enrolment
 each element (of a map: key and value) as its length and its bytes. Numbers have 32 bits and are big-endian.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 _INT_LENGTH = b"\0\0\0\4"
 _NOT_STARTED, _STARTED, _COMPLETED = (_INT_LENGTH + status.to_bytes(4, "big") for status in range(3))
 _STATUS_FOUR = _INT_LENGTH + _INT_LENGTH
+_MAX_SPLIT_BYTES = 2**20  # a longer map is read entry by entry: its parts would take a multiple of its memory
 
 
 def count_elements(value: bytes | None) -> int:
@@ -16,24 +19,62 @@ def count_elements(value: bytes | None) -> int:
     return int.from_bytes(value[:4], "big") if value else 0
 
 
-def completed_entry(content_id: str) -> bytes:
-    """Return the bytes of this content's entry in a map of statuses (text to int) if the content is completed."""
-    return _encode_text(content_id) + _COMPLETED
+@dataclass(frozen=True)
+class ContentKeys:
+    """The contents of a collection, as `content_key` writes their ids."""
+
+    required: frozenset[bytes]  # they are in the tree and not optional
+    known: frozenset[bytes]  # they are in the tree, or optional
+
+    @classmethod
+    def of(cls, content_ids: Iterable[str], optional: Iterable[str]) -> Self:
+        tree, ignored = (frozenset(map(content_key, ids)) for ids in (content_ids, optional))
+        return cls(tree - ignored, tree | ignored)
 
 
-def count_completed(statuses: bytes | None, ignored_entries: Sequence[bytes]) -> int:
-    """Return how many contents of a map of statuses (text to int) have status 2.
+def content_key(content_id: str) -> bytes:
+    """Return an id as it ends before its status in a map: what follows the last NUL of its length and its text.
 
-    :param statuses: the map
-    :param ignored_entries: `completed_entry` of the contents that do not count
+    Different ids have different keys: a part of the length stays in the key. An id with a NUL in it keeps all of its length.
+    """
+    encoded = _encode_text(content_id)
+    return encoded if "\0" in content_id else encoded.rpartition(b"\0")[2]
+
+
+def count_completed(statuses: bytes | None, contents: ContentKeys) -> tuple[int, int]:
+    """Return how many contents of a map of statuses (text to int) have status 2: required ones, and unknown ones."""
+    if not statuses:
+        return 0, 0
+    if len(statuses) > _MAX_SPLIT_BYTES or not _is_unambiguous(statuses):
+        required = unknown = 0
+        for content_id, status in _entries(statuses):
+            if status == 2:
+                key = content_key(content_id)
+                required += key in contents.required
+                unknown += key not in contents.known
+        return required, unknown
+    parts = statuses[4:].split(_COMPLETED)  # each but the last ends with the key of a completed content
+    parts.pop()
+    keys = [part.rpartition(b"\0")[2] for part in parts]
+    required = len(contents.required.intersection(keys))
+    unknown = 0 if required == len(keys) else len(keys) - len(contents.known.intersection(keys))
+    return required, unknown
+
+
+def started_entry(content_id: str) -> bytes:
+    """Return the first bytes of this content's entry in a map of statuses, up to the status."""
+    return _encode_text(content_id) + _INT_LENGTH
+
+
+def count_started(statuses: bytes | None, entries: Sequence[bytes]) -> int:
+    """Return how many of these contents have a status other than 0 in a map of statuses. Odd content ids may confuse it.
+
+    :param entries: `started_entry` of the contents
     """
     if not statuses:
         return 0
-    if not _is_unambiguous(statuses):
-        entries = (completed_entry(content_id) for content_id, status in _entries(statuses) if status == 2)
-        return sum(entry not in ignored_entries for entry in entries)
-    listed = statuses[4:]
-    return listed.count(_COMPLETED) - sum(entry in listed for entry in ignored_entries)
+    ends = (place + len(entry) for entry in entries if (place := statuses.find(entry)) >= 0)
+    return sum(statuses[end : end + 4] != _NOT_STARTED[4:] for end in ends)
 
 
 def _is_unambiguous(statuses: bytes) -> bool:
