@@ -173,7 +173,7 @@ def test_a_million_contents_of_a_learner_are_counted_without_objects_of_them(odd
     assert stored
     tracemalloc.start()
     try:
-        counted, unknown = count_completed(stored, ContentKeys.of(["do_5", "do_8", "do_none"], ["do_2"]))
+        counted, unknown, _ = count_completed(stored, ContentKeys.of(["do_5", "do_8", "do_none"], ["do_2"]))
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -26,9 +26,9 @@ class Aggregates:
         return rows_to_table([row for row in self._rows if row[0] in user_ids], ARCHIVED_SCORES)
 
 
-def learners(*started: int) -> pa.Table:
-    """Return a chunk of learners u0000, u0001, …; each has started so many assessments."""
-    rows = [{"user_id": f"u{place:04}", "started_assessments": number} for place, number in enumerate(started)]
+def learners(*completed: int) -> pa.Table:
+    """Return a chunk of learners u0000, u0001, …; each has completed so many assessments."""
+    rows = [{"user_id": f"u{place:04}", "completed_assessments": number} for place, number in enumerate(completed)]
     return pa.Table.from_pylist(rows, schema=ENROLLED)
 
 
@@ -64,7 +64,7 @@ def test_a_batch_without_archived_attempts_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 17, 4999])
-def test_one_who_started_an_assessment_without_an_attempt_is_always_found(place: int) -> None:
+def test_one_who_completed_an_assessment_without_an_attempt_is_always_found(place: int) -> None:
     chunk = learners(*(int(number == place) for number in range(5000)))
     aggregates = Aggregates((f"u{place:04}", QUIZ, 1.0, 2.0, 1), ("u2345", TEST, 1.0, 2.0, 1))
     assert len(archived(chunk, aggregates)) == 2

@@ -9,8 +9,6 @@ from progress_exhaust.hooks.cassandra.raw_values import (
     content_key,
     count_completed,
     count_elements,
-    count_started,
-    started_entry,
 )
 from tests.cql import cql_list, cql_map
 
@@ -27,10 +25,11 @@ STATUSES = st.one_of(st.integers(0, 2), st.sampled_from([3, 4, 5, -1, 2**31 - 1,
 @given(st.data(), st.dictionaries(CONTENT_IDS, STATUSES, max_size=8))
 def test_completed_contents_are_counted_as_from_a_dict(data: st.DataObject, statuses: dict[str, int]) -> None:
     some = st.sets(st.sampled_from(sorted(statuses)) | CONTENT_IDS if statuses else CONTENT_IDS, max_size=6)
-    in_tree, optional = data.draw(some), data.draw(some)
+    in_tree, optional, assessments = data.draw(some), data.draw(some), data.draw(some)
     completed = {content_id for content_id, status in statuses.items() if status == 2} - optional
-    found = count_completed(cql_map(statuses), ContentKeys.of(in_tree, optional))
-    assert found == (len(completed & in_tree), len(completed - in_tree))
+    found = count_completed(cql_map(statuses), ContentKeys.of(in_tree, optional, assessments))
+    assert found.assessments == sum(statuses.get(one) == 2 for one in assessments)
+    assert found[:2] == (len(completed & in_tree), len(completed - in_tree))
 
 
 @given(st.sets(CONTENT_IDS | st.sampled_from(["a" * 256, "a" * 512, "\0\1b", "b", "\1b"])))
@@ -38,35 +37,27 @@ def test_each_content_has_a_key_of_its_own(ids: set[str]) -> None:
     assert len({content_key(one) for one in ids}) == len(ids)
 
 
-@given(st.dictionaries(st.from_regex("do_[0-9]{1,3}", fullmatch=True), STATUSES, max_size=8))
-def test_started_contents_are_counted_as_from_a_dict(statuses: dict[str, int]) -> None:
-    ids = [*sorted(statuses)[::2], "do_none"]
-    started = sum(statuses.get(one, 0) != 0 for one in ids)
-    assert count_started(cql_map(statuses), [started_entry(one) for one in ids]) == started
-
-
 @pytest.mark.parametrize("statuses", [None, b"", cql_map({})])
 def test_nothing_begun_is_nothing_completed(statuses: bytes | None) -> None:
-    assert count_completed(statuses, ContentKeys.of(["do_1"], [])) == (0, 0)
-    assert count_started(statuses, [started_entry("do_1")]) == 0
+    assert count_completed(statuses, ContentKeys.of(["do_1"], [])) == (0, 0, 0)
 
 
 def test_a_status_of_four_before_a_short_id_is_none_of_two() -> None:
-    assert count_completed(cql_map({"do_1": 4, "ab": 1}), ContentKeys.of([], [])) == (0, 0)
+    assert count_completed(cql_map({"do_1": 4, "ab": 1}), ContentKeys.of([], [])) == (0, 0, 0)
 
 
 def test_the_number_of_entries_is_no_part_of_an_entry() -> None:
     """Four entries, the first with an id of two letters: together they look like a status."""
-    assert count_completed(cql_map({"aa": 1, "ca": 0, "a": 2, "aaac": 3}), ContentKeys.of(["ca"], ["a"])) == (0, 0)
+    assert count_completed(cql_map({"aa": 1, "ca": 0, "a": 2, "aaac": 3}), ContentKeys.of(["ca"], ["a"])) == (0, 0, 0)
 
 
 def test_a_map_of_many_contents_is_counted() -> None:
     many = {f"do_{n}": n % 3 for n in range(300_000)}
     contents = ContentKeys.of(many, ["do_2", "do_1"])
-    assert count_completed(cql_map(many), contents) == (99_999, 0)
-    assert count_completed(cql_map(many | {"do_odd": 7, "do_more": 2}), contents) == (99_999, 1)
+    assert count_completed(cql_map(many), contents) == (99_999, 0, 0)
+    assert count_completed(cql_map(many | {"do_odd": 7, "do_more": 2}), contents) == (99_999, 1, 0)
     few = dict(list(many.items())[:3000])
-    assert count_completed(cql_map(few | {"do_more": 2}), contents) == (999, 1)
+    assert count_completed(cql_map(few | {"do_more": 2}), contents) == (999, 1, 0)
 
 
 @pytest.mark.parametrize(("certificates", "number"), [(None, 0), ([], 0), ([{"id": "1"}], 1), ([{}, {}], 2)])

@@ -3,7 +3,7 @@
 Only learners without an attempt of some assessment can have such a score, and in most batches none of them has one. To read
 their aggregates all the same would cost as much as one more nested collection. So a few learners of each chunk are read
 first, and the others only if one of these has a score. By the statuses of its contents a batch tells who to read first:
-the learners who started an assessment of which there is no attempt. If the attempts were archived, nearly all of them have
+the learners who completed an assessment of which there is no attempt. If the attempts were archived, nearly all of them have
 a score. A hundred of them, and a hundred others, are 2 to 4 percent of the partitions of a chunk.
 """
 
@@ -55,18 +55,18 @@ def add_archived_scores(
         rows, learners, contents = (column.filter(of_assessments) for column in (rows, learners, contents))
         return rows.filter(pa.array(lacking[learners.to_numpy(), contents.to_numpy()]))
 
-    first, others = _read_first(lacking, chunk["started_assessments"].fill_null(0).to_numpy())
+    first, others = _read_first(lacking, chunk["completed_assessments"].fill_null(0).to_numpy())
     scores = scores_of(first)
     if len(scores):
         scores = pa.concat_tables([scores, scores_of(others)])
     return pa.concat_tables([attempts, _as_attempts(scores)])
 
 
-def _read_first(lacking: Mask, started: Mask) -> tuple[Mask, Mask]:
+def _read_first(lacking: Mask, completed: Mask) -> tuple[Mask, Mask]:
     """Return the learners who may have an archived score: those to read first, and the others, as ascending positions."""
     is_candidate = lacking.any(axis=1)
     attempted = (~lacking).sum(axis=1)
-    is_suspect = is_candidate & (started > attempted)
+    is_suspect = is_candidate & (completed > attempted)
     kinds = (np.flatnonzero(is_suspect), np.flatnonzero(is_candidate & ~is_suspect))
     first = np.sort(np.concatenate([_spread(positions, READ_FIRST) for positions in kinds]))
     return first, np.setdiff1d(np.flatnonzero(is_candidate), first, assume_unique=True)

@@ -12,8 +12,6 @@ from progress_exhaust.hooks.cassandra.raw_values import (
     ContentKeys,
     count_completed,
     count_elements,
-    count_started,
-    started_entry,
 )
 from progress_exhaust.report.eligibility import enrolment_exclusion, no_exclusions
 from progress_exhaust.staging.manifests import ExtractInputs
@@ -43,19 +41,18 @@ def make_enrolled_chunk(enrolments: Sequence[Enrolment], inputs: ExtractInputs) 
             counts[reason.count_name] += 1
     counts["enrolled"] = len(enrolled)
     hierarchy = inputs.hierarchy
-    contents = ContentKeys.of(hierarchy.content_ids, hierarchy.optional)
+    contents = ContentKeys.of(hierarchy.content_ids, hierarchy.optional, hierarchy.assessment_ids)
     completed = [count_completed(enrolment.content_statuses, contents) for enrolment in enrolled]
     counts_removed = inputs.removed_contents == "counted"
-    assessments = [started_entry(content_id) for content_id in hierarchy.assessment_ids]
     table = pa.table(
         {
             "user_id": [enrolment.user_id for enrolment in enrolled],
             "enrolled_at": [enrolment.enrolled_at for enrolment in enrolled],
             "enrolled_text": [enrolment.enrolled_text for enrolment in enrolled],
             "completed_at": [enrolment.completed_at for enrolment in enrolled],
-            "completed_contents": [required + removed * counts_removed for required, removed in completed],
-            "removed_contents": [removed for _, removed in completed],
-            "started_assessments": [count_started(enrolment.content_statuses, assessments) for enrolment in enrolled],
+            "completed_contents": [one.required + one.unknown * counts_removed for one in completed],
+            "removed_contents": [one.unknown for one in completed],
+            "completed_assessments": [one.assessments for one in completed],
             "has_certificate": [_has_certificate(enrolment) for enrolment in enrolled],
             "certificate_status": [enrolment.certificate_status for enrolment in enrolled],
         },

@@ -33,7 +33,7 @@ ENROLLED = pa.schema(
         ("completed_at", pa.int64()),
         ("completed_contents", pa.int32()),
         ("removed_contents", pa.int32()),  # completed ones that are no longer in the tree
-        ("started_assessments", pa.int32()),  # by the statuses of the contents
+        ("completed_assessments", pa.int32()),  # by the statuses of the contents
         ("has_certificate", pa.bool_()),
         ("certificate_status", pa.int64()),
     ]

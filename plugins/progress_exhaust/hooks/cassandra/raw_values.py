@@ -4,9 +4,9 @@ To make objects of the values is the most expensive part of reading an enrolment
 each element (of a map: key and value) as its length and its bytes. Numbers have 32 bits and are big-endian.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 _INT_LENGTH = b"\0\0\0\4"
 _NOT_STARTED, _STARTED, _COMPLETED = (_INT_LENGTH + status.to_bytes(4, "big") for status in range(3))
@@ -25,11 +25,12 @@ class ContentKeys:
 
     required: frozenset[bytes]  # they are in the tree and not optional
     known: frozenset[bytes]  # they are in the tree, or optional
+    assessments: frozenset[bytes]
 
     @classmethod
-    def of(cls, content_ids: Iterable[str], optional: Iterable[str]) -> Self:
-        tree, ignored = (frozenset(map(content_key, ids)) for ids in (content_ids, optional))
-        return cls(tree - ignored, tree | ignored)
+    def of(cls, content_ids: Iterable[str], optional: Iterable[str], assessment_ids: Iterable[str] = ()) -> Self:
+        tree, ignored, assessments = (frozenset(map(content_key, ids)) for ids in (content_ids, optional, assessment_ids))
+        return cls(tree - ignored, tree | ignored, assessments)
 
 
 def content_key(content_id: str) -> bytes:
@@ -41,53 +42,52 @@ def content_key(content_id: str) -> bytes:
     return encoded if "\0" in content_id else encoded.rpartition(b"\0")[2]
 
 
-def count_completed(statuses: bytes | None, contents: ContentKeys) -> tuple[int, int]:
-    """Return how many contents of a map of statuses (text to int) have status 2: required ones, and unknown ones."""
+class Completed(NamedTuple):
+    """How many contents a learner has completed."""
+
+    required: int = 0
+    unknown: int = 0  # neither in the tree nor optional
+    assessments: int = 0
+
+
+def count_completed(statuses: bytes | None, contents: ContentKeys) -> Completed:
+    """Return how many contents of a map of statuses (text to int) have status 2."""
     if not statuses:
-        return 0, 0
-    if len(statuses) > _MAX_SPLIT_BYTES or not _is_unambiguous(statuses):
-        required = unknown = 0
-        for content_id, status in _entries(statuses):
-            if status == 2:
-                key = content_key(content_id)
-                required += key in contents.required
-                unknown += key not in contents.known
-        return required, unknown
-    parts = statuses[4:].split(_COMPLETED)  # each but the last ends with the key of a completed content
-    parts.pop()
+        return Completed()
+    listed = statuses[4:]
+    parts = listed.split(_COMPLETED) if len(listed) <= _MAX_SPLIT_BYTES else []
+    if not parts or not _is_unambiguous(listed, count_elements(statuses), completed=len(parts) - 1):
+        return _count_entry_by_entry(statuses, contents)
+    parts.pop()  # each of the others ends with the key of a completed content
     keys = [part.rpartition(b"\0")[2] for part in parts]
     required = len(contents.required.intersection(keys))
     unknown = 0 if required == len(keys) else len(keys) - len(contents.known.intersection(keys))
-    return required, unknown
+    return Completed(required, unknown, len(contents.assessments.intersection(keys)))
 
 
-def started_entry(content_id: str) -> bytes:
-    """Return the first bytes of this content's entry in a map of statuses, up to the status."""
-    return _encode_text(content_id) + _INT_LENGTH
+def _count_entry_by_entry(statuses: bytes, contents: ContentKeys) -> Completed:
+    required = unknown = assessments = 0
+    for content_id, status in _entries(statuses):
+        if status == 2:
+            key = content_key(content_id)
+            required += key in contents.required
+            unknown += key not in contents.known
+            assessments += key in contents.assessments
+    return Completed(required, unknown, assessments)
 
 
-def count_started(statuses: bytes | None, entries: Sequence[bytes]) -> int:
-    """Return how many of these contents have a status other than 0 in a map of statuses. Odd content ids may confuse it.
-
-    :param entries: `started_entry` of the contents
-    """
-    if not statuses:
-        return 0
-    ends = (place + len(entry) for entry in entries if (place := statuses.find(entry)) >= 0)
-    return sum(statuses[end : end + 4] != _NOT_STARTED[4:] for end in ends)
-
-
-def _is_unambiguous(statuses: bytes) -> bool:
-    """Return whether the bytes of a status can be searched for.
+def _is_unambiguous(listed: bytes, elements: int, *, completed: int) -> bool:
+    """Return whether the bytes of a status can be searched for in the entries of a map.
 
     They can if every status is 0, 1 or 2 and no content id has a NUL: then an entry's bytes occur nowhere else.
+
+    :param completed: how often the bytes of status 2 occur
     """
-    listed = statuses[4:]
-    not_started, others = listed.count(_NOT_STARTED), listed.count(_STARTED) + listed.count(_COMPLETED)
+    not_started, others = listed.count(_NOT_STARTED), listed.count(_STARTED) + completed
     entries = not_started + others
     # Zero bytes in the numbers: three in each length and in each status, but four in status 0.
     zeros = 6 * entries + 4 * not_started + 3 * others
-    return entries == count_elements(statuses) and listed.count(0) == zeros and _STATUS_FOUR not in listed
+    return entries == elements and listed.count(0) == zeros and _STATUS_FOUR not in listed
 
 
 def _entries(statuses: bytes) -> Iterator[tuple[str, int]]:
