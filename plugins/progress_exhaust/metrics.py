@@ -44,5 +44,5 @@ def learners(counts: Mapping[str, int]) -> None:
     """Count the learners of a finished batch: the reported ones, and the excluded ones per reason."""
     compat.increment_metric(f"{PREFIX}.learners", counts.get("reported", 0))
     for name, number in counts.items():
-        if name.startswith(EXCLUDED):
+        if name.startswith(EXCLUDED) and number:
             compat.increment_metric(f"{PREFIX}.{name}", number)

@@ -31,7 +31,7 @@ def report(
     layout: Layout = BUILT_IN["standard"],
 ) -> Report:
     batch, facts = Batch("tag", "R1", "org", "01", "do_1"), BatchFacts("Batch", collection, owned=True)
-    hierarchy = Hierarchy("do_1", 0, parts, frozenset())
+    hierarchy = Hierarchy("do_1", 0, parts, frozenset(), content_ids=frozenset())
     rules = CellRules("best", (), "name" if named else "id", defuse, "Asia/Kolkata")
     return Report(batch, facts, hierarchy, layout, rules)
 

@@ -193,7 +193,8 @@ def test_the_example_of_the_docs_makes_what_they_say() -> None:
     settings, example, like = re.findall("```(?:json|csv)\n(.*?)```", page, re.DOTALL)
     site, quiz = parse_settings(settings), "do_2121589132151005906648"
     batch = Batch("tag", "R1", "org", "013300978801321105614", "do_1")
-    hierarchy = Hierarchy("do_1", 4, (ColumnNode("nested", "do_2", "N", 1), ColumnNode("assessment", quiz, "Quiz")), frozenset())
+    nodes = (ColumnNode("nested", "do_2", "N", 1), ColumnNode("assessment", quiz, "Quiz"))
+    hierarchy = Hierarchy("do_1", 4, nodes, frozenset(), content_ids=frozenset({quiz}))
     rules = CellRules("best", (2,), "id", True, site.report_timezone)
     report = Report(batch, BatchFacts("Batch", "Course", owned=True), hierarchy, site.layout_named(site.layout), rules)
     part = part_of(

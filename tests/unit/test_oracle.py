@@ -156,7 +156,7 @@ def test_an_owner_gets_all_others_get_their_own_users() -> None:
     assert [row[4] for row in lines(world, FOREIGN)[1:]] == ["a"]
     assert [row[4] for row in lines(world, None)[1:]] == ["a", "b", "c", "d", "e"]
     counts = expected_counts(world, FOREIGN, BATCH)
-    assert counts.left_out == {"deleted": 1, "missing": 1, "other_org": 2}
+    assert counts.left_out == {"deleted": 1, "missing": 1, "other_org": 1, "unknown_org": 1}
     assert (counts.enrolled, counts.reported, counts.missing, counts.deleted) == (5, 1, 1, 1)
 
 
@@ -471,7 +471,7 @@ def test_every_request_of_the_sample_has_an_outcome() -> None:
     assert counts.reported == counts.enrolled > 100
     assert counts.missing and counts.deleted and counts.not_enrolled.keys() == {"inactive", "no_date"}
     counts = expected_counts(world, by_another, by_another["request_data"]["batchId"])
-    assert counts.left_out.keys() == {"missing", "deleted", "other_org"} and counts.reported
+    assert counts.left_out.keys() == {"missing", "deleted", "other_org", "unknown_org"} and counts.reported
     with pytest.raises(NoReport, match="retired"):
         expected_counts(world, retired, retired["request_data"]["batchId"])
 

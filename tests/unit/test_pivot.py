@@ -34,7 +34,7 @@ def learners(
     layout: Layout = BUILT_IN["standard"],
     attempted: Sequence[str] = (),
 ) -> Learners:
-    hierarchy = Hierarchy("do_1", leaf_count, NODES, frozenset(), stated)
+    hierarchy = Hierarchy("do_1", leaf_count, NODES, frozenset(), stated, content_ids=frozenset())
     rules = CellRules(chosen, failed, labels, True, "Asia/Kolkata")
     return Learners(part_of(*rows), Report(BATCH, FACTS, hierarchy, layout, rules, frozenset(attempted)))
 

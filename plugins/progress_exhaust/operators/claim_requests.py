@@ -20,6 +20,8 @@ class ClaimRequestsOperator(BaseTaskOperator):
     def run(self, context: "Context", site: Site, params: RunParams) -> list[str]:
         claims = site.claims()
         site.ledger().prepare()
+        if params.dry_run:
+            site.write_check().check_rights()
         if params.batch_ids:
             return []
         ended_runs = find_ended_runs(context, site)

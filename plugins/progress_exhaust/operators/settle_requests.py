@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from progress_exhaust import compat, metrics
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchRun, BatchState, ClaimOutcome
 from progress_exhaust.names import XCOM_REQUESTS_FOUND
+from progress_exhaust.report.excluded import CONTENT_COUNTS, EXCLUDED
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.progress import format_counts
 from progress_exhaust.stages.site_setup import RunParams, Site
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 TRIED_AGAIN = "could not be made this time and is tried again, up to three times in all"
-TOTALS = ("enrolled", "reported", "excluded", "missing", "package_bytes")
+TOTALS = ("enrolled", "reported", "excluded", "missing", *CONTENT_COUNTS, "package_bytes")
 Summary = dict[str, dict[str, int]]
 
 
@@ -89,7 +90,7 @@ def delete_finished_staging(site: Site, runs: Sequence[BatchRun], *, all_of_it: 
 def summarize(context: "Context", site: Site, runs: Sequence[BatchRun]) -> Summary:
     """Return the counts of the run: requests by outcome, batches by state, learners."""
     outcomes = site.claims().outcomes()
-    learners: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))
+    learners: Counter[str] = Counter(dict.fromkeys(TOTALS, 0) | {f"{metrics.EXCLUDED}{reason}": 0 for reason in EXCLUDED})
     for run in runs:
         learners.update({name: number for name, number in run.counts.items() if name in TOTALS})
         excluded = {name: number for name, number in run.counts.items() if name.startswith(metrics.EXCLUDED)}

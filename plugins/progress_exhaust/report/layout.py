@@ -135,6 +135,9 @@ class Layout(BaseModel):
     own_labels: ColumnLabels | None = None  # None: the setting column_labels decides
     learners: Literal["all", "cached"] = "all"  # cached: only learners who are in the user cache
     trimmed: bool = False  # texts without blanks at their start and end
+    removed_contents: Literal["excluded", "counted"] = "excluded"  # from progress: completed contents that left the tree
+    archived_scores: Literal["shown", "blank"] = "shown"  # scores whose attempts were archived, from the aggregates
+    blank_dates: Literal["excluded", "kept"] = "excluded"  # enrolments whose only date is an empty or blank text
     no_leaf_count: Literal["counted", "100"] = "counted"  # progress if the root of the tree does not state a leaf count
     time_zone: str = "UTC"  # of timestamps; report: the setting report_timezone decides
     text_dates: Literal["parsed", "day"] = "parsed"  # day: from the first ten characters, in no time zone
@@ -225,6 +228,9 @@ BUILT_IN_VALUES: dict[str, dict[str, Any]] = {
         "own_labels": "id",
         "learners": "cached",
         "trimmed": True,
+        "removed_contents": "counted",
+        "archived_scores": "blank",
+        "blank_dates": "kept",
         "no_leaf_count": "100",
         "time_zone": "report",
         "text_dates": "day",

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from progress_exhaust.report import text
 from progress_exhaust.report.columns import columns
-from progress_exhaust.report.excluded import EXCLUDED, NOT_ENROLLED
+from progress_exhaust.report.excluded import CONTENT_COUNTS, EXCLUDED, NOT_ENROLLED
 from progress_exhaust.report.report import Report
 
 SUMMARY_FILE = "summary.txt"
@@ -38,13 +38,15 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
         *_by_reason("Excluded learners", excluded, counts),
     ]
     blank = counts.get("missing", 0) - counts.get("excluded.missing", 0)
-    if blank:
-        lines.append(f"Learners in the file without a known profile (blank cells): {blank:,}")
+    lines.append(f"Learners in the file without a known profile (blank cells): {blank:,}")
     lines += _by_reason("Not counted as enrolled", NOT_ENROLLED, counts)
+    lines += ["Scores and contents", *(f"  {counts.get(name, 0):,} {meaning}" for name, meaning in CONTENT_COUNTS.items())]
+    if report.layout.removed_contents == "excluded":
+        lines[-1] += " (they do not count for Progress)"
     lines += ["", "Columns", *(f"  {column.label}: {column.meaning}" for column in columns(report))]
     return "".join(f"{text.clean(line)}\r\n" for line in lines)
 
 
 def _by_reason(title: str, reasons: Iterable[str], counts: Mapping[str, int]) -> list[str]:
-    found = {reason: counts[f"excluded.{reason}"] for reason in reasons if f"excluded.{reason}" in counts}
+    found = {reason: counts.get(f"excluded.{reason}", 0) for reason in reasons}
     return [f"{title}: {sum(found.values()):,}", *(f"  {number:,} {EXCLUDED[reason]}" for reason, number in found.items())]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.requests.ledger import Ledger
     from progress_exhaust.hooks.requests.locks import Locks
     from progress_exhaust.hooks.requests.models import Stage
+    from progress_exhaust.hooks.requests.write_check import WriteCheck
     from progress_exhaust.hooks.user_cache import UserCacheHook
     from progress_exhaust.report.request import Batch
     from progress_exhaust.security.public_key_download import KeySource
@@ -68,6 +69,7 @@ class Site:
     settings: Settings
     run_id: str
     task_attempt: int = 1
+    dry_run: bool = False
 
     @property
     def processes(self) -> int:
@@ -88,6 +90,11 @@ class Site:
         from progress_exhaust.hooks.requests.locks import Locks
 
         return self._connect(Locks)
+
+    def write_check(self) -> "WriteCheck":
+        from progress_exhaust.hooks.requests.write_check import WriteCheck
+
+        return self._connect(WriteCheck)
 
     def learner_tables(self) -> "LearnerTablesHook":
         from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
@@ -171,12 +178,14 @@ class Site:
             run_id=self.run_id,
             task_attempt=self.task_attempt,
             timeout_seconds=self.settings.read_timeout_seconds,
+            dry_run=self.dry_run,
         )
 
 
 def read_site(context: "Context") -> Site:
     """Read the site's settings, as they are now, for a task of this run."""
-    return Site(parse_settings(Variable.get(VARIABLE, default=None)), context["run_id"], context["ti"].try_number)
+    settings, dry_run = parse_settings(Variable.get(VARIABLE, default=None)), bool(context["params"].get("dry_run"))
+    return Site(settings, context["run_id"], context["ti"].try_number, dry_run=dry_run)
 
 
 def report_day(context: "Context", settings: Settings) -> date:

@@ -54,6 +54,9 @@ class ExtractInputs(_WithHierarchy):
 
     learners: str  # of the layout: all, or cached
     user_fields: tuple[str, ...]
+    removed_contents: str  # of the layout, as the next two
+    archived_scores: str
+    blank_dates: str
 
 
 class ChunksManifest(Manifest):
@@ -83,7 +86,7 @@ class ExtractManifest(Manifest):
     as_of: AwareDatetime
     inputs: ExtractInputs
     chunks: int
-    counts: dict[str, int]  # enrolled, reported, missing, and excluded.<reason>
+    counts: dict[str, int]  # enrolled, reported, missing, excluded.<reason>, and CONTENT_COUNTS
 
 
 class PivotManifest(Manifest):

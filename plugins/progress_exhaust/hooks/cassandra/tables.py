@@ -14,7 +14,7 @@ from cassandra.query import BoundStatement
 from progress_exhaust import compat
 from progress_exhaust.hooks.cassandra.cluster import ClusterConnection
 from progress_exhaust.hooks.cassandra.course_tables import CourseTables
-from progress_exhaust.hooks.cassandra.decoding import decode_nested_progress
+from progress_exhaust.hooks.cassandra.decoding import decode_archived_scores, decode_nested_progress
 from progress_exhaust.hooks.cassandra.filtering import filtered_rows
 from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Row, Table, TokenRange
 from progress_exhaust.hooks.cassandra.optional_columns import Select
@@ -66,6 +66,14 @@ class LearnerTablesHook(CourseTables):
 
     def nested_progress(self, user_ids: Sequence[str], collection_ids: Sequence[str], batch_id: str) -> Iterator[Row]:
         """Yield (user id, collection id, contents completed) of these learners in the batch."""
+        return decode_nested_progress(self._aggregates(user_ids, collection_ids, batch_id))
+
+    def archived_scores(self, user_ids: Sequence[str], collection_id: str, batch_id: str) -> Iterator[Row]:
+        """Yield what the aggregates have of these learners' scores in the batch: rows of `extract.schemas.ARCHIVED_SCORES`."""
+        return decode_archived_scores(self._aggregates(user_ids, [collection_id], batch_id))
+
+    def _aggregates(self, user_ids: Sequence[str], collection_ids: Sequence[str], batch_id: str) -> Iterator[Row]:
+        """Yield (user id, collection id, aggregates, agg) of these learners in the batch."""
         cluster = self._cluster(self._courses_connection)
         table = f"{self._courses}.{Table.AGGREGATES}"
         select = self._select(cluster, cql.NESTED_PROGRESS, table)
@@ -79,8 +87,7 @@ class LearnerTablesHook(CourseTables):
             for collection_id in collection_ids
             for ids in self._group_by_owner(cluster, user_ids, partial(_aggregate_partition, collection_id))
         )
-        rows = cluster.rows(queries, self._in_flight, f"table {table}, batch {batch_id}")
-        return decode_nested_progress(select.complete(rows))
+        return select.complete(cluster.rows(queries, self._in_flight, f"table {table}, batch {batch_id}"))
 
     def attempts(self, user_ids: Sequence[str], collection_id: str, batch_id: str) -> Iterator[Row]:
         """Yield the attempts of these learners in the batch: rows of `extract.schemas.ATTEMPTS`."""

@@ -15,6 +15,7 @@ from progress_exhaust.hooks.report_store.folders import join_path, open_folder
 from progress_exhaust.hooks.report_store.public_access import is_public
 from progress_exhaust.hooks.report_store.publishing import md5_of, publish_local, publish_to_store
 from progress_exhaust.hooks.report_store.store_errors import CONNECTION_ID, translate_store_errors
+from progress_exhaust.hooks.report_store.write_probe import probe_write
 from progress_exhaust.report.request import JOB_ID, Batch, is_package_key
 
 STANDALONE = "standalone"  # replaces the request id in staging paths of a run without a request
@@ -102,6 +103,11 @@ class ReportStoreHook(BaseHook):
             else:
                 publish_to_store(package, target, md5, self._timeout_seconds)
         return package.stat().st_size
+
+    def check_writable(self, key: str) -> None:
+        """Raise SetupError or SourceError if no package with this key can be published; nothing is left in the container."""
+        with self._translate_container_errors():
+            probe_write(join_path(self._container, *key.split("/")))
 
     def holds(self, key: str) -> bool:
         """Tell whether the container has a package with this key, which may come from a row of job_request."""

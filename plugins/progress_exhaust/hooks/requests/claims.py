@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction, batch_values
+from progress_exhaust.hooks.requests.connection import Transaction, batch_values
+from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection
 from progress_exhaust.hooks.requests.locks import (
     check_holder,
     check_list_attempt,
@@ -38,7 +39,7 @@ from progress_exhaust.sql import locks as locking
 LOST_TOO_OFTEN = "The report could not be made: three attempts were interrupted. Submit the request again"
 
 
-class Claims(RequestsConnection):
+class Claims(LedgerConnection):
     """The requests, and which run holds them."""
 
     # Find

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.claims import fail_request, mark_duplicates, succeed_request
-from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction, batch_values
+from progress_exhaust.hooks.requests.connection import batch_values
+from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection, create_ledger
 from progress_exhaust.hooks.requests.locks import attempt_replaced, check_holder, check_list_attempt
 from progress_exhaust.hooks.requests.models import PROGRESS_KEYS, BatchRun, BatchState, Ended, Key, keys_as_arrays, storable
 from progress_exhaust.report.request import Batch, JobRequest
@@ -13,13 +14,13 @@ from progress_exhaust.sql import ledger as sql
 from progress_exhaust.sql import locks as locking
 
 
-class Ledger(RequestsConnection):
+class Ledger(LedgerConnection):
     """What each run did about each batch."""
 
     def prepare(self) -> list[str]:
         """Create or upgrade our tables, unless they are current; check the columns of job_request.
 
-        Return the optional columns that job_request lacks: they count as null.
+        A dry run takes back what it creates. Return the optional columns that job_request lacks: they count as null.
         """
         with self._transaction() as transaction:
             columns = transaction.columns()
@@ -35,7 +36,7 @@ class Ledger(RequestsConnection):
                     "in the Variable to the table of the exhaust API that has it"
                 )
             if not transaction.ledger_is_current():
-                self._create(transaction)
+                create_ledger(transaction)
         return missing
 
     def list_batches(
@@ -129,13 +130,3 @@ class Ledger(RequestsConnection):
         """Return the bytes that this run has published for the batch's channel, without those of the batch itself."""
         with self._transaction() as transaction:
             return int(transaction.fetch_value(sql.CHANNEL_BYTES, batch_values(batch)))
-
-    def _create(self, transaction: Transaction) -> None:
-        try:
-            transaction.execute_script(sql.CREATE_LEDGER)
-        except SetupError:
-            raise SetupError(
-                f"{self._where()} has no schema {self._ledger}, or one of an older version, and this role may not create or "
-                "upgrade it. Ask a role with the rights to run the following, which is docs/grants/ledger.sql, and then "
-                f"docs/grants/postgres.sql:\n{transaction.script(sql.CREATE_LEDGER)}"
-            ) from None
