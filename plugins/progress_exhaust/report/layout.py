@@ -136,6 +136,7 @@ class Layout(BaseModel):
     learners: Literal["all", "cached"] = "all"  # cached: only learners who are in the user cache
     trimmed: bool = False  # texts without blanks at their start and end
     no_leaf_count: Literal["counted", "100"] = "counted"  # progress if the root of the tree does not state a leaf count
+    progress_precision: Literal["exact", "float32"] = "exact"  # float32: as the Spark job calculates
     time_zone: str = "UTC"  # of timestamps; report: the setting report_timezone decides
     text_dates: Literal["parsed", "day"] = "parsed"  # day: from the first ten characters, in no time zone
     line_end: Literal["CRLF", "LF"] = "CRLF"
@@ -226,6 +227,7 @@ BUILT_IN_VALUES: dict[str, dict[str, Any]] = {
         "learners": "cached",
         "trimmed": True,
         "no_leaf_count": "100",
+        "progress_precision": "float32",
         "time_zone": "report",
         "text_dates": "day",
         "line_end": "LF",
