@@ -11,7 +11,7 @@ from progress_exhaust.report.eligibility import Eligibility
 from progress_exhaust.report.layout import BUILT_IN
 
 USER_FIELDS = tuple(sorted({field for layout in BUILT_IN.values() for field in layout.user_fields}))
-ENROLLED_PLAINLY = {"enrolled_at": 0, "completed_contents": 0, "has_certificate": False}
+ENROLLED_PLAINLY = {"active": True, "enrolled_at": 0, "completed_contents": 0, "has_certificate": False}
 
 
 def part_of(*learners: Mapping[str, Any]) -> pa.Table:

@@ -19,24 +19,32 @@ def cut_into_chunks(enrolments: Iterable[Enrolment], size: int) -> Iterator[list
         yield chunk
 
 
-def make_enrolled_chunk(enrolments: Sequence[Enrolment], optional: frozenset[str]) -> tuple[pa.Table, Counter[str]]:
+def make_enrolled_chunk(
+    enrolments: Sequence[Enrolment], optional: frozenset[str], *, with_inactive: bool = False
+) -> tuple[pa.Table, Counter[str]]:
     """Return the enrolments that count (ENROLLED), in their order, and counts: enrolled, and excluded by reason.
 
     :param optional: ids of the contents that do not count towards completion
+    :param with_inactive: inactive enrolments count too; the count `inactive` says how many of the enrolled are inactive
     """
     counts: Counter[str] = Counter(enrolled=0)
     enrolled: list[Enrolment] = []
     for enrolment in enrolments:
-        reason = enrolment_exclusion(enrolment.active, enrolment.enrolled_at, enrolment.enrolled_text)
+        reason = enrolment_exclusion(
+            enrolment.active, enrolment.enrolled_at, enrolment.enrolled_text, with_inactive=with_inactive
+        )
         if reason is None:
             enrolled.append(enrolment)
         else:
             counts[reason.count_name] += 1
     counts["enrolled"] = len(enrolled)
+    if with_inactive:
+        counts["inactive"] = sum(not enrolment.active for enrolment in enrolled)
     ignored_entries = [completed_entry(content_id) for content_id in optional]
     table = pa.table(
         {
             "user_id": [enrolment.user_id for enrolment in enrolled],
+            "active": [bool(enrolment.active) for enrolment in enrolled],
             "enrolled_at": [enrolment.enrolled_at for enrolment in enrolled],
             "enrolled_text": [enrolment.enrolled_text for enrolment in enrolled],
             "completed_at": [enrolment.completed_at for enrolment in enrolled],

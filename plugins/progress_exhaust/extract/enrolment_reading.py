@@ -48,7 +48,7 @@ def read_enrolled_chunks(
     counts, first_user_ids = Counter(enrolled=0), list[str]()
     progress = Progress(batch_context, "enrolments read")
     for enrolments in cut_into_chunks(stream.enrolments, chunk_size):
-        table, chunk_counts = make_enrolled_chunk(enrolments, optional)
+        table, chunk_counts = make_enrolled_chunk(enrolments, optional, with_inactive=inputs.enrolments == "all")
         staging.write_file(staging.enrolled_chunk(len(first_user_ids)), to_parquet(table, chunk_counts))
         first_user_ids.append(enrolments[0].user_id)
         counts.update(chunk_counts)

@@ -11,7 +11,9 @@ def current_inputs(batch_context: BatchContext) -> ExtractInputs:
     """Return what the extracted files depend on now: if it changes, they are extracted again."""
     layout = batch_context.site.layout(batch_context.params)
     hierarchy = batch_context.staging.read(HierarchyManifest).hierarchy
-    return ExtractInputs(hierarchy=hierarchy, learners=layout.learners, user_fields=layout.user_fields)
+    return ExtractInputs(
+        hierarchy=hierarchy, enrolments=layout.enrolments, learners=layout.learners, user_fields=layout.user_fields
+    )
 
 
 def make_eligibility(batch_context: BatchContext) -> Eligibility:

@@ -34,8 +34,9 @@ class PivotOperator(StageOperator):
         report, extracted = make_report(batch_context), staging.read(ExtractManifest)
         width = len(columns(report))
         notes = []
-        no_room = settings.output_format == OutputFormat.XLSX and not fits(extracted.counts["reported"], width)
-        ending = OutputFormat.CSV if no_room else settings.output_format
+        chosen = batch_context.site.output_format(batch_context.params)
+        no_room = chosen == OutputFormat.XLSX and not fits(extracted.counts["reported"], width)
+        ending = OutputFormat.CSV if no_room else chosen
         if no_room:
             notes.append(NO_ROOM)
         file_name = batch_context.batch.file_name(batch_context.day, ending)

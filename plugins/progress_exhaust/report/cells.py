@@ -61,6 +61,9 @@ class Learners:
     def completion_dates(self, pattern: str) -> pa.Array:
         return text.dates(self._facts("completed_at"), pattern, self.report.time_zone).fill_null("")
 
+    def enrolment_statuses(self) -> pa.Array:
+        return pc.if_else(self._facts("active"), "active", "inactive")
+
     def progress(self) -> pa.Array:
         hierarchy = self.report.hierarchy
         if self.report.layout.no_leaf_count == "100" and not (hierarchy.states_leaf_count and hierarchy.leaf_count):
@@ -94,6 +97,12 @@ class Learners:
 
     def total_percents(self) -> pa.Array:
         return self._attempts.total_percents()
+
+    def max_scores(self) -> pa.Array:
+        return self._attempts.max_scores()
+
+    def attempt_counts(self) -> pa.Array:
+        return self._attempts.counts()
 
     def _facts(self, field: str) -> pa.Array:
         if field not in self.chunk.column_names:

@@ -25,9 +25,14 @@ class Exclusion(StrEnum):
         return f"excluded.{self}"
 
 
-def enrolment_exclusion(active: bool | None, enrolled_at: int | None, enrolled_text: str | None) -> Exclusion | None:
-    """Return why an enrolment does not count; None if it does: an active one with a date."""
-    if not active:
+def enrolment_exclusion(
+    active: bool | None, enrolled_at: int | None, enrolled_text: str | None, *, with_inactive: bool = False
+) -> Exclusion | None:
+    """Return why an enrolment does not count; None if it does: an active one with a date.
+
+    :param with_inactive: inactive ones with a date count too
+    """
+    if not (active or with_inactive):
         return Exclusion.INACTIVE
     has_date = enrolled_at is not None or bool((enrolled_text or "").strip())
     return None if has_date else Exclusion.NO_DATE

@@ -52,6 +52,7 @@ class SharedHierarchy(_WithHierarchy):
 class ExtractInputs(_WithHierarchy):
     """What the extracted files depend on, in addition to the sources: if it changes, they are extracted again."""
 
+    enrolments: str = "active"  # of the layout: active, or all. The default is for manifests of an earlier version
     learners: str  # of the layout: all, or cached
     user_fields: tuple[str, ...]
 
@@ -64,7 +65,7 @@ class ChunksManifest(Manifest):
     as_of: AwareDatetime  # when the enrolments were read
     inputs: ExtractInputs
     first_user_ids: tuple[str, ...]  # of each chunk, ascending
-    counts: dict[str, int]  # enrolled, and excluded.<reason>
+    counts: dict[str, int]  # enrolled, inactive, and excluded.<reason>
 
 
 class RestartManifest(Manifest):
@@ -83,7 +84,7 @@ class ExtractManifest(Manifest):
     as_of: AwareDatetime
     inputs: ExtractInputs
     chunks: int
-    counts: dict[str, int]  # enrolled, reported, missing, and excluded.<reason>
+    counts: dict[str, int]  # enrolled, inactive, reported, missing, and excluded.<reason>
 
 
 class PivotManifest(Manifest):
