@@ -55,8 +55,10 @@ class BatchFolder:
 
     def delete_manifest(self, kind: type[Manifest]) -> None:
         """Delete a manifest that this stage wrote before: the stage runs again."""
+        from progress_exhaust.hooks.report_store import delete_file
+
         with self._fence():
-            (self.path / kind.FILE_NAME).unlink(missing_ok=True)
+            delete_file(self.path / kind.FILE_NAME)
 
     def write_file(self, path: "ObjectStoragePath", data: bytes) -> None:
         """Write a file for the next stages, or for a retry, whole or not at all."""
