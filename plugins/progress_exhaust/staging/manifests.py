@@ -109,3 +109,11 @@ class PackageManifest(Manifest):
     key: str  # in the reports container
     size_bytes: int
     level: str
+
+
+class UndeletedFolders(Manifest):
+    """What should be deleted in the folder of a run, but could not be. It is in that folder."""
+
+    FILE_NAME = "undeleted.json"
+
+    folders: frozenset[str]  # below the folder of the run; an empty text is the whole folder

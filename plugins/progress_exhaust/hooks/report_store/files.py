@@ -55,7 +55,8 @@ def delete_file(path: ObjectStoragePath) -> None:
     `ObjectStoragePath.unlink` asks S3 to delete several objects, and some stores refuse that.
     """
     with suppress(FileNotFoundError):
-        path.fs.rm_file(path.path)
+        if path.exists():
+            path.fs.rm_file(path.path)
 
 
 def delete_folder(folder: ObjectStoragePath) -> None:

@@ -70,6 +70,15 @@ class ReportStoreHook(BaseHook):
         with self.translate_store_errors():
             yield from list_files(self._staging)
 
+    def staged_runs(self) -> list[str]:
+        """Return the ids of the runs that have a folder in staging."""
+        with self.translate_store_errors():
+            try:
+                found = self._staging.fs.ls(self._staging.path, detail=False)
+            except FileNotFoundError:
+                return []
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found if path.rstrip("/") != self._staging.path.rstrip("/"))
+
     def check_staging_is_private(self, run_id: str) -> None:
         """Raise SetupError if anonymous users can download from staging: it contains the learners' data in clear.
 
