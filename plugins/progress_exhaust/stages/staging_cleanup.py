@@ -8,12 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from progress_exhaust.errors import ProgressExhaustError
 from progress_exhaust.stages.airflow_runs import ENDED, run_state
 from progress_exhaust.stages.batch_context import Log
 from progress_exhaust.stages.site_setup import Site
+from progress_exhaust.staging.batch_folder import find_manifest
 from progress_exhaust.staging.manifests import UndeletedFolders
 
 if TYPE_CHECKING:
@@ -72,11 +71,13 @@ class StagingCleanup:
         return undeleted
 
     def _find_noted(self, run_id: str) -> frozenset[str]:
-        path = self._store.run_folder(run_id) / UndeletedFolders.FILE_NAME
         try:
-            return UndeletedFolders.model_validate_json(path.read_bytes()).folders
-        except (OSError, ValidationError):
+            with self._store.translate_store_errors():
+                found = find_manifest(self._store.run_folder(run_id), UndeletedFolders)
+        except ProgressExhaustError as error:
+            self._log.warning("The note of what must be deleted in staging of run %s cannot be read: %s", run_id, error)
             return frozenset()
+        return found.folders if found else frozenset()
 
     def _note(self, run_id: str, folders: set[str]) -> None:
         from progress_exhaust.hooks.report_store import delete_file, write_atomically

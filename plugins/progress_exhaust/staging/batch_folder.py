@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Manifest)
 
 
+def find_manifest(folder: "ObjectStoragePath", kind: type[M]) -> M | None:
+    """Return the manifest of this kind in a folder; None if it is missing."""
+    try:
+        return kind.model_validate_json((folder / kind.FILE_NAME).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
 class BatchFolder:
     """One batch's folder.
 
@@ -44,10 +52,7 @@ class BatchFolder:
 
     def find(self, kind: type[M]) -> M | None:
         """Return a manifest; None if it is missing."""
-        try:
-            return kind.model_validate_json((self.path / kind.FILE_NAME).read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None
+        return find_manifest(self.path, kind)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write a manifest as the last act of a stage."""
