@@ -7,6 +7,7 @@ specification. Layouts `standard` and `sunbird-lern-7`.
 import json
 import math
 import re
+import struct
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
@@ -179,7 +180,7 @@ def expected_lern7_csv(world: Stores, request: Row | None, batch_id: str, *, opt
             f"BatchId_{enrolment['batchid']}",
             cached.get("state"),
             enrolment["userid"],
-            progress(enrolment, tree, optional, also_removed=True) if stated else "100",
+            lern7_progress(enrolment, tree, optional) if stated else "100",
             cached.get("orgname"),
             cached.get("cluster"),
             cached.get("usertype"),
@@ -417,6 +418,23 @@ def progress(enrolment: Row, tree: Row, optional: set[str], *, also_removed: boo
         if status == 2 and content_id not in optional and (content_id in contents or also_removed):
             completed += 1
     return percent(Fraction(completed), leaf_count(tree))
+
+
+def lern7_progress(enrolment: Row, tree: Row, optional: set[str]) -> str:
+    """Round as the Spark job does: it divides and multiplies floats of 32 bits."""
+    if enrolment.get("completedon") is not None:
+        return "100"
+    statuses = (enrolment.get("contentstatus") or {}).items()
+    completed = len([content_id for content_id, status in statuses if status == 2 and content_id not in optional])
+    leaves = leaf_count(tree)
+    if completed >= leaves:
+        return "100"
+    return str(math.floor(float32(float32(completed / leaves) * 100) + 0.5))
+
+
+def float32(value: float) -> float:
+    (rounded,) = struct.unpack("f", struct.pack("f", value))
+    return float(rounded)
 
 
 def nested_progress(rows: list[Row], node: Row) -> str:

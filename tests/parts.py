@@ -14,7 +14,7 @@ from progress_exhaust.report.layout import BUILT_IN, Layout
 from progress_exhaust.staging.manifests import ExtractInputs
 
 USER_FIELDS = tuple(sorted({field for layout in BUILT_IN.values() for field in layout.user_fields}))
-ENROLLED_PLAINLY = {"enrolled_at": 0, "completed_contents": 0, "has_certificate": False}
+ENROLLED_PLAINLY = {"active": True, "enrolled_at": 0, "completed_contents": 0, "has_certificate": False}
 
 
 def inputs(

@@ -30,6 +30,11 @@ def oldest_pending(age_seconds: float) -> None:
     compat.set_metric(f"{PREFIX}.oldest_pending_seconds", round(age_seconds))
 
 
+def undeleted_staging(folders: int) -> None:
+    """Set how many folders with learner data stay in staging because the store did not delete them. 0 is good."""
+    compat.set_metric(f"{PREFIX}.undeleted_staging_folders", folders)
+
+
 def batch_ended(state: str) -> None:
     """Count a batch that is done, deferred or rejected, or a failed attempt of a batch."""
     compat.increment_metric(f"{PREFIX}.batches.{state}")

@@ -136,10 +136,10 @@ def test_a_private_container_is_not_public(buckets: Buckets) -> None:
 def test_an_open_container_is_found_out_and_an_open_staging_refused(buckets: Buckets) -> None:
     hook = buckets.hook()
     if buckets.store.scheme != "gs":
-        buckets.open_to_anybody("reports")
+        buckets.make_public("reports")
         assert hook.is_public()
         hook.check_staging_is_private(RUN)
-        buckets.open_to_anybody("private")
+        buckets.make_public("private")
     with pytest.raises(SetupError, match=r"Staging .*://private-.* is public: everyone can download from it. Make it private"):
         hook.check_staging_is_private(RUN)
     assert (buckets.published(), buckets.staged()) == ({}, [])

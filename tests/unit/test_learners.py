@@ -99,6 +99,21 @@ def test_an_active_enrolment_with_a_date_is_one(changes: dict[str, Any], is_one:
     assert len(rows(enrolment(**changes))) == is_one
 
 
+def test_inactive_enrolments_with_a_date_count_if_the_layout_includes_them() -> None:
+    page = [
+        enrolment("a"), enrolment("b", active=False), enrolment("c", active=None),
+        enrolment("d", active=False, enrolled_at=None), enrolment("e", enrolled_at=None),
+    ]  # fmt: skip
+    table, counts = make_enrolled_chunk(page, frozenset(), with_inactive=True)
+    assert table.select(["user_id", "active"]).to_pylist() == [
+        {"user_id": "a", "active": True}, {"user_id": "b", "active": False}, {"user_id": "c", "active": False},
+    ]  # fmt: skip
+    assert counts == Counter({"enrolled": 3, "inactive": 2, "excluded.no_date": 2})
+    table, counts = make_enrolled_chunk(page, frozenset())
+    assert table["active"].to_pylist() == [True]
+    assert counts == Counter({"enrolled": 1, "excluded.inactive": 3, "excluded.no_date": 1})
+
+
 @pytest.mark.parametrize(
     ("user", "for_owner", "for_another"),
     [

@@ -75,7 +75,7 @@ def test_so_it_is_after_the_attempts_were_archived(page_size: int) -> None:
     world = sample_world()
     for request, batch in ((world.requests[0], 0), (world.requests[3], 2)):
         archive_attempts(world, world.batches[batch]["batchid"])
-        assert_alike(world, request, world.batches[batch]["batchid"], Options(), page_size)
+        assert_same_report(world, request, world.batches[batch]["batchid"], Options(), page_size)
         assert expected_counts(world, request, world.batches[batch]["batchid"]).scores_from_aggregates
 
 

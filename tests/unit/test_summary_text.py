@@ -99,3 +99,8 @@ def test_other_layouts_say_what_theirs_mean() -> None:
 def test_every_field_has_a_meaning(field: str) -> None:
     layout = Layout.model_validate({"columns": [{"label": "It", "field": field}], "nested_progress": False, "scores": "none"})
     assert len(lines(COUNTS, layout=layout)[-1].removeprefix("  It: ")) > 8
+
+
+def test_inactive_enrolments_in_the_file_are_counted() -> None:
+    made = lines({"enrolled": 12, "reported": 12, "inactive": 3})
+    assert made[made.index("Enrolled learners: 12") + 1] == "  3 with an inactive enrolment"

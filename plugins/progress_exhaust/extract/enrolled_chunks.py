@@ -25,8 +25,12 @@ def cut_into_chunks(enrolments: Iterable[Enrolment], size: int) -> Iterator[list
 
 
 def make_enrolled_chunk(enrolments: Sequence[Enrolment], inputs: ExtractInputs) -> tuple[pa.Table, Counter[str]]:
-    """Return the enrolments that count (ENROLLED), in their order, and counts: enrolled, and excluded by reason."""
+    """Return the enrolments that count (ENROLLED), in their order, and counts: enrolled, and excluded by reason.
+
+    If the layout includes inactive enrolments, the count `inactive` says how many of the enrolled they are.
+    """
     counts: Counter[str] = Counter(enrolled=0, **no_exclusions(of_enrolment=True))
+    with_inactive = inputs.enrolments == "all"
     enrolled: list[Enrolment] = []
     for enrolment in enrolments:
         reason = enrolment_exclusion(
@@ -34,12 +38,15 @@ def make_enrolled_chunk(enrolments: Sequence[Enrolment], inputs: ExtractInputs) 
             enrolment.enrolled_at,
             enrolment.enrolled_text,
             keeps_blank_dates=inputs.blank_dates == "kept",
+            with_inactive=with_inactive,
         )
         if reason is None:
             enrolled.append(enrolment)
         else:
             counts[reason.count_name] += 1
     counts["enrolled"] = len(enrolled)
+    if with_inactive:
+        counts["inactive"] = sum(not enrolment.active for enrolment in enrolled)
     hierarchy = inputs.hierarchy
     contents = ContentKeys.of(hierarchy.content_ids, hierarchy.optional, hierarchy.assessment_ids)
     completed = [count_completed(enrolment.content_statuses, contents) for enrolment in enrolled]
@@ -47,6 +54,7 @@ def make_enrolled_chunk(enrolments: Sequence[Enrolment], inputs: ExtractInputs) 
     table = pa.table(
         {
             "user_id": [enrolment.user_id for enrolment in enrolled],
+            "active": [bool(enrolment.active) for enrolment in enrolled],
             "enrolled_at": [enrolment.enrolled_at for enrolment in enrolled],
             "enrolled_text": [enrolment.enrolled_text for enrolment in enrolled],
             "completed_at": [enrolment.completed_at for enrolment in enrolled],

@@ -20,6 +20,7 @@ def make_inputs(hierarchy: Hierarchy, layout: Layout) -> ExtractInputs:
     """Return what the extracted files of a layout depend on."""
     return ExtractInputs(
         hierarchy=hierarchy,
+        enrolments=layout.enrolments,
         learners=layout.learners,
         user_fields=layout.user_fields,
         removed_contents=layout.removed_contents,

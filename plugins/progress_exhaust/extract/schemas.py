@@ -28,6 +28,7 @@ ENROLMENT = pa.schema(
 ENROLLED = pa.schema(
     [
         ("user_id", pa.string()),
+        ("active", pa.bool_()),
         ("enrolled_at", pa.int64()),
         ("enrolled_text", pa.string()),  # if enrolled_at is null
         ("completed_at", pa.int64()),

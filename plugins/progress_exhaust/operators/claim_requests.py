@@ -1,6 +1,5 @@
 """Claim the pending requests for this run."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from progress_exhaust import metrics
@@ -9,6 +8,7 @@ from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.selection import select_requests
 from progress_exhaust.stages.site_setup import RunParams, Site
+from progress_exhaust.stages.staging_cleanup import StagingCleanup
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,19 +40,12 @@ class ClaimRequestsOperator(BaseTaskOperator):
             claimed = claims.claim(selection)
             metrics.requests_ended(claimed.ended)
             held = claimed.requests
-            delete_staging(site, ended_runs)
+            cleanup = StagingCleanup(site, self.log)
+            for run_id in ended_runs:  # their requests start again
+                cleanup.delete(run_id, [site.store().run_folder(run_id)])
             metrics.oldest_pending(claims.oldest_pending_seconds(selection))  # what the claim has left
         missing = set(params.request_ids) - {request.request_id for request in held}
         if missing:
             self.log.warning("Not pending, unknown, or held by another run: %s", ", ".join(sorted(missing)))
         self.log.info("requests found=%d %s=%d", found, "would_be_claimed" if params.dry_run else "claimed", len(held))
         return [request.request_id for request in held]
-
-
-def delete_staging(site: Site, run_ids: Iterable[str]) -> None:
-    """Delete the staging of ended runs: their requests start again."""
-    from progress_exhaust.hooks.report_store import delete_folder
-
-    store = site.store()
-    for run_id in run_ids:
-        delete_folder(store.run_folder(run_id))

@@ -14,6 +14,7 @@ from progress_exhaust.report.excluded import CONTENT_COUNTS, EXCLUDED
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.progress import format_counts
 from progress_exhaust.stages.site_setup import RunParams, Site
+from progress_exhaust.stages.staging_cleanup import StagingCleanup, by_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,7 +36,10 @@ class SettleRequestsOperator(BaseTaskOperator):
         runs = site.ledger().run_batches()
         if not params.dry_run:
             self._settle(site, runs)
-        delete_finished_staging(site, runs, all_of_it=params.dry_run)
+        cleanup = StagingCleanup(site, self.log)
+        delete_finished_staging(site, cleanup, runs, all_of_it=params.dry_run)
+        if not params.dry_run:
+            metrics.undeleted_staging(cleanup.retry(context))
         summary = summarize(context, site, runs)
         self.log.info(" | ".join(f"{part} {format_counts(counts)}" for part, counts in summary.items()))
         self.log.info("event=run_settled run_id=%s summary=%s", site.run_id, json.dumps(summary))
@@ -70,21 +74,19 @@ def describe_failure(run: BatchRun) -> str:
     return f"Batch {run.batch_id}: {run.error}" if run.state == BatchState.REJECTED else f"Batch {run.batch_id} {TRIED_AGAIN}"
 
 
-def delete_finished_staging(site: Site, runs: Sequence[BatchRun], *, all_of_it: bool) -> None:
+def delete_finished_staging(site: Site, cleanup: StagingCleanup, runs: Sequence[BatchRun], *, all_of_it: bool) -> None:
     """Delete the staging that no rerun needs: all of it if no batch failed; and what earlier runs kept for a rerun."""
-    from progress_exhaust.hooks.report_store import delete_folder
-
     store = site.store()
-    for run_id, batch in site.ledger().unfinished_in_other_runs():
-        delete_folder(store.batch_folder(run_id, batch))
+    unfinished = site.ledger().unfinished_in_other_runs()
+    for run_id, folders in by_run((run_id, store.batch_folder(run_id, batch)) for run_id, batch in unfinished).items():
+        cleanup.delete(run_id, folders)
     finished = [run for run in runs if run.state in TERMINAL_STATES]
     if all_of_it or len(finished) == len(runs):
-        delete_folder(store.run_folder(site.run_id))
+        cleanup.delete(site.run_id, [store.run_folder(site.run_id)])
         return
-    for run in finished:
-        delete_folder(store.batch_folder(site.run_id, run.batch))
     # A batch that is rerun has its own hierarchy and chunks, and reads its own partitions.
-    delete_folder(store.shared_folder(site.run_id))
+    folders = [*(store.batch_folder(site.run_id, run.batch) for run in finished), store.shared_folder(site.run_id)]
+    cleanup.delete(site.run_id, folders)
 
 
 def summarize(context: "Context", site: Site, runs: Sequence[BatchRun]) -> Summary:

@@ -30,13 +30,19 @@ OF_ENROLMENT = (Exclusion.INACTIVE, Exclusion.NO_DATE)  # the other reasons are 
 
 
 def enrolment_exclusion(
-    active: bool | None, enrolled_at: int | None, enrolled_text: str | None, *, keeps_blank_dates: bool = False
+    active: bool | None,
+    enrolled_at: int | None,
+    enrolled_text: str | None,
+    *,
+    keeps_blank_dates: bool = False,
+    with_inactive: bool = False,
 ) -> Exclusion | None:
     """Return why an enrolment does not count; None if it does: an active one with a date.
 
     :param keeps_blank_dates: an empty or blank text counts as a date
+    :param with_inactive: inactive ones with a date count too
     """
-    if not active:
+    if not (active or with_inactive):
         return Exclusion.INACTIVE
     has_text = enrolled_text is not None and (keeps_blank_dates or bool(enrolled_text.strip()))
     has_date = enrolled_at is not None or has_text

@@ -20,7 +20,7 @@ CUT = "An Excel cell holds 32,767 characters: in {:,} cells a longer text was cu
 def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, file_name: str, notes: Iterable[str] = ()) -> str:
     """Return the summary of a report.
 
-    :param counts: of extract: `enrolled`, `reported`, `missing` and `excluded.<reason>`
+    :param counts: of extract: `enrolled`, `reported`, `missing` and `excluded.<reason>`; `inactive` if the layout includes them
     :param as_of: when the data was read
     :param notes: lines to add below that time
     """
@@ -34,6 +34,7 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
         *notes,
         "",
         f"Enrolled learners: {counts.get('enrolled', 0):,}",
+        *([f"  {counts['inactive']:,} with an inactive enrolment"] if "inactive" in counts else []),
         f"Learners in the file: {counts.get('reported', 0):,}",
         *_by_reason("Excluded learners", excluded, counts),
     ]

@@ -11,6 +11,7 @@ from airflow.sdk import Variable
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report.layout import Layout
+from progress_exhaust.report.options import OutputFormat
 from progress_exhaust.settings import VARIABLE, Settings, nearest, parse_settings
 from progress_exhaust.staging.batch_folder import BatchFolder
 
@@ -44,6 +45,7 @@ class RunParams:
     force: bool = False
     dry_run: bool = False
     layout: str | None = None
+    output_format: OutputFormat | None = None
 
     @classmethod
     def of(cls, context: "Context") -> "RunParams":
@@ -59,7 +61,17 @@ class RunParams:
             force=bool(params.get("force")),
             dry_run=bool(params.get("dry_run")),
             layout=params.get("layout"),
+            output_format=_output_format(params.get("output_format")),
         )
+
+
+def _output_format(name: str | None) -> OutputFormat | None:
+    """Return the format that a Param names; None if the site's setting decides. Raises SetupError for another name."""
+    if name is None:
+        return None
+    if name not in tuple(OutputFormat):
+        raise SetupError(f"Param output_format: there is no format {name!r}. Choose one of: {', '.join(OutputFormat)}")
+    return OutputFormat(name)
 
 
 @dataclass(frozen=True)
@@ -170,6 +182,10 @@ class Site:
     def layout(self, params: RunParams) -> Layout:
         """Return the layout of the run; raises SetupError, with the known ones, for an unknown name."""
         return self.settings.layout_named(params.layout or self.settings.layout)
+
+    def output_format(self, params: RunParams) -> OutputFormat:
+        """Return the format of the run's files: that of the Param, else the setting."""
+        return params.output_format or self.settings.output_format
 
     def _connect(self, hook: "type[RequestsHook]") -> "RequestsHook":
         return hook(

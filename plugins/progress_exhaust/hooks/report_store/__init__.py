@@ -4,7 +4,15 @@ Both are URLs for Airflow's ObjectStoragePath. If the connection `progress_exhau
 docs/stores.md says what each store needs.
 """
 
-from progress_exhaust.hooks.report_store.files import StoredFile, delete_folder, make_folder, write_atomically
+from progress_exhaust.hooks.report_store.files import StoredFile, delete_file, delete_folder, make_folder, write_atomically
 from progress_exhaust.hooks.report_store.hook import SIGNED_LINK_SECONDS, ReportStoreHook
 
-__all__ = ["SIGNED_LINK_SECONDS", "ReportStoreHook", "StoredFile", "delete_folder", "make_folder", "write_atomically"]
+__all__ = [
+    "SIGNED_LINK_SECONDS",
+    "ReportStoreHook",
+    "StoredFile",
+    "delete_file",
+    "delete_folder",
+    "make_folder",
+    "write_atomically",
+]

@@ -71,6 +71,16 @@ class ReportStoreHook(BaseHook):
         with self.translate_store_errors():
             yield from list_files(self._staging)
 
+    def staged_runs(self) -> list[str]:
+        """Return the ids of the runs that have a folder in staging."""
+        with self.translate_store_errors():
+            try:
+                found = self._staging.fs.ls(self._staging.path, detail=True)
+            except FileNotFoundError:
+                return []
+        names = {entry["name"].rstrip("/") for entry in found if entry["type"] == "directory"}
+        return sorted(name.rpartition("/")[2] for name in names - {self._staging.path.rstrip("/")})
+
     def check_staging_is_private(self, run_id: str) -> None:
         """Raise SetupError if anonymous users can download from staging: it contains the learners' data in clear.
 

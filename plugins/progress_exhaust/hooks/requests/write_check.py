@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection
 from progress_exhaust.sql import claims, ledger, locks
 
-NOT_OF_A_RUN = frozenset({claims.SUBMIT})  # people submit requests
+NOT_OF_A_RUN = frozenset({claims.SUBMIT, claims.SUBMIT_WITH_BATCH_NUMBER})  # people submit requests
 
 
 class WriteCheck(LedgerConnection):
