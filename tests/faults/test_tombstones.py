@@ -38,7 +38,7 @@ def deleted(install: Install, world: World, tmp_path_factory: pytest.TempPathFac
         users = [row["userid"] for row in world.enrolments if row["batchid"] == batch["batchid"]]
         left = [f"{user}-{number}" for user in users for number in range(DELETED_PER_LEARNER)]
         delete_enrolments(made, batch["courseid"], batch["batchid"], left)
-        # A batch that nobody is left in but its last learner.
+        # A batch that all learners left, except the last one.
         insert(made.session, f"{made.names.courses}.course_batch", [batch_row(batch["courseid"], "0199left", "Left", ORG)])
         delete_enrolments(made, batch["courseid"], "0199left", [f"0-{number:05}" for number in range(2 * THRESHOLD)])
         last = {"userid": users[-1], "courseid": batch["courseid"], "batchid": "0199left", "active": True}
@@ -49,7 +49,7 @@ def deleted(install: Install, world: World, tmp_path_factory: pytest.TempPathFac
             "WHERE activity_type = 'Course' AND activity_id = ? AND user_id = ? AND context_id = ?"
         )
         for number in range(3 * THRESHOLD):
-            made.session.execute(remove, ("do_other", "somebody", f"cb:{number}"))
+            made.session.execute(remove, ("do_other", "another", f"cb:{number}"))
         yield made
 
 

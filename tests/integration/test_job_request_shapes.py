@@ -490,7 +490,7 @@ def test_a_run_that_stood_still_for_weeks_can_end_its_requests(site: Site, end: 
 
 
 def test_a_table_without_the_newer_columns_is_named_and_left_alone(database: Any) -> None:
-    """The platform owns the table: nobody is asked to alter it. A column that we can do without is not missed."""
+    """The platform owns the table: no message asks to alter it. An optional column may be missing."""
     OLD.create(database)
     site = Site(database, OLD)
     site.insert("r1")

@@ -96,7 +96,7 @@ def cache() -> UserCacheHook:
 
 
 def test_users_and_optional_nodes_are_read_from_all_nodes(nodes: list[redis.Redis], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = [*USERS, "nameless", "wrong", "nobody"]
+    asked = [*USERS, "nameless", "wrong", "unknown"]
     for node in nodes:
         log_in(monkeypatch, port_of(node), cluster=True)
         with cache() as users:
@@ -115,7 +115,7 @@ def test_a_round_trip_goes_to_each_node_once(nodes: list[redis.Redis], monkeypat
         return sum(node.info("stats")["total_reads_processed"] for node in nodes)
 
     with cache() as users:
-        users.users(["nobody"], ["firstname"])
+        users.users(["unknown"], ["firstname"])
         before = calls()
         users.users([*USERS][:2000], ["firstname"])
         assert calls() - before < 100
@@ -203,7 +203,7 @@ def test_each_right_of_a_cluster_is_needed_from_the_start(
     log_in(monkeypatch, port_of(nodes[0]), "few:few@", cluster=True)
     with cache() as users:
         if not missing:
-            assert users.users(["user-0001", "nobody"], ["firstname"]) == {"user-0001": {"firstname": "Name 1"}}
+            assert users.users(["user-0001", "unknown"], ["firstname"]) == {"user-0001": {"firstname": "Name 1"}}
             assert users.optional_nodes("do_1") == {"do_11", "do_12"}
             return
         # No learner is missing from the cache, and yet the right to ask for one is needed.

@@ -12,7 +12,8 @@ from dev import docs
 from progress_exhaust.extract.chunk_files import from_parquet, to_parquet
 from progress_exhaust.extract.enrolled_chunks import make_enrolled_chunk
 from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
-from progress_exhaust.extract.schemas import ATTEMPTS, NESTED_PROGRESS, rows_to_table
+from progress_exhaust.extract.inputs import make_inputs
+from progress_exhaust.extract.schemas import ARCHIVED_SCORES, ATTEMPTS, NESTED_PROGRESS, rows_to_table
 from progress_exhaust.hooks.cassandra.models import Enrolment
 from progress_exhaust.report.csv_file import chunk_csv, header
 from progress_exhaust.report.eligibility import Eligibility
@@ -184,16 +185,19 @@ def test_an_example_makes_the_file_that_the_page_shows(text: str, csv: str) -> N
     layout = settings.layout_named(settings.layout)
     batch, facts = Batch("tag", "R1", "org", BATCH, COLLECTION), BatchFacts("Batch", "Course", owned=True)
     nodes = (ColumnNode("nested", "do_2", "N", 1), ColumnNode("assessment", QUIZ, "Quiz"))
-    hierarchy = Hierarchy(COLLECTION, 4, nodes, frozenset())
+    contents = frozenset({QUIZ, *(f"do_{number}" for number in range(4))})
+    hierarchy = Hierarchy(COLLECTION, 4, nodes, frozenset(), content_ids=contents)
+    inputs = make_inputs(hierarchy, layout)
     rules = CellRules("best", (2,), "id", True, settings.report_timezone)
     report = Report(batch, facts, hierarchy, layout, rules)
-    enrolled, _ = make_enrolled_chunk(ENROLMENTS, frozenset(), with_inactive=layout.enrolments == "all")
+    enrolled, _ = make_enrolled_chunk(ENROLMENTS, inputs)
     sources = FactSources(
         users=lambda _: USERS,
         nested=lambda _: NESTED_PROGRESS.empty_table(),
         attempts=lambda _: rows_to_table(TRIED, ATTEMPTS),
+        archived_scores=lambda _: ARCHIVED_SCORES.empty_table(),
     )
-    chunk, counts = make_facts_chunk(enrolled, Eligibility(owned=True, channel="org"), layout.user_fields, sources)
+    chunk, counts = make_facts_chunk(enrolled, Eligibility(owned=True, channel="org"), inputs, sources)
     made = (header(report) + chunk_csv(from_parquet(to_parquet(chunk, counts)), report)).decode()
     assert made.replace("\r\n", "\n") == csv
 

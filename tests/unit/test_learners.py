@@ -104,12 +104,12 @@ def test_inactive_enrolments_with_a_date_count_if_the_layout_includes_them() -> 
         enrolment("a"), enrolment("b", active=False), enrolment("c", active=None),
         enrolment("d", active=False, enrolled_at=None), enrolment("e", enrolled_at=None),
     ]  # fmt: skip
-    table, counts = make_enrolled_chunk(page, frozenset(), with_inactive=True)
+    table, counts = make_enrolled_chunk(page, inputs(enrolments="all"))
     assert table.select(["user_id", "active"]).to_pylist() == [
         {"user_id": "a", "active": True}, {"user_id": "b", "active": False}, {"user_id": "c", "active": False},
     ]  # fmt: skip
-    assert counts == Counter({"enrolled": 3, "inactive": 2, "excluded.no_date": 2})
-    table, counts = make_enrolled_chunk(page, frozenset())
+    assert counts == Counter({"enrolled": 3, "inactive": 2, "excluded.inactive": 0, "excluded.no_date": 2})
+    table, counts = make_enrolled_chunk(page, INPUTS)
     assert table["active"].to_pylist() == [True]
     assert counts == Counter({"enrolled": 1, "excluded.inactive": 3, "excluded.no_date": 1})
 

@@ -117,7 +117,7 @@ def test_a_requesters_key_that_is_of_no_use_never_makes_a_weaker_file() -> None:
 def test_a_password_is_no_longer_than_7_zip_takes() -> None:
     policy = {"level": "PASSWORD_PROTECTED_DATASET"}
     assert protection(stated_level(policy), DefaultLevel.STRICTEST, keys("x" * 99)).text == "x" * 99
-    with pytest.raises(RequestError, match="over 99 bytes"):
+    with pytest.raises(RequestError, match="more than 99 bytes"):
         protection(stated_level(policy), DefaultLevel.STRICTEST, keys("अ" * 34))
     assert protection(Level.TEXT_KEY, DefaultLevel.STRICTEST, keys("x" * 100)).level is Level.TEXT_KEY
 

@@ -2,7 +2,7 @@
 
 Only learners without an attempt of some assessment can have such a score, and in most batches none of them has one. To read
 their aggregates all the same would cost as much as one more nested collection. So a few learners of each chunk are read
-first, and the others only if one of these has a score. By the statuses of its contents a batch tells who to read first:
+first, and the others only if one of these has a score. The statuses of the contents show who to read first:
 the learners who completed an assessment of which there is no attempt. If the attempts were archived, nearly all of them have
 a score. A hundred of them, and a hundred others, are 2 to 4 percent of the partitions of a chunk.
 """

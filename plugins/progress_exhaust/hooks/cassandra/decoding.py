@@ -48,7 +48,7 @@ def decode_nested_progress(rows: Iterable[Row]) -> Iterator[Row]:
 def decode_archived_scores(rows: Iterable[Row]) -> Iterator[Row]:
     """Yield (user id, content id, best score, maximum score, number of attempts) for each score in the map `aggregates`.
 
-    The last two are None if they are not known.
+    The last two may be None.
     """
     for user_id, _, aggregates, _ in rows:
         numbers = {key: value for key, value in (aggregates or {}).items() if value is not None and isfinite(value)}
