@@ -21,7 +21,7 @@ def extract_context(install: Install, folder: Path, monkeypatch: pytest.MonkeyPa
     """Run the DAG for the pending requests; return the context of the first batch's extract, which is not yet done again."""
     run = install.run_dag()
     assert run.state == "success", run.failed()
-    environment = install.environment(settings | {"staging": folder.as_uri()})
+    environment = install.environment(settings | {"staging_url": folder.as_uri()})
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     site, params = Site(parse_settings(environment["AIRFLOW_VAR_PROGRESS_EXHAUST"]), run.run_id), RunParams()
