@@ -22,7 +22,9 @@ for file_name, text_of_file in FILES.items():
     folder = file_name.rpartition("/")[0]
     group = folder if folder.startswith("hooks/") else file_name
     TOGETHER[group] = TOGETHER.get(group, "") + text_of_file
-STATEMENTS = {name: text for name, text in FILES.items() if name.startswith("sql/") and not name.endswith("__init__.py")}
+# sql/rights.py has no statement of its own: it explains those of the other files.
+NO_STATEMENTS = {"sql/__init__.py", "sql/rights.py"}
+STATEMENTS = {name: text for name, text in FILES.items() if name.startswith("sql/") and name not in NO_STATEMENTS}
 
 # What sends a statement, of the drivers' or of Airflow's hooks, however it is called.
 SENDS = {
