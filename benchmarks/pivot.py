@@ -108,7 +108,7 @@ def main() -> None:
     assessments = [
         ColumnNode("assessment", f"do_2121589132151{number:06}", f"Quiz {number}") for number in range(asked.assessments)
     ]
-    tree = Hierarchy("do_2166005695180054389645", 40, (*nested, *assessments), frozenset())
+    tree = Hierarchy("do_2166005695180054389645", 40, (*nested, *assessments), frozenset(), content_ids=frozenset())
     random = np.random.default_rng(7)
     parts = [
         part(min(asked.learners_per_chunk, asked.rows - first), first, tree, BUILT_IN[asked.layout].user_fields, random)

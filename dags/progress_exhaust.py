@@ -23,6 +23,7 @@ run again. The request becomes SUCCESS after its last batch.
 
 **Params.** `request_ids`: only these requests. `batch_ids`: these batches, without a request. `force`: make finished requests
 again. `release_claims`: claim what other installations hold. `dry_run`: publish and mark nothing. `layout`: use other columns.
+`output_format`: csv or xlsx, instead of the site's setting.
 
 **Settings.** The JSON Variable `progress_exhaust`, and the connections `progress_exhaust_requests` (Postgres), `_cassandra`,
 `_users` (Redis), `_content` and `_org` (HTTP), and if needed `_salt` and `_store`. See `docs/reference/settings.md`.
@@ -60,6 +61,7 @@ BATCH_STAGES = {
     "package": PackageOperator,
     "mark_complete": MarkCompleteOperator,
 }
+LABEL = "{{ task.batch['batch_id'] }}{{ label_suffix | default('') }}"
 STAGE_TIMEOUT = timedelta(hours=6)  # a million learners take minutes, so a stage that takes hours hangs
 
 # No `examples` for a list: the trigger form would then accept no other values.
@@ -76,6 +78,8 @@ PARAMS = {
     "dry_run": Param(False, **HOW, type="boolean", title="Dry run", description="Do everything except publishing and marking"),
     "layout": Param(None, **HOW, type=["null", "string"], title="Layout", examples=["standard", "sunbird-lern-7"],
         pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name of a layout, to use instead of the site's layout"),
+    "output_format": Param(None, **HOW, type=["null", "string"], enum=[None, "csv", "xlsx"], title="Format",
+        description="csv, or xlsx for an Excel workbook, to use instead of the site's setting"),
 }  # fmt: skip
 
 with DAG(
@@ -104,13 +108,7 @@ with DAG(
     def report(batch):
         previous = None
         for task_id, stage in BATCH_STAGES.items():
-            task = stage(
-                task_id=task_id,
-                batch=batch,
-                pool=POOL,
-                execution_timeout=STAGE_TIMEOUT,
-                map_index_template="{{ task.batch['batch_id'] }}{{ label_suffix | default('') }}",
-            )
+            task = stage(task_id=task_id, batch=batch, pool=POOL, execution_timeout=STAGE_TIMEOUT, map_index_template=LABEL)
             if previous is not None:
                 previous >> task
             previous = task

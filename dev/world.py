@@ -12,6 +12,7 @@ time, so that a million learners take no memory.
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -409,6 +410,22 @@ def tree_ids(tree: Row) -> tuple[list[str], list[str], list[str]]:
             if node.get("contentType") == "SelfAssess" or node["primaryCategory"] == "Practice Question Set":
                 tests.append(node["identifier"])
     return list(dict.fromkeys(leaves)), list(dict.fromkeys(nested)), list(dict.fromkeys(tests))
+
+
+def archive_attempts(world: World, batch: str) -> None:
+    """Do what AssessmentArchivalJob does with deleteArchivedBatch: the attempts go, the best scores stay in the aggregates."""
+    gone = [row for row in world.attempts if row["batch_id"] == batch]
+    world.attempts = [row for row in world.attempts if row["batch_id"] != batch]
+    aggregates = {(row["activity_id"], row["user_id"], row["context_id"]): row for row in world.aggregates}
+    for attempt in gone:
+        key = (attempt["course_id"], attempt["user_id"], f"cb:{batch}")
+        new = {"activity_type": "Course", "activity_id": key[0], "user_id": key[1], "context_id": key[2]}
+        totals = aggregates.setdefault(key, new).setdefault("aggregates", {})
+        content, score = attempt["content_id"], attempt.get("total_score", float("nan"))
+        totals[f"attempts_count:{content}"] = totals.get(f"attempts_count:{content}", 0.0) + 1
+        if math.isfinite(score) and score >= totals.get(f"score:{content}", score):
+            totals |= {f"score:{content}": score, f"max_score:{content}": attempt["total_max_score"]}
+    world.aggregates = list(aggregates.values())
 
 
 # Big worlds

@@ -7,6 +7,7 @@ specification. Layouts `standard` and `sunbird-lern-7`.
 import json
 import math
 import re
+import struct
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
@@ -72,12 +73,15 @@ class Counts:
 
     enrolled: int  # active, and with an enrolment date
     reported: int  # rows of the csv
-    left_out: dict[str, int]  # enrolled, but not reported: missing, deleted, other_org
+    left_out: dict[str, int]  # enrolled, but not reported: missing, deleted, unknown_org, other_org
     not_enrolled: dict[str, int]  # rows of the enrolment table that never counted: inactive, no_date
     missing: int  # enrolled users that the cache does not know, reported or not
     deleted: int  # enrolled users that the cache calls deleted, reported or not
     assessments: int
     nested: int
+    scores_from_aggregates: int  # cells
+    attempts_of_removed: int  # of reported learners, at contents that are no longer in the tree
+    completed_removed: int  # by reported learners, contents that are no longer in the tree
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,9 @@ def expected_csv(world: Stores, request: Row | None, batch_id: str, run_date: da
     for learner in sorted(learners, key=lambda learner: learner.enrolment["userid"]):
         enrolment, cached = learner.enrolment, learner.cached
         user_id = enrolment["userid"]
+        totals = own_totals(aggregates[user_id], collection)
         scores = {
-            node["identifier"]: chosen_score(attempts[user_id], node["identifier"], options)
+            node["identifier"]: any_score(attempts[user_id], totals, node["identifier"], options)
             for kind, node in columns
             if kind == "Score"
         }
@@ -151,7 +156,8 @@ def expected_lern7_csv(world: Stores, request: Row | None, batch_id: str, *, opt
     """Make the csv of one batch in layout `sunbird-lern-7`."""
     collection, batch, tree = find_batch(world, batch_id)
     known = {user_id for user_id, cached in world.users if cached}
-    people = [one for one in sort_learners(world, request, batch_id).reported if one.enrolment["userid"] in known]
+    everybody = sort_learners(world, request, batch_id, blank_dates=True).reported
+    people = [one for one in everybody if one.enrolment["userid"] in known]
     reported = {one.enrolment["userid"] for one in people}
     assessments = {node["identifier"] for kind, node in dynamic_columns(tree, options) if kind == "Score"}
     attempts = by_user(
@@ -174,7 +180,7 @@ def expected_lern7_csv(world: Stores, request: Row | None, batch_id: str, *, opt
             f"BatchId_{enrolment['batchid']}",
             cached.get("state"),
             enrolment["userid"],
-            progress(enrolment, tree, optional) if stated else "100",
+            lern7_progress(enrolment, tree, optional) if stated else "100",
             cached.get("orgname"),
             cached.get("cluster"),
             cached.get("usertype"),
@@ -205,9 +211,28 @@ def expected_key(request: Row | None, batch_id: str, run_date: date) -> str:
 
 def expected_counts(world: Stores, request: Row | None, batch_id: str, *, options: Options = Options()) -> Counts:
     """Count the batch's learners as the run's summary does."""
-    _, _, tree = find_batch(world, batch_id)
+    collection, _, tree = find_batch(world, batch_id)
     people = sort_learners(world, request, batch_id)
-    kinds = [kind for kind, _ in dynamic_columns(tree, options)]
+    columns = dynamic_columns(tree, options)
+    kinds = [kind for kind, _ in columns]
+    reported = {one.enrolment["userid"] for one in people.reported}
+    optional = world.optional_nodes.get(collection["identifier"], set())
+    contents = tree_contents(tree)
+    attempts = by_user(
+        row for row in world.attempts
+        if row["course_id"] == collection["identifier"] and row["batch_id"] == batch_id and row["user_id"] in reported
+    )  # fmt: skip
+    totals = {
+        row["user_id"]: own_totals([row], collection)
+        for row in world.aggregates
+        if row["activity_type"] == "Course" and row["context_id"] == f"cb:{batch_id}"
+        and row["activity_id"] == collection["identifier"]
+    }  # fmt: skip
+    archived = [
+        node for user_id in reported for kind, node in columns
+        if kind == "Score" and not chosen_attempt(attempts[user_id], node["identifier"], options)
+        and any_score([], totals.get(user_id, {}), node["identifier"], options) is not None
+    ]  # fmt: skip
     return Counts(
         enrolled=len(people.reported) + sum(people.left_out.values()),
         reported=len(people.reported),
@@ -217,6 +242,13 @@ def expected_counts(world: Stores, request: Row | None, batch_id: str, *, option
         deleted=people.deleted,
         assessments=kinds.count("Score"),
         nested=kinds.count("Progress"),
+        scores_from_aggregates=len(archived),
+        attempts_of_removed=sum(row["content_id"] not in contents for rows in attempts.values() for row in rows),
+        completed_removed=sum(
+            status == 2 and content_id not in contents and content_id not in optional
+            for one in people.reported
+            for content_id, status in (one.enrolment.get("contentstatus") or {}).items()
+        ),
     )
 
 
@@ -240,8 +272,11 @@ def find_batch(world: Stores, batch_id: str) -> tuple[Row, Row, Row]:
     return collection, batch, json.loads(world.hierarchies[collection["identifier"]])
 
 
-def sort_learners(world: Stores, request: Row | None, batch_id: str) -> Sorted:
-    """Decide about each enrolment of the batch: reported, excluded, or never enrolled."""
+def sort_learners(world: Stores, request: Row | None, batch_id: str, *, blank_dates: bool = False) -> Sorted:
+    """Decide about each enrolment of the batch: reported, excluded, or never enrolled.
+
+    blank_dates: a text date counts as a date even if it is blank, as for the Spark job.
+    """
     collection, _, _ = find_batch(world, batch_id)
     owner = collection.get("channel")
     requester = request["requested_channel"] if request else owner
@@ -253,7 +288,8 @@ def sort_learners(world: Stores, request: Row | None, batch_id: str) -> Sorted:
         if row.get("active") is not True:
             result.not_enrolled["inactive"] += 1
             continue
-        if row.get("enrolled_date") is None and not (row.get("enrolleddate") or "").strip():
+        words = row.get("enrolleddate")
+        if row.get("enrolled_date") is None and (words is None or not (words.strip() or blank_dates)):
             result.not_enrolled["no_date"] += 1
             continue
         cached = users.get(row["userid"], {})
@@ -265,6 +301,8 @@ def sort_learners(world: Stores, request: Row | None, batch_id: str) -> Sorted:
             result.reported.append(Learner(row, {} if deleted else cached))
         elif missing:
             result.left_out["missing"] += 1
+        elif not cached.get("rootorgid"):
+            result.left_out["unknown_org"] += 1
         elif cached.get("rootorgid") != requester:
             result.left_out["other_org"] += 1
         elif deleted:
@@ -357,17 +395,46 @@ def leaves_below(node: Row) -> Iterator[Row]:
             yield from leaves_below(child)
 
 
+def tree_contents(tree: Row) -> set[str]:
+    """Give the ids of the tree's nodes other than collections."""
+    found = set()
+    for node in walk(tree):
+        mime_type = node.get("mimeType")
+        is_collection = mime_type == COLLECTION if mime_type else bool(children(node))
+        if node is not tree and not is_collection and isinstance(node.get("identifier"), str):
+            found.add(node["identifier"])
+    return found
+
+
 # Cells
 
 
-def progress(enrolment: Row, tree: Row, optional: set[str]) -> str:
+def progress(enrolment: Row, tree: Row, optional: set[str], *, also_removed: bool = False) -> str:
     if enrolment.get("completedon") is not None:
         return "100"
+    contents = tree_contents(tree)
     completed = 0
     for content_id, status in (enrolment.get("contentstatus") or {}).items():
-        if status == 2 and content_id not in optional:
+        if status == 2 and content_id not in optional and (content_id in contents or also_removed):
             completed += 1
     return percent(Fraction(completed), leaf_count(tree))
+
+
+def lern7_progress(enrolment: Row, tree: Row, optional: set[str]) -> str:
+    """Round as the Spark job does: it divides and multiplies floats of 32 bits."""
+    if enrolment.get("completedon") is not None:
+        return "100"
+    statuses = (enrolment.get("contentstatus") or {}).items()
+    completed = len([content_id for content_id, status in statuses if status == 2 and content_id not in optional])
+    leaves = leaf_count(tree)
+    if completed >= leaves:
+        return "100"
+    return str(math.floor(float32(float32(completed / leaves) * 100) + 0.5))
+
+
+def float32(value: float) -> float:
+    (rounded,) = struct.unpack("f", struct.pack("f", value))
+    return float(rounded)
 
 
 def nested_progress(rows: list[Row], node: Row) -> str:
@@ -386,6 +453,22 @@ def percent(completed: Fraction, leaves: int) -> str:
     if leaves == 0:
         return ""
     return str(max(0, min(100, math.floor(100 * completed / leaves + Fraction(1, 2)))))
+
+
+def own_totals(rows: list[Row], collection: Row) -> dict[str, float]:
+    """Give the aggregates of a user in the batch's own collection."""
+    for row in rows:
+        if row["activity_id"] == collection["identifier"]:
+            return row.get("aggregates") or {}
+    return {}
+
+
+def any_score(attempts: list[Row], totals: dict[str, float], content_id: str, options: Options) -> float | None:
+    """Give the score of the chosen attempt; without any attempt, the best score that the aggregates have kept."""
+    if chosen_attempt(attempts, content_id, options):
+        return chosen_score(attempts, content_id, options)
+    score = totals.get(f"score:{content_id}")
+    return float(score) if score is not None and math.isfinite(score) else None
 
 
 def chosen_score(attempts: list[Row], content_id: str, options: Options) -> float | None:

@@ -1,6 +1,7 @@
 -- The rights of the connection progress_exhaust_requests, all of them. Who owns the tables runs this in job_request's database,
 -- after ledger.sql, and again after a column was added:
 --   psql -v role=exhaust -v schema=public -v requests=job_request -v ledger=progress_exhaust -f docs/grants/postgres.sql DATABASE
+-- If your table of requests has no column batch_number, remove it from the first GRANT SELECT.
 -- The role is one with a login alone: CREATE ROLE exhaust LOGIN PASSWORD '…'
 
 GRANT CONNECT ON DATABASE :"DBNAME" TO :"role";

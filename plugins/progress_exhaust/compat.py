@@ -139,6 +139,31 @@ def set_redis_arguments(client: Any, **arguments: Any) -> None:
     client.connection_pool.connection_kwargs.update(arguments)
 
 
+def connect_redis_cluster(hook: Any, **arguments: Any) -> Any:
+    """Return a client of the Redis Cluster of an Airflow connection.
+
+    It connects at once, so it needs its timeouts when it is made, and Airflow's hook gives it none. Raises ValueError if
+    `startup_nodes` in the connection's extra is wrong.
+
+    :param hook: Airflow's hook, not connected
+    :param arguments: of each connection
+    """
+    from redis.cluster import RedisCluster
+
+    connection = hook.get_connection(hook.redis_conn_id)
+    extra = connection.extra_dejson
+    hook.startup_nodes = extra.get("startup_nodes")
+    return RedisCluster(
+        host=connection.host,
+        port=connection.port or 6379,
+        startup_nodes=hook._build_startup_nodes(),
+        username=connection.login,
+        password=connection.password or None,
+        **{name: value for name, value in extra.items() if name == "ssl" or name.startswith("ssl_")},
+        **arguments,
+    )
+
+
 # Stores: fsspec and the clients below it
 
 

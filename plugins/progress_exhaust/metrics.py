@@ -30,6 +30,11 @@ def oldest_pending(age_seconds: float) -> None:
     compat.set_metric(f"{PREFIX}.oldest_pending_seconds", round(age_seconds))
 
 
+def undeleted_staging(folders: int) -> None:
+    """Set how many folders with learner data stay in staging because the store did not delete them. 0 is good."""
+    compat.set_metric(f"{PREFIX}.undeleted_staging_folders", folders)
+
+
 def batch_ended(state: str) -> None:
     """Count a batch that is done, deferred or rejected, or a failed attempt of a batch."""
     compat.increment_metric(f"{PREFIX}.batches.{state}")
@@ -44,5 +49,5 @@ def learners(counts: Mapping[str, int]) -> None:
     """Count the learners of a finished batch: the reported ones, and the excluded ones per reason."""
     compat.increment_metric(f"{PREFIX}.learners", counts.get("reported", 0))
     for name, number in counts.items():
-        if name.startswith(EXCLUDED):
+        if name.startswith(EXCLUDED) and number:
             compat.increment_metric(f"{PREFIX}.{name}", number)

@@ -16,6 +16,7 @@ from airflow.utils.file import list_py_file_paths
 from progress_exhaust.hooks.requests.models import BATCH_STAGES
 from progress_exhaust.names import REPORT_DAG_ID, RETENTION_DAG_ID
 from progress_exhaust.report.layout import BUILT_IN
+from progress_exhaust.report.options import OutputFormat
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -89,13 +90,13 @@ def test_the_sensor_frees_its_slot_between_pokes_and_skips_an_empty_queue(dag: A
 
 def test_the_params_are_typed_and_described(dag: Any) -> None:
     params = {name: dag.params.get_param(name) for name in dag.params}
-    assert list(params) == ["request_ids", "batch_ids", "force", "dry_run", "layout"]
+    assert list(params) == ["request_ids", "batch_ids", "force", "dry_run", "layout", "output_format"]
     assert {name: param.value for name, param in params.items()} == {
-        "request_ids": None, "batch_ids": None, "force": False, "dry_run": False, "layout": None,
+        "request_ids": None, "batch_ids": None, "force": False, "dry_run": False, "layout": None, "output_format": None,
     }  # fmt: skip
     assert {name: param.schema["type"] for name, param in params.items()} == {
         "request_ids": ["null", "array"], "batch_ids": ["null", "array"], "force": "boolean", "dry_run": "boolean",
-        "layout": ["null", "string"],
+        "layout": ["null", "string"], "output_format": ["null", "string"],
     }  # fmt: skip
     assert all(param.description for param in params.values())
 
@@ -104,12 +105,14 @@ def test_the_trigger_form_groups_the_params_and_shows_what_they_look_like(dag: A
     schemas = {name: dag.params.get_param(name).schema for name in dag.params}
     assert {name: schema["section"] for name, schema in schemas.items()} == {
         "request_ids": "What to make", "batch_ids": "What to make", "force": "How", "dry_run": "How", "layout": "How",
+        "output_format": "How",
     }  # fmt: skip
     for name in ("request_ids", "batch_ids"):
         assert "such as " in dag.params.get_param(name).description
         assert "examples" not in schemas[name]  # the form would offer nothing else
     assert not any("description_md" in schema for schema in schemas.values()), "the form does not show both"
     assert schemas["layout"]["examples"] == list(BUILT_IN)
+    assert schemas["output_format"]["enum"] == [None, *OutputFormat]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,7 @@ def test_the_trigger_form_groups_the_params_and_shows_what_they_look_like(dag: A
         ("dry_run", 1),
         ("layout", 7),
         ("layout", "a b"),
+        ("output_format", "pdf"),
     ],
 )
 def test_a_param_of_another_type_is_refused(dag: Any, name: str, value: object) -> None:

@@ -62,6 +62,13 @@ def test_extract_does_not_count_while_an_earlier_stage_runs_again(stage: str, pe
     assert (one.percent, one.learners) == (percent, (200 if percent else 0, 200))
 
 
+def test_reasons_without_learners_are_shown_as_zero_once_they_are_counted() -> None:
+    counts = {"enrolled": 3, "reported": 2, "excluded.deleted": 1, "excluded.unknown_org": 0}
+    excluded = seen(batch("b1", state="done", counts=counts)).batches[0].excluded
+    assert excluded["with a deleted account"] == 1 and excluded["of an unknown organisation"] == 0 and len(excluded) == 6
+    assert seen(batch("b1", counts={"enrolled": 3, "excluded.inactive": 1})).batches[0].excluded == {}
+
+
 def test_notes_report_what_excel_cannot_hold() -> None:
     [csv, cut, whole] = [
         seen(batch("b", state="done", counts=counts)).batches[0].notes

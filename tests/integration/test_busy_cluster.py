@@ -18,6 +18,7 @@ from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from tests.integration.install import Install
 
 TIMEOUT_SECONDS = 0.5
+ROWS_PER_PAGE = 10
 
 
 @pytest.fixture
@@ -33,6 +34,7 @@ def tables(install: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[Learne
         keys_per_read=100,
         reads_in_flight=4,
         timeout_seconds=TIMEOUT_SECONDS,
+        rows_per_page=ROWS_PER_PAGE,
     )
     with hook:
         yield hook
@@ -61,11 +63,8 @@ def test_a_read_that_is_not_answered_in_time_is_sent_again(tables: LearnerTables
     assert time.monotonic() - started > TIMEOUT_SECONDS
 
 
-def test_a_read_of_many_pages_goes_on_where_it_was_not_answered(
-    tables: LearnerTablesHook, install: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_of_many_pages_goes_on_where_it_was_not_answered(tables: LearnerTablesHook, install: Install) -> None:
     """Each learner once, whichever of the pages Cassandra leaves without an answer."""
-    monkeypatch.setattr(cluster, "ROWS_PER_PAGE", 10)
     world = batch_world(100, 0, nested=1, assessments=1, leaves=3)
     install.load(world)
     batch = world.batches[0]

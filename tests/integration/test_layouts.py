@@ -40,10 +40,26 @@ def test_a_layout_of_the_sites_own_by_setting(queue: Install, world: World) -> N
         assert csv(queue, world, name) == expected_lern7_csv(world, request, batch, options=Options(bom=True, spark=True))
 
 
+@pytest.mark.parametrize("by_user", [False, True], ids=["partition", "scan"])
+def test_inactive_enrolments_by_layout(queue: Install, world: World, by_user: bool) -> None:
+    columns = [{"label": "Id", "field": "user_id"}, {"label": "Enrolment", "field": "enrolment_status"}]
+    mine = {"columns": columns, "nested_progress": False, "scores": "none", "enrolments": "all"}
+    table = {"enrolments_table": queue.names.enrolments_by_user} if by_user else {}
+    done = queue.run_dag(settings={"layouts": {"mine": mine}, "layout": "mine", "learners_per_chunk": 40, **table})
+    assert (done.state, done.failed()) == ("success", [])
+    _, batch = golden.reports(world)["literacy-batch1"]
+    rows = [row for row in world.enrolments if row["batchid"] == batch and (row.get("enrolled_date") or row.get("enrolleddate"))]
+    expected = sorted((row["userid"], "active" if row["active"] else "inactive") for row in rows)
+    assert {status for _, status in expected} == {"active", "inactive"}
+    made = csv(queue, world, "literacy-batch1").decode().splitlines()
+    assert made == ["Id,Enrolment", *(f"{user},{status}" for user, status in expected)]
+
+
 @pytest.mark.parametrize(
     ("conf", "settings", "words"),
     [
         ({"layout": "standart"}, {}, "there is no layout 'standart'; there are standard, sunbird-lern-7"),
+        ({"output_format": "pdf"}, {}, "output_format"),
         ({}, {"layout": "standart"}, "layout: there is no layout 'standart'; there are standard, sunbird-lern-7"),
         (
             {},
@@ -56,7 +72,7 @@ def test_a_layout_of_the_sites_own_by_setting(queue: Install, world: World) -> N
             "Variable progress_exhaust: layouts.mine.columns.0: column 'Mail': 'email' is a contact field",
         ),
     ],
-    ids=["param", "setting", "key of a layout", "column"],
+    ids=["param", "format", "setting", "key of a layout", "column"],
 )
 def test_a_layout_with_a_mistake_stops_the_run_before_anything_is_claimed_and_the_next_one_makes_all(
     queue: Install, world: World, conf: Row, settings: Row, words: str

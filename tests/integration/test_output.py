@@ -31,9 +31,10 @@ def packed(install: Install, world: World) -> dict[str, bytes]:
         return {name: package.read(name) for name in package.namelist()}
 
 
-def test_a_workbook_instead_of_the_csv(queue: Install, world: World) -> None:
+@pytest.mark.parametrize(("conf", "setting"), [({}, "xlsx"), ({"output_format": "xlsx"}, "csv")], ids=["setting", "param"])
+def test_a_workbook_instead_of_the_csv(queue: Install, world: World, conf: dict[str, str], setting: str) -> None:
     request, batch = golden.reports(world)[NAME]
-    done = queue.run_dag(settings={"output_format": "xlsx", "learners_per_chunk": 40})
+    done = queue.run_dag(conf, settings={"output_format": setting, "learners_per_chunk": 40})
     assert (done.state, done.failed()) == ("success", [])
     [(name, data)] = packed(queue, world).items()
     assert name == f"{batch}_progress_{REPORT_DAY:%Y%m%d}.xlsx"

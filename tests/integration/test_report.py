@@ -270,7 +270,7 @@ def test_the_summary_counts_the_run(done: Done) -> None:
     assert learners["enrolled"] == sum(count.enrolled for count in counts)
     assert learners["reported"] == sum(count.reported for count in counts)
     assert learners["missing"] == sum(count.missing for count in counts)
-    for reason in ("missing", "deleted", "other_org", "inactive", "no_date"):
+    for reason in ("missing", "deleted", "other_org", "unknown_org", "inactive", "no_date"):
         told = learners[f"excluded.{reason}"]
         assert told == sum((count.left_out | count.not_enrolled).get(reason, 0) for count in counts) > 0, reason
 

@@ -91,7 +91,10 @@ def test_a_run_reports_its_requests_batches_learners_and_seconds(queue: Install,
         f"stage_duration.{stage}|ms" for stage in ("extract", "fetch_hierarchy", "mark_complete", "package", "pivot")
     ]
     assert all(len(values := heard.pop(name)) == 1 and values[0] > 0 for name in durations)
-    assert heard == {"requests.succeeded|c": [1], "batches.done|c": [1], "learners|c": [11], "excluded.inactive|c": [1]}
+    assert heard == {
+        "requests.succeeded|c": [1], "batches.done|c": [1], "learners|c": [11], "excluded.inactive|c": [1],
+        "undeleted_staging_folders|g": [0],
+    }  # fmt: skip
 
 
 def test_a_request_of_tomorrow_has_waited_for_no_time(queue: Install, asked: Row, listener: Listener) -> None:

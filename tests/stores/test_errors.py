@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ from airflow.sdk import ObjectStoragePath
 from dev import stores
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.report_store import delete_folder, publishing, write_atomically
+from progress_exhaust.staging.batch_folder import BatchFolder
+from progress_exhaust.staging.manifests import HierarchyManifest
 from tests.fault_proxy import HOLD, REPLY, SPOIL, STOP, proxy_to
 from tests.stores.conftest import Buckets
 
@@ -157,6 +160,59 @@ def test_a_store_that_is_not_there_is_tried_again(s3_buckets: Buckets, tmp_path:
         s3_buckets.hook(nowhere).publish(package(tmp_path, b"zip"), KEY)
 
 
+# A store that refuses deletions
+
+REFUSALS = {
+    "not implemented": (501, "NotImplemented", "A header you provided implies functionality that is not implemented"),
+    "no checksum": (400, "MissingContentMD5", "Missing required header for this request: Content-MD5"),
+    "not allowed": (403, "AccessDenied", "Access Denied"),
+}
+
+
+def refusal(status: int, code: str, message: str) -> bytes:
+    body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'.encode()
+    head = f"HTTP/1.1 {status} Refused\r\nContent-Type: application/xml\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def of_many(_before: bytes, now: bytes) -> bool:
+    """Be the moments when several objects are to be deleted in one request."""
+    return now.startswith(b"POST ") and b"?delete" in now.split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("refused", REFUSALS)
+def test_objects_are_deleted_one_by_one_where_a_store_refuses_to_delete_several(s3_buckets: Buckets, refused: str) -> None:
+    with proxy_to(s3_buckets.store.port) as proxy:
+        hook = s3_buckets.hook(s3_buckets.store.connection(proxy.port, config_kwargs=IMPATIENT))
+        for name in ("run/a.json", "run/b/c.json", "run/b/d.json", "runner/e.json"):
+            write_atomically(hook._staging / name, b"{}")
+        proxy.begin(REPLY, of_many, reply=refusal(*REFUSALS[refused]))
+        folder = BatchFolder(hook.run_folder("runner"), "batch", nullcontext)
+        write_atomically(folder.path / HierarchyManifest.FILE_NAME, b"{}")
+        for _ in range(2):
+            delete_folder(hook.run_folder("run"))
+            folder.delete_manifest(HierarchyManifest)
+        assert proxy.met
+    assert s3_buckets.staged() == ["runner/e.json"]
+
+
+def test_an_object_that_cannot_be_deleted_does_not_keep_the_others(s3_buckets: Buckets) -> None:
+    with proxy_to(s3_buckets.store.port) as proxy:
+        hook = s3_buckets.hook(s3_buckets.store.connection(proxy.port, config_kwargs=IMPATIENT))
+        for name in ("a", "b", "c"):
+            write_atomically(hook.run_folder("run") / f"{name}.json", b"{}")
+        proxy.begin(REPLY, of_many_or_b, reply=refusal(*REFUSALS["not allowed"]))
+        with pytest.raises(SetupError, match=r"Staging .*/run: 1 of 3 files could not be deleted: .*Access Denied") as caught:
+            delete_folder(hook.run_folder("run"))
+        assert "b.json" not in str(caught.value)
+        proxy.end()
+    assert s3_buckets.staged() == ["run/b.json"]
+
+
+def of_many_or_b(before: bytes, now: bytes) -> bool:
+    return of_many(before, now) or (now.startswith(b"DELETE ") and b"b.json" in now.split(b"\r\n")[0])
+
+
 # Rights
 
 
@@ -205,10 +261,7 @@ def test_a_login_without_rights_on_s3_publishes_nothing_until_it_has_them(
     assert staged.read_bytes() == b"{}"
     assert [file.name for _, _, file in hook.staged_runs()] == ["run/x.json"]
     hook.check_staging_is_private("run")
-    # moto asks for the right to remove several at once of the bucket, and AWS of each object: nothing is left in silence.
-    with pytest.raises(SetupError, match=r"Staging .*1 files could not be deleted.* Let the login of connection"):
-        delete_folder(hook.run_folder("run"))
-    staged.fs.rm_file(staged.path)
+    # moto asks for the right to remove several at once of the bucket, and AWS of each object: so they are removed one by one.
     delete_folder(hook.run_folder("run"))
     assert list(hook.staged_runs()) == []
     [stored] = hook.packages()

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from dev.world import sample_world
+from tests.fault_proxy import REPLY, proxy_to
 from tests.integration.install import Install
 from tests.openssl import decrypted
 from tests.stores.conftest import Buckets
+from tests.stores.test_errors import REFUSALS, of_many, refusal
 
 NOBODY = "redis://127.0.0.1:1"  # where no server is
 # Several pages, parts and sorted runs even of the sample's batches.
@@ -157,3 +159,62 @@ def test_a_run_of_the_same_day_on_s3_replaces_the_packages_and_adds_none(install
     fs.pipe_file(f"reports-{s3_buckets.name}/{spoilt}", b"of an earlier run")
     assert install.run_dag({"force": True}, settings=settings, connections=connections).failed() == []
     assert (s3_buckets.published(), s3_buckets.staged()) == (first, [])
+
+
+def of_parquet(before: bytes, now: bytes) -> bool:
+    """Be the moments when several objects, or one with data of learners, are to be deleted."""
+    return of_many(before, now) or (now.startswith(b"DELETE ") and b".parquet" in now.split(b"\r\n")[0])
+
+
+def test_a_store_that_refuses_to_delete_several_keeps_no_staging(install: Install, s3_buckets: Buckets) -> None:
+    new_requests(install)
+    with proxy_to(s3_buckets.store.port) as proxy:
+        proxy.begin(REPLY, of_many, reply=refusal(*REFUSALS["not implemented"]))
+        connections = {"STORE": s3_buckets.store.connection(proxy.port)}
+        done = install.run_dag(settings=SMALL | s3_buckets.settings, connections=connections)
+        assert proxy.met
+    assert (done.state, done.failed()) == ("success", [])
+    assert (len(s3_buckets.published()) > 3, s3_buckets.staged()) == (True, [])
+
+
+def test_data_of_learners_that_a_store_does_not_delete_is_reported_until_it_is_deleted(
+    install: Install, s3_buckets: Buckets
+) -> None:
+    settings = SMALL | s3_buckets.settings
+    with proxy_to(s3_buckets.store.port) as proxy:
+        proxy.begin(REPLY, of_parquet, reply=refusal(*REFUSALS["not allowed"]))
+        connections = {"STORE": s3_buckets.store.connection(proxy.port)}
+        first = None
+        for _ in range(2):
+            new_requests(install)
+            done = install.run_dag(settings=settings, connections=connections)
+            assert (done.state, done.failed()) == ("success", [])
+            assert done.says("Learner data stays in staging", "files could not be deleted", done.run_id)
+            assert first is None or done.says(f"Learner data of run {first} stays in staging: undeleted_folders=1")
+            first = first or done.run_id
+            left = s3_buckets.staged()
+            assert {name.rpartition(".")[2] for name in left} == {"parquet", "json"}
+            assert {name for name in left if name.endswith(".json")} >= {f"{done.run_id}/undeleted.json"}
+    new_requests(install)
+    healthy = install.run_dag(settings=settings, connections={"STORE": s3_buckets.store.connection()})
+    assert healthy.state == "success" and not healthy.says("Learner data")
+    assert s3_buckets.staged() == []
+
+
+def test_a_file_that_cannot_be_deleted_does_not_stop_the_retention(install: Install, s3_buckets: Buckets) -> None:
+    new_requests(install)
+    settings = SMALL | s3_buckets.settings
+    assert install.run_dag(settings=settings, connections={"STORE": s3_buckets.store.connection()}).failed() == []
+    kept, *others = s3_buckets.published()
+    old = settings | {"retention_days": 0.0000001}
+
+    def of_kept(_before: bytes, now: bytes) -> bool:
+        return now.startswith(b"DELETE ") and kept.encode() in now.split(b"\r\n")[0]
+
+    with proxy_to(s3_buckets.store.port) as proxy:
+        proxy.begin(REPLY, of_kept, reply=refusal(*REFUSALS["not allowed"]))
+        connections = {"STORE": s3_buckets.store.connection(proxy.port)}
+        clean = install.run_dag(settings=old, connections=connections, dag_id="progress_exhaust_retention")
+    assert clean.failed() == ["remove_old_files"]
+    assert clean.says(f"Not deleted: {kept}: ", "Access Denied") and clean.says("Deleted: ", f"packages={len(others)}")
+    assert list(s3_buckets.published()) == [kept]

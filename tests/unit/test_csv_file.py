@@ -31,7 +31,7 @@ def report(
     layout: Layout = BUILT_IN["standard"],
 ) -> Report:
     batch, facts = Batch("tag", "R1", "org", "01", "do_1"), BatchFacts("Batch", collection, owned=True)
-    hierarchy = Hierarchy("do_1", 0, parts, frozenset())
+    hierarchy = Hierarchy("do_1", 0, parts, frozenset(), content_ids=frozenset())
     rules = CellRules("best", (), "name" if named else "id", defuse, "Asia/Kolkata")
     return Report(batch, facts, hierarchy, layout, rules)
 
@@ -101,6 +101,52 @@ def test_a_reader_gets_each_cell_back(state: str) -> None:
 )
 def test_cells_are_cleaned_before_they_are_defused(state: str, cell: str) -> None:
     assert line(state) == cell
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("state", ["a,b", "a;b", "a|b", 'say "x"', '",;|\n"', "=1;2", "'"])
+def test_a_reader_with_the_layouts_delimiter_gets_each_cell_back(delimiter: str, state: str) -> None:
+    layout = Layout.model_validate({"like": "standard", "delimiter": delimiter})
+    made = page(state, of=report(layout=layout, collection="a;b,c|d")).decode()
+    [row] = csv.reader(io.StringIO(made, newline=""), delimiter=delimiter, strict=True)
+    shown = state.replace("\n", " ")
+    assert (row[1], row[6]) == ("a;b,c|d", "'=1;2" if state == "=1;2" else shown)
+    [labels] = csv.reader(io.StringIO(header(report(layout=layout)).decode(), newline=""), delimiter=delimiter, strict=True)
+    assert labels[:2] == ["Collection Id", "Collection Name"]
+    for quoted, unquoted in ((f"x{delimiter}y", "a"), ("a", "x:y")):
+        cells = page(quoted, unquoted, of=report(layout=layout)).decode()
+        assert (f'"{quoted}"' in cells) is (delimiter in quoted.replace("\t", " "))
+        assert f'"{unquoted}"' not in cells
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ({"field": "total_score"}, "7,5"),
+        ({"field": "total_score", "prefix": "P "}, "P 7,5"),
+        ({"field": "max_score"}, "10,25"),
+        ({"field": "total_score", "format": "percent"}, "74%"),
+        ({"field": "progress"}, ""),
+        ({"field": "user.state"}, "1.5"),
+        ({"field": "enrolment_date", "format": "dd.MM.yyyy"}, "01.01.1970"),
+    ],
+)
+def test_the_decimal_sign_is_that_of_numbers_alone(column: dict[str, str], cell: str) -> None:
+    layout = {"columns": [{"label": "It"} | column], "scores": "every", "delimiter": ";", "decimal_sign": ","}
+    quiz = ColumnNode("assessment", "do_quiz", "Quiz")
+    attempt = {"content_id": "do_quiz", "attempt_id": "1", "total_score": 7.5, "total_max_score": 10.25, "attempted_at": 1}
+    of = report(layout=Layout.model_validate(layout), parts=(quiz,))
+    assert chunk_csv(part_of({"state": "1.5", "attempts": [attempt]}), of).decode() == f"{cell};7,5\r\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "cell"),
+    [("0012", "'0012"), ("a,b", '"\'a,b"'), ("=1", "'=1"), (" 1\t", "' 1 "), ("'x", "''x"), ("", ""), (None, "")],
+)
+def test_excel_text_has_an_apostrophe_before_what_is_not_blank(state: str | None, cell: str) -> None:
+    columns = [{"label": "It", "field": "user.state", "format": "excel_text"}, {"label": "Id", "field": "user_id"}]
+    of = report(layout=Layout.model_validate({"columns": columns}))
+    assert chunk_csv(part_of({"state": state}), of).decode() == f"{cell},u0\r\n"
 
 
 def test_formulas_are_defused_unless_the_setting_is_off() -> None:

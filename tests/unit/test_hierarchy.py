@@ -41,6 +41,15 @@ def test_columns_stand_depth_first() -> None:
     ]  # fmt: skip
 
 
+def test_contents_are_the_nodes_other_than_collections() -> None:
+    practice = question_set_node("practice", "P")
+    unit = unit_node("unit", "U", [LESSONS[1], collection_node("nested", "N", [self_assess_node("quiz", "Q"), practice])])
+    tree = course(LESSONS[0], unit, LESSONS[1], {"identifier": "bare"}, {"identifier": "bare unit", "children": [LESSONS[2]]})
+    hierarchy = reduce_tree(tree, COURSE, KINDS, frozenset())
+    assert hierarchy.content_ids == {"do_0", "do_1", "do_2", "quiz", "practice", "practice_q1", "bare"}
+    assert Hierarchy.from_dict(json.loads(json.dumps(hierarchy.to_dict()))) == hierarchy
+
+
 def test_a_column_stands_once_where_it_is_first() -> None:
     quiz, nested = self_assess_node("quiz", "Q"), collection_node("nested", "N", [])
     assert columns(quiz, nested, unit_node("unit", "U", [nested, quiz])) == [("assessment", "quiz"), ("nested", "nested")]

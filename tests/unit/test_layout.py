@@ -51,7 +51,7 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
     ("column", "said"),
     [
         ({"field": "stat"}, "column 'Mine': there is no field 'stat'. There are collection_id, "),
-        ({"field": "stat"}, "total_score, and user.<name> for each field of the user cache except contact fields"),
+        ({"field": "stat"}, "attempts, and user.<name> for each field of the user cache except contact fields"),
         ({"field": "user.email"}, "column 'Mine': 'email' is a contact field"),
         ({"field": "user.maskedPhone"}, "column 'Mine': 'maskedPhone' is a contact field"),
         ({"field": "user.recoveryEmail"}, "is a contact field"),
@@ -118,7 +118,11 @@ def test_every_field_of_a_layout_has_cells_and_no_other_has() -> None:
         ({"field": "enrolment_date", "format": "dd\x9fMM"}, "it has a control character"),
         ({"field": "completion_date", "format": "dd/MM/yy"}, "A date format has yyyy, MM, dd, HH, mm, ss, SSS and signs"),
         ({"field": "total_score", "format": "dd"}, "format 'dd' does not fit total_score. The format may be points or percent"),
-        ({"field": "user.state", "format": "last"}, "The format may be first: the first entry of a JSON list"),
+        (
+            {"field": "user.state", "format": "last"},
+            "The format may be first (the first entry of a JSON list) or excel_text (with an apostrophe, so that Excel reads ",
+        ),
+        ({"field": "batch_id", "format": "first"}, "does not fit batch_id. The format may be excel_text"),
         ({"field": "progress", "format": "percent"}, "format 'percent' does not fit progress. This field has no format"),
         ({"field": "progress", "lable": "x"}, "unknown setting layouts.mine.columns.1.lable; did you mean label?"),
         ({"field": "progress", "label": ""}, "layouts.mine.columns.1.label: String should have at least 1 character"),
@@ -237,3 +241,31 @@ def test_a_layout_goes_to_json_and_back() -> None:
     for layout in BUILT_IN.values():
         assert Layout.model_validate_json(layout.model_dump_json()) == layout
         assert not re.search("email|phone", layout.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        ({"delimiter": ":"}, r"layouts.mine.delimiter: Input should be ',', ';', '\t' or '|'"),
+        ({"delimiter": ";;"}, r"layouts.mine.delimiter: Input should be ',', ';', '\t' or '|'"),
+        ({"decimal_sign": ";"}, "layouts.mine.decimal_sign: Input should be '.' or ','"),
+        (
+            {"decimal_sign": ","},
+            "layouts.mine: decimal_sign ',' is also the delimiter. Set another delimiter, such as ';'",
+        ),
+        ({"enrolments": "inactive"}, "layouts.mine.enrolments: Input should be 'active' or 'all'"),
+        ({"progress_precision": "float64"}, "layouts.mine.progress_precision: Input should be 'exact' or 'float32'"),
+    ],
+)
+def test_a_wrong_dialect_is_named_with_what_is_right(layout: dict[str, Any], said: str) -> None:
+    assert said in mistake(mine={"columns": [COLUMN]} | layout)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_a_delimiter_of_a_layout(delimiter: str) -> None:
+    assert settings(mine={"columns": [COLUMN], "delimiter": delimiter}).layouts["mine"].delimiter == delimiter
+
+
+@pytest.mark.parametrize("field", ["user_name", "batch_name", "progress", "total_score", "enrolment_date"])
+def test_only_ids_and_fields_of_the_user_cache_have_excel_text(field: str) -> None:
+    assert f"format 'excel_text' does not fit {field}" in mistaken(field=field, format="excel_text")

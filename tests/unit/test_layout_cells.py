@@ -77,6 +77,27 @@ def test_progress_without_a_leaf_count_in_the_root_is_100(leaves: int, stated: b
 
 
 @pytest.mark.parametrize(
+    ("completed", "leaves", "as_spark", "exact"),
+    [
+        (21, 40, "52", "53"),
+        (1, 40, "3", "3"),
+        (19, 40, "48", "48"),
+        (0, 40, "0", "0"),
+        (40, 40, "100", "100"),
+        (41, 40, "100", "100"),
+    ],
+)
+def test_progress_is_calculated_in_32_bits_in_the_incumbents_layout_alone(
+    completed: int, leaves: int, as_spark: str, exact: str
+) -> None:
+    rows = [{"completed_contents": completed}, {"completed_contents": completed, "completed_at": 0}]
+    assert cells("Progress", *rows, leaf_count=leaves) == [as_spark, "100"]
+    assert cells("Progress", *rows, leaf_count=leaves, layout=BUILT_IN["standard"]) == [exact, "100"]
+    layout = Layout.model_validate({"like": "sunbird-lern-7", "progress_precision": "exact"})
+    assert cells("Progress", *rows, leaf_count=leaves, layout=layout) == [exact, "100"]
+
+
+@pytest.mark.parametrize(
     ("at", "text", "shown"),
     [
         (1598382054150, None, "26/08/2020"),  # 19:00 in UTC is the next day in the report's zone
@@ -193,7 +214,8 @@ def test_the_example_of_the_docs_makes_what_they_say() -> None:
     settings, example, like = re.findall("```(?:json|csv)\n(.*?)```", page, re.DOTALL)
     site, quiz = parse_settings(settings), "do_2121589132151005906648"
     batch = Batch("tag", "R1", "org", "013300978801321105614", "do_1")
-    hierarchy = Hierarchy("do_1", 4, (ColumnNode("nested", "do_2", "N", 1), ColumnNode("assessment", quiz, "Quiz")), frozenset())
+    nodes = (ColumnNode("nested", "do_2", "N", 1), ColumnNode("assessment", quiz, "Quiz"))
+    hierarchy = Hierarchy("do_1", 4, nodes, frozenset(), content_ids=frozenset({quiz}))
     rules = CellRules("best", (2,), "id", True, site.report_timezone)
     report = Report(batch, BatchFacts("Batch", "Course", owned=True), hierarchy, site.layout_named(site.layout), rules)
     part = part_of(

@@ -11,17 +11,19 @@ import pytest
 from progress_exhaust.extract.chunk_files import from_parquet, read_counts, to_parquet
 from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
 from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
-from progress_exhaust.extract.schemas import ATTEMPTS, NESTED_PROGRESS, rows_to_table
+from progress_exhaust.extract.schemas import ARCHIVED_SCORES, ATTEMPTS, NESTED_PROGRESS, rows_to_table
 from progress_exhaust.hooks.cassandra.decoding import completed_count
 from progress_exhaust.hooks.cassandra.models import Enrolment
 from progress_exhaust.report.eligibility import Eligibility, User, enrolment_exclusion, is_cache_flushed
+from progress_exhaust.report.excluded import CONTENT_COUNTS
 from progress_exhaust.report.layout import BUILT_IN
 from tests.cql import cql_map
+from tests.parts import inputs
 
 Row = tuple[Any, ...]
 
 ORG, OTHER_ORG = "org", "other org"
-FIELDS = BUILT_IN["standard"].user_fields
+INPUTS = inputs()
 OWNER = Eligibility(owned=True, channel=ORG)
 OTHER = Eligibility(owned=False, channel=ORG)
 CACHED_ONLY = Eligibility(owned=True, channel=ORG, cached_only=True)
@@ -43,7 +45,7 @@ class Asked:
         self.of_users: list[list[str]] = []
         self.of_facts: list[list[str]] = []
         self._users, self._nested, self._attempts = users, nested, attempts
-        self.sources = FactSources(self.users, self.nested, self.attempts)
+        self.sources = FactSources(self.users, self.nested, self.attempts, lambda _: rows_to_table((), ARCHIVED_SCORES))
 
     def users(self, ids: Sequence[str]) -> dict[str, User]:
         self.of_users.append(list(ids))
@@ -59,9 +61,16 @@ class Asked:
 
 
 def made(page: Sequence[Enrolment], eligibility: Eligibility, found: Asked) -> tuple[pa.Table, Counter[str]]:
-    enrolled, counts = make_enrolled_chunk(page, frozenset())
-    part, counts_of_part = make_facts_chunk(enrolled, eligibility, FIELDS, found.sources)
+    enrolled, counts = make_enrolled_chunk(page, INPUTS)
+    part, counts_of_part = make_facts_chunk(enrolled, eligibility, INPUTS, found.sources)
     return part, counts + counts_of_part
+
+
+def counted(page: Sequence[Enrolment], eligibility: Eligibility, users: Mapping[str, User]) -> dict[str, int]:
+    """Return the counts of who is enrolled, reported and excluded."""
+    enrolled, counts = make_enrolled_chunk(page, INPUTS)
+    counts.update(make_facts_chunk(enrolled, eligibility, INPUTS, Asked(users).sources)[1])
+    return dict(counts)
 
 
 def rows(*page: Enrolment, eligibility: Eligibility = OWNER, users: Mapping[str, User] | None = None) -> list[dict[str, Any]]:
@@ -90,13 +99,30 @@ def test_an_active_enrolment_with_a_date_is_one(changes: dict[str, Any], is_one:
     assert len(rows(enrolment(**changes))) == is_one
 
 
+def test_inactive_enrolments_with_a_date_count_if_the_layout_includes_them() -> None:
+    page = [
+        enrolment("a"), enrolment("b", active=False), enrolment("c", active=None),
+        enrolment("d", active=False, enrolled_at=None), enrolment("e", enrolled_at=None),
+    ]  # fmt: skip
+    table, counts = make_enrolled_chunk(page, inputs(enrolments="all"))
+    assert table.select(["user_id", "active"]).to_pylist() == [
+        {"user_id": "a", "active": True}, {"user_id": "b", "active": False}, {"user_id": "c", "active": False},
+    ]  # fmt: skip
+    assert counts == Counter({"enrolled": 3, "inactive": 2, "excluded.inactive": 0, "excluded.no_date": 2})
+    table, counts = make_enrolled_chunk(page, INPUTS)
+    assert table["active"].to_pylist() == [True]
+    assert counts == Counter({"enrolled": 1, "excluded.inactive": 3, "excluded.no_date": 1})
+
+
 @pytest.mark.parametrize(
     ("user", "for_owner", "for_another"),
     [
         (ASHA, None, None),
         (ASHA | {"rootorgid": OTHER_ORG}, None, "other_org"),
-        ({"firstname": "Asha"}, None, "other_org"),
-        ({}, None, "other_org"),
+        ({"firstname": "Asha"}, None, "unknown_org"),
+        ({}, None, "unknown_org"),
+        (ASHA | {"rootorgid": ""}, None, "unknown_org"),
+        ({"status": "2"}, None, "unknown_org"),
         (ASHA | {"status": "2"}, None, "deleted"),
         (ASHA | {"status": "2", "rootorgid": OTHER_ORG}, None, "other_org"),
         (ASHA | {"status": "0"}, None, None),
@@ -112,7 +138,8 @@ def test_an_owner_gets_all_another_org_its_own(user: User | None, for_owner: str
 def test_an_org_without_a_name_owns_no_learner() -> None:
     nameless = Eligibility(owned=False, channel="")
     assert nameless.exclusion(None) == "missing"
-    assert nameless.exclusion({"firstname": "Asha"}) == "other_org"
+    assert nameless.exclusion({"firstname": "Asha"}) == "unknown_org"
+    assert nameless.exclusion({"rootorgid": ""}) == "unknown_org"
 
 
 @pytest.mark.parametrize("user", [None, ASHA | {"status": "2"}])
@@ -127,13 +154,20 @@ def test_who_is_in_is_counted_and_who_is_not_by_reason() -> None:
         enrolment("a"), enrolment("b"), enrolment("c"), enrolment("d"), enrolment("e", active=None),
         enrolment("f", enrolled_at=None), enrolment("g", active=False, enrolled_at=None),
     ]  # fmt: skip
-    users = {"a": ASHA, "b": ASHA | {"status": "2"}, "c": ASHA | {"rootorgid": OTHER_ORG}}
-    never = {"excluded.inactive": 2, "excluded.no_date": 1}
-    assert made(page, OWNER, Asked(users))[1] == {"enrolled": 4, "missing": 1, "reported": 4, **never}
-    assert made(page, OTHER, Asked(users))[1] == {
-        "enrolled": 4, "missing": 1, "reported": 1, "excluded.deleted": 1, "excluded.other_org": 1, "excluded.missing": 1,
-        **never,
-    }  # fmt: skip
+    users = {"a": ASHA, "b": ASHA | {"status": "2"}, "c": ASHA | {"rootorgid": OTHER_ORG}, "h": {"firstname": "Asha"}}
+    page.append(enrolment("h"))
+    never = {"excluded.inactive": 2, "excluded.no_date": 1} | dict.fromkeys(CONTENT_COUNTS, 0)
+    by_org = dict.fromkeys(("excluded.deleted", "excluded.other_org", "excluded.unknown_org", "excluded.missing"), 0)
+    of_owner, of_other = (counted(page, eligibility, users) for eligibility in (OWNER, OTHER))
+    assert of_owner == {"enrolled": 5, "missing": 1, "reported": 5, **by_org, **never}
+    assert of_other == {"enrolled": 5, "missing": 1, "reported": 1, **dict.fromkeys(by_org, 1), **never}
+
+
+def test_a_count_of_zero_is_a_count_too() -> None:
+    counts = counted([enrolment()], OWNER, {"u": ASHA})
+    assert {name: number for name, number in counts.items() if name.startswith("excluded.")} == {
+        f"excluded.{reason}": 0 for reason in ("inactive", "no_date", "other_org", "unknown_org", "deleted", "missing")
+    }
 
 
 def test_email_and_phone_are_never_read() -> None:
@@ -146,8 +180,27 @@ def test_email_and_phone_are_never_read() -> None:
 
 
 def test_optional_contents_do_not_count_as_completed() -> None:
-    page, _ = make_enrolled_chunk([enrolment(content_statuses=cql_map({"a": 2, "b": 2, "c": 2, "d": 1}))], frozenset({"b", "x"}))
+    statuses = cql_map({"a": 2, "b": 2, "c": 2, "d": 1})
+    page, _ = make_enrolled_chunk([enrolment(content_statuses=statuses)], inputs(contents="abcd", optional={"b", "x"}))
     assert page["completed_contents"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize(("layout", "completed"), [("standard", 0), ("sunbird-lern-7", 3)])
+def test_removed_contents_count_only_in_the_spark_jobs_layout(layout: str, completed: int) -> None:
+    old = enrolment(content_statuses=cql_map({"old1": 2, "old2": 2, "old3": 2, "b": 2, "a": 1}))
+    rules = inputs(contents="abc", optional={"b"}, layout=BUILT_IN[layout])
+    page, _ = make_enrolled_chunk([old], rules)
+    assert page["completed_contents"].to_pylist() == [completed]
+    _, counts = make_facts_chunk(page, OWNER, rules, Asked({"u": ASHA}).sources)
+    assert counts["removed_contents_completed"] == 3
+
+
+@pytest.mark.parametrize(("layout", "kept"), [("standard", 0), ("sunbird-lern-7", 2)])
+def test_a_blank_date_counts_only_in_the_spark_jobs_layout(layout: str, kept: int) -> None:
+    dates = ["", "  ", None]
+    enrolments = [enrolment(f"u{place}", enrolled_at=None, enrolled_text=text) for place, text in enumerate(dates)]
+    page, counts = make_enrolled_chunk(enrolments, inputs(layout=BUILT_IN[layout]))
+    assert (len(page), counts["enrolled"], counts["excluded.no_date"]) == (kept, kept, 3 - kept)
 
 
 def test_facts_follow_the_order_of_learners_and_other_users_are_skipped() -> None:

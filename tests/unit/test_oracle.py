@@ -95,7 +95,8 @@ def cell(world: World, label: str, **options: Any) -> str:
 
 
 def test_the_published_sample() -> None:
-    world = make_world(self_assess_node(QUIZ, "Quiz"), leafNodesCount=7)
+    lessons = [resource_node(f"do_{i}", f"Lesson {i}") for i in range(6)]
+    world = make_world(*lessons, self_assess_node(QUIZ, "Quiz"))
     mathew = {"firstname": "Mathew", "lastname": "Pallan", "state": "Kerala", "district": "Thrissur"}
     krishna = {"firstname": "Krishna", "lastname": "Jampana", "state": "Andhra Pradesh", "district": "Vizag"}
     enrol(
@@ -104,7 +105,7 @@ def test_the_published_sample() -> None:
     )  # fmt: skip
     enrol(
         world, SECOND_USER, krishna, enrolled_date=None, enrolleddate="2020-08-25 02:15:58:691+0000",
-        contentstatus={"a": 2, "b": 2, "c": 2, "d": 2, "e": 1},
+        contentstatus={"do_0": 2, "do_1": 2, "do_2": 2, QUIZ: 2, "do_3": 1, "do_removed": 2},
     )  # fmt: skip
     attempt(world, "1", total_score=7.0)
     world.attempts = [*world.attempts, {**next(iter(world.attempts)), "user_id": SECOND_USER, "total_score": 6.0}]
@@ -156,7 +157,7 @@ def test_an_owner_gets_all_others_get_their_own_users() -> None:
     assert [row[4] for row in lines(world, FOREIGN)[1:]] == ["a"]
     assert [row[4] for row in lines(world, None)[1:]] == ["a", "b", "c", "d", "e"]
     counts = expected_counts(world, FOREIGN, BATCH)
-    assert counts.left_out == {"deleted": 1, "missing": 1, "other_org": 2}
+    assert counts.left_out == {"deleted": 1, "missing": 1, "other_org": 1, "unknown_org": 1}
     assert (counts.enrolled, counts.reported, counts.missing, counts.deleted) == (5, 1, 1, 1)
 
 
@@ -182,16 +183,16 @@ def test_no_report() -> None:
 @pytest.mark.parametrize(
     ("columns", "root", "shown"),
     [
-        ({"contentstatus": {"a": 2, "b": 2, "c": 1, "d": 0}}, {"leafNodesCount": 4}, "50"),
-        ({"contentstatus": {"a": 2}}, {"leafNodesCount": 8}, "13"),  # 12.5, half up
-        ({"contentstatus": {"a": 2}}, {"leafNodesCount": 201}, "0"),
-        ({"contentstatus": {"a": 2, "b": 2, "c": 2}}, {"leafNodesCount": 2}, "100"),
-        ({"contentstatus": {"a": 2, "optional": 2}}, {"leafNodesCount": 4}, "25"),
-        ({"contentstatus": {"a": 2}}, {}, "14"),  # counted: seven lessons
-        ({"contentstatus": {"a": 2}}, {"leafNodesCount": "4"}, "25"),
-        ({"contentstatus": {"a": 2}}, {"leafNodesCount": -4}, "14"),
-        ({"contentstatus": {"a": 2}}, {"leafNodesCount": 0}, ""),
-        ({"contentstatus": {"a": 2}}, {"children": []}, ""),
+        ({"contentstatus": {"do_0": 2, "do_1": 2, "do_2": 1, "do_3": 0}}, {"leafNodesCount": 4}, "50"),
+        ({"contentstatus": {"do_0": 2}}, {"leafNodesCount": 8}, "13"),  # 12.5, half up
+        ({"contentstatus": {"do_0": 2}}, {"leafNodesCount": 201}, "0"),
+        ({"contentstatus": {"do_0": 2, "do_1": 2, "do_2": 2}}, {"leafNodesCount": 2}, "100"),
+        ({"contentstatus": {"do_0": 2, "optional": 2}}, {"leafNodesCount": 4}, "25"),
+        ({"contentstatus": {"do_0": 2}}, {}, "14"),  # counted: seven lessons
+        ({"contentstatus": {"do_0": 2}}, {"leafNodesCount": "4"}, "25"),
+        ({"contentstatus": {"do_0": 2}}, {"leafNodesCount": -4}, "14"),
+        ({"contentstatus": {"do_0": 2}}, {"leafNodesCount": 0}, ""),
+        ({"contentstatus": {"do_0": 2}}, {"children": []}, ""),
         ({"contentstatus": None}, {}, "0"),
         ({}, {}, "0"),
         ({"completedon": moment(2020, 9, 1)}, {"leafNodesCount": 0}, "100"),
@@ -471,7 +472,7 @@ def test_every_request_of_the_sample_has_an_outcome() -> None:
     assert counts.reported == counts.enrolled > 100
     assert counts.missing and counts.deleted and counts.not_enrolled.keys() == {"inactive", "no_date"}
     counts = expected_counts(world, by_another, by_another["request_data"]["batchId"])
-    assert counts.left_out.keys() == {"missing", "deleted", "other_org"} and counts.reported
+    assert counts.left_out.keys() == {"missing", "deleted", "other_org", "unknown_org"} and counts.reported
     with pytest.raises(NoReport, match="retired"):
         expected_counts(world, retired, retired["request_data"]["batchId"])
 

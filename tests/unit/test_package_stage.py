@@ -14,8 +14,9 @@ import pytest
 
 from progress_exhaust.errors import RequestError, SetupError, SourceError
 from progress_exhaust.extract.scan_buckets import ScanBuckets
-from progress_exhaust.hooks.report_store import make_folder
+from progress_exhaust.hooks.report_store import ReportStoreHook, make_folder
 from progress_exhaust.hooks.requests.models import Stage
+from progress_exhaust.operators import package
 from progress_exhaust.operators.package import PackageOperator
 from progress_exhaust.report.request import Batch
 from progress_exhaust.security.levels import Level, Protection
@@ -119,3 +120,28 @@ def test_a_public_container_gets_no_plain_zip(context: BatchContext, request_id:
     store: Any = SimpleNamespace(is_public=lambda: True)
     with pytest.raises(error, match="public"):
         check_container(public, store, Protection(Level.PLAIN))
+
+
+@pytest.mark.parametrize("level", Level)
+def test_a_dry_run_rejects_the_containers_that_a_run_rejects(
+    context: BatchContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: Level
+) -> None:
+    monkeypatch.setattr(ReportStoreHook, "is_public", lambda _: True)
+    monkeypatch.setattr(package, "choose_protection", lambda _: Protection(level))
+    monkeypatch.setattr(package, "write_package_file", lambda _, path, __: path.write_bytes(b"zip"))
+    with pytest.raises(SetupError, match=r"is public: everyone can download from it"):
+        make_package(context)
+    assert context.staging.find(PackageManifest) is None and not list((tmp_path / "reports").iterdir())
+
+
+def test_a_dry_run_checks_that_it_could_publish_and_leaves_nothing(context: BatchContext, tmp_path: Path) -> None:
+    folder = tmp_path / "reports" / "progress-exhaust"
+    folder.write_text("not a folder")
+    with pytest.raises((SetupError, SourceError), match="The reports container"):
+        make_package(context)
+    folder.unlink()
+    make_package(context)
+    assert context.staging.find(PackageManifest) and not folder.exists()
+    (folder / "R1").mkdir(parents=True)
+    make_package(context)
+    assert list(folder.rglob("*")) == [folder / "R1"]

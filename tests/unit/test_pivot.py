@@ -34,7 +34,7 @@ def learners(
     layout: Layout = BUILT_IN["standard"],
     attempted: Sequence[str] = (),
 ) -> Learners:
-    hierarchy = Hierarchy("do_1", leaf_count, NODES, frozenset(), stated)
+    hierarchy = Hierarchy("do_1", leaf_count, NODES, frozenset(), stated, content_ids=frozenset())
     rules = CellRules(chosen, failed, labels, True, "Asia/Kolkata")
     return Learners(part_of(*rows), Report(BATCH, FACTS, hierarchy, layout, rules, frozenset(attempted)))
 
@@ -260,3 +260,34 @@ def test_each_learner_has_the_own_facts() -> None:
 def test_a_chunk_without_learners_has_no_cells(column: Column) -> None:
     found = column.cells(learners())
     assert isinstance(found, str) or found.to_pylist() == []
+
+
+def of_field(field: str, *rows: dict[str, Any], **more: Any) -> list[str]:
+    return cells("It", *rows, layout=Layout.model_validate({"columns": [{"label": "It", "field": field}]}), **more)
+
+
+def test_the_attempts_at_the_collections_assessments_are_counted_and_none_is_zero() -> None:
+    attempts = [tried("1"), tried("2"), tried("1", content_id=PRACTICE), tried("1", content_id="do_removed")]
+    assert of_field("attempts", {"attempts": attempts}, {}) == ["3", "0"]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "chosen", "shown"),
+    [
+        ([], "best", ""),
+        ([tried("1", 7.0, total_max_score=10.0), tried("1", 3.0, content_id=PRACTICE, total_max_score=4.5)], "best", "14.5"),
+        ([tried("1", 7.0, 1, total_max_score=10.0), tried("2", 3.0, 2, total_max_score=20.0)], "best", "10"),
+        ([tried("1", 7.0, 1, total_max_score=10.0), tried("2", 3.0, 2, total_max_score=20.0)], "latest", "20"),
+        ([tried("1", 7.0, grand_total="7/12")], "best", "12"),
+        ([tried("1", 7.0, total_max_score=NAN, grand_total=" 7 / 12.5 ")], "best", "12.5"),
+        ([tried("1", 7.0, grand_total="7")], "best", ""),
+        ([tried("1", 7.0, total_max_score=0.0)], "best", "0"),
+        ([tried("1", 7.0, content_id="do_removed", total_max_score=10.0)], "best", ""),
+    ],
+)
+def test_the_maximum_score_is_that_of_the_chosen_attempts(attempts: list[dict[str, Any]], chosen: str, shown: str) -> None:
+    assert of_field("max_score", {"attempts": attempts}, {}, chosen=chosen) == [shown, ""]
+
+
+def test_an_enrolment_is_active_or_inactive() -> None:
+    assert of_field("enrolment_status", {}, {"active": False}) == ["active", "inactive"]

@@ -14,6 +14,7 @@ from airflow.sdk import ObjectStoragePath
 
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.extract.chunk_files import to_parquet
+from progress_exhaust.extract.inputs import make_inputs
 from progress_exhaust.hooks.requests.models import Stage
 from progress_exhaust.operators.pivot import PivotOperator
 from progress_exhaust.report import xlsx_file
@@ -22,7 +23,7 @@ from progress_exhaust.settings import Settings
 from progress_exhaust.stages import progress
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.site_setup import Site
-from progress_exhaust.staging.manifests import BatchManifest, ExtractInputs, ExtractManifest, HierarchyManifest, PivotManifest
+from progress_exhaust.staging.manifests import BatchManifest, ExtractManifest, HierarchyManifest, PivotManifest
 from tests.parts import part_of
 from tests.stage_context import offline_context
 from tests.unit.test_pivot import BATCH, FACTS, learners, tried
@@ -40,7 +41,7 @@ def staged(folder: Path, *, layout: str | None = None, state: str = "Goa", **set
     context.staging.write_manifest(BatchManifest(facts=FACTS))
     context.staging.write_manifest(HierarchyManifest(hierarchy=hierarchy))
     counts = {"enrolled": 4, "reported": 3, "missing": 0, "excluded.other_org": 1}
-    inputs = ExtractInputs(learners="all", user_fields=(), hierarchy=hierarchy)
+    inputs = make_inputs(hierarchy, site.layout(context.params))
     context.staging.write_manifest(ExtractManifest(as_of=AS_OF, inputs=inputs, chunks=2, counts=counts))
     for number, rows in enumerate(([{"state": state}, {"attempts": [tried("1", 7.0)]}], [{"user_id": "z"}])):
         context.staging.write_file(context.staging.facts_chunk(number), to_parquet(part_of(*rows), {}))

@@ -3,7 +3,7 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dev.world import Row, World, batch_world, sample_world
+from dev.world import Row, World, archive_attempts, batch_world, sample_world
 from progress_exhaust.extract.chunk_files import attempted_contents, from_parquet, to_parquet
 from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
 from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
-from progress_exhaust.extract.schemas import ATTEMPTS, NESTED_PROGRESS, rows_to_table
-from progress_exhaust.hooks.cassandra.decoding import completed_count
+from progress_exhaust.extract.inputs import make_inputs
+from progress_exhaust.extract.schemas import ARCHIVED_SCORES, ATTEMPTS, NESTED_PROGRESS, rows_to_table
+from progress_exhaust.hooks.cassandra.decoding import completed_count, decode_archived_scores
 from progress_exhaust.hooks.cassandra.models import Enrolment
 from progress_exhaust.report.catalogue import Catalogue
 from progress_exhaust.report.csv_file import chunk_csv, write_csv
@@ -70,6 +71,15 @@ def test_so_it_is_for_each_batch_of_the_sample(options: Options) -> None:
             assert_same_report(world, request, batch_id, options, page_size=37)
 
 
+@pytest.mark.parametrize("page_size", [37, 1000])
+def test_so_it_is_after_the_attempts_were_archived(page_size: int) -> None:
+    world = sample_world()
+    for request, batch in ((world.requests[0], 0), (world.requests[3], 2)):
+        archive_attempts(world, world.batches[batch]["batchid"])
+        assert_same_report(world, request, world.batches[batch]["batchid"], Options(), page_size)
+        assert expected_counts(world, request, world.batches[batch]["batchid"]).scores_from_aggregates
+
+
 def test_the_page_size_does_not_show() -> None:
     world = batch_world(60, 40)
     request, batch_id = world.requests[0], world.batches[0]["batchid"]
@@ -86,6 +96,8 @@ def assert_same_report(world: World, request: Row | None, batch_id: str, options
     assert counts == Counter(
         enrolled=expected.enrolled, reported=expected.reported, missing=expected.missing,
         assessments=expected.assessments, nested=expected.nested, **excluded,
+        scores_from_aggregates=expected.scores_from_aggregates,
+        attempts_of_removed_contents=expected.attempts_of_removed, removed_contents_completed=expected.completed_removed,
     )  # fmt: skip
 
 
@@ -137,6 +149,7 @@ def make_parts(
     optional = frozenset(world.optional_nodes.get(batch.collection_id, ()))
     tree = parse_tree(world.hierarchies[batch.collection_id], batch.collection_id)
     hierarchy = Hierarchy.from_dict(json.loads(json.dumps(reduce_tree(tree, batch.collection_id, kinds, optional).to_dict())))
+    inputs = make_inputs(hierarchy, layout)
     labels = "name" if options.named_labels else "id"
     cell_rules = CellRules(options.attempt, options.failed_certstatus, labels, options.defuse, options.zone)
     eligibility = Eligibility(facts.owned, batch.channel, cached_only=layout.learners == "cached")
@@ -146,6 +159,7 @@ def make_parts(
         # As a scan does, with other learners' rows: what a page takes of them is its own.
         nested=lambda _ids: rows_to_table(_nested_rows(world, hierarchy.nested_ids, batch), NESTED_PROGRESS),
         attempts=lambda _ids: rows_to_table(_attempt_rows(world, batch), ATTEMPTS),
+        archived_scores=lambda ids: rows_to_table(decode_archived_scores(_own_aggregates(world, ids, batch)), ARCHIVED_SCORES),
     )
     enrolments = sorted(
         _enrolment(row) for row in world.enrolments if (row["batchid"], row["courseid"]) == (batch.batch_id, batch.collection_id)
@@ -153,8 +167,8 @@ def make_parts(
     counts: Counter[str] = Counter(assessments=len(hierarchy.assessment_ids), nested=len(hierarchy.nested_ids))
     parts = []
     for page in cut_into_chunks(enrolments, page_size):
-        enrolled, counts_of_page = make_enrolled_chunk(page, optional)
-        part, counts_of_part = make_facts_chunk(enrolled, eligibility, layout.user_fields, sources)
+        enrolled, counts_of_page = make_enrolled_chunk(page, inputs)
+        part, counts_of_part = make_facts_chunk(enrolled, eligibility, inputs, sources)
         parts.append(to_parquet(part, counts_of_part))
         counts.update(counts_of_page)
         counts.update(counts_of_part)
@@ -186,6 +200,13 @@ def _nested_rows(world: World, nested_ids: list[str], batch: Batch) -> Iterator[
         of_batch = row["activity_type"] == "Course" and row["context_id"] == f"cb:{batch.batch_id}"
         if of_batch and row["activity_id"] in nested_ids and completed is not None:
             yield row["user_id"], row["activity_id"], completed
+
+
+def _own_aggregates(world: World, user_ids: Sequence[str], batch: Batch) -> Iterator[tuple[Any, ...]]:
+    for row in world.aggregates:
+        key = ("Course", batch.collection_id, f"cb:{batch.batch_id}")
+        if (row["activity_type"], row["activity_id"], row["context_id"]) == key and row["user_id"] in user_ids:
+            yield row["user_id"], row["activity_id"], row.get("aggregates"), row.get("agg")
 
 
 def _attempt_rows(world: World, batch: Batch) -> Iterator[tuple[Any, ...]]:

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from progress_exhaust.hooks.cassandra.raw_values import completed_entry, count_completed, count_elements
+from progress_exhaust.hooks.cassandra.raw_values import (
+    ContentKeys,
+    content_key,
+    count_completed,
+    count_elements,
+)
 from tests.cql import cql_list, cql_map
 
 # Ids that look like the bytes around them are the hard ones.
@@ -17,30 +22,42 @@ CONTENT_IDS = st.one_of(
 STATUSES = st.one_of(st.integers(0, 2), st.sampled_from([3, 4, 5, -1, 2**31 - 1, 0x04000000, 0x0200]))
 
 
-@given(st.dictionaries(CONTENT_IDS, STATUSES, max_size=8), st.sets(CONTENT_IDS, max_size=3))
-def test_completed_contents_are_counted_as_from_a_dict(statuses: dict[str, int], optional: set[str]) -> None:
-    completed = sum(status == 2 for content_id, status in statuses.items() if content_id not in optional)
-    assert count_completed(cql_map(statuses), [completed_entry(one) for one in optional]) == completed
+@given(st.data(), st.dictionaries(CONTENT_IDS, STATUSES, max_size=8))
+def test_completed_contents_are_counted_as_from_a_dict(data: st.DataObject, statuses: dict[str, int]) -> None:
+    some = st.sets(st.sampled_from(sorted(statuses)) | CONTENT_IDS if statuses else CONTENT_IDS, max_size=6)
+    in_tree, optional, assessments = data.draw(some), data.draw(some), data.draw(some)
+    completed = {content_id for content_id, status in statuses.items() if status == 2} - optional
+    found = count_completed(cql_map(statuses), ContentKeys.of(in_tree, optional, assessments))
+    assert found.assessments == sum(statuses.get(one) == 2 for one in assessments)
+    assert found[:2] == (len(completed & in_tree), len(completed - in_tree))
+
+
+@given(st.sets(CONTENT_IDS | st.sampled_from(["a" * 256, "a" * 512, "\0\1b", "b", "\1b"])))
+def test_each_content_has_a_key_of_its_own(ids: set[str]) -> None:
+    assert len({content_key(one) for one in ids}) == len(ids)
 
 
 @pytest.mark.parametrize("statuses", [None, b"", cql_map({})])
 def test_without_statuses_no_content_is_completed(statuses: bytes | None) -> None:
-    assert count_completed(statuses, []) == 0
+    assert count_completed(statuses, ContentKeys.of(["do_1"], [])) == (0, 0, 0)
 
 
 def test_a_status_of_four_before_a_short_id_is_not_read_as_two() -> None:
-    assert count_completed(cql_map({"do_1": 4, "ab": 1}), []) == 0
+    assert count_completed(cql_map({"do_1": 4, "ab": 1}), ContentKeys.of([], [])) == (0, 0, 0)
 
 
 def test_the_number_of_entries_is_not_read_as_part_of_an_entry() -> None:
     """Four entries, the first with an id of two letters: together they look like a status."""
-    assert count_completed(cql_map({"aa": 1, "ca": 0, "a": 2, "aaac": 3}), [completed_entry("a")]) == 0
+    assert count_completed(cql_map({"aa": 1, "ca": 0, "a": 2, "aaac": 3}), ContentKeys.of(["ca"], ["a"])) == (0, 0, 0)
 
 
 def test_a_map_of_many_contents_is_counted() -> None:
     many = {f"do_{n}": n % 3 for n in range(300_000)}
-    assert count_completed(cql_map(many), [completed_entry("do_2"), completed_entry("do_1")]) == 99_999
-    assert count_completed(cql_map(many | {"do_odd": 7}), [completed_entry("do_2")]) == 99_999
+    contents = ContentKeys.of(many, ["do_2", "do_1"])
+    assert count_completed(cql_map(many), contents) == (99_999, 0, 0)
+    assert count_completed(cql_map(many | {"do_odd": 7, "do_more": 2}), contents) == (99_999, 1, 0)
+    few = dict(list(many.items())[:3000])
+    assert count_completed(cql_map(few | {"do_more": 2}), contents) == (999, 1, 0)
 
 
 @pytest.mark.parametrize(("certificates", "number"), [(None, 0), ([], 0), ([{"id": "1"}], 1), ([{}, {}], 2)])

@@ -1,6 +1,7 @@
 """Scans of the tables keyed by user: when a scan is cheaper, and how its rows get to their batches and chunks."""
 
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from progress_exhaust.extract.scan_buckets import ScanBuckets
 from progress_exhaust.extract.schemas import ATTEMPTS, ENROLMENT, NESTED_PROGRESS, rows_to_table
 from progress_exhaust.extract.sorted_runs import ROWS_READ_AHEAD, merge_enrolments, read_runs, write_runs
 from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Table
+from progress_exhaust.hooks.cassandra.token_ranges import cut_ring
 
 FIRST, SECOND = ("do_1", "01"), ("do_2", "02")
 AWKWARD = ["b", "B", "a", "é", "e\u0301", "\U0001f642", "\uffee", "", " ", "u,1", "-"]
@@ -134,3 +136,13 @@ def test_a_scan_wins_where_more_than_a_twentieth_of_the_table_is_wanted(
 ) -> None:
     found = should_scan(Table.AGGREGATES, wanted=wanted, partitions=partitions, setting=setting)
     assert found == (scan, f"user_activity_agg: {why}")
+
+
+@pytest.mark.parametrize("partitions", [0, 1, 5_000, 5_001, 20_000, 77_777, 10**7])
+def test_the_ranges_are_the_whole_ring_and_no_two_have_a_token_in_common(partitions: int) -> None:
+    """Its first token too: rows of YugabyteDB have it."""
+    for table in Table:
+        ranges = cut_ring(table, partitions)
+        assert (ranges[0][0], ranges[-1][1]) == (-(2**63), 2**63 - 1)
+        assert all(first <= last for first, last in ranges)
+        assert all(before[1] + 1 == after[0] for before, after in pairwise(ranges))

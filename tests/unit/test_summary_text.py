@@ -13,6 +13,7 @@ from tests.unit.test_pivot import QUIZ, learners
 AS_OF = datetime(2022, 9, 27, 20, 0, tzinfo=UTC)
 COUNTS = {
     "enrolled": 1210, "reported": 1200, "missing": 7, "excluded.other_org": 3, "excluded.deleted": 2, "excluded.missing": 5,
+    "excluded.unknown_org": 0, "scores_from_aggregates": 12, "removed_contents_completed": 3,
     "excluded.inactive": 4, "excluded.no_date": 1,
 }  # fmt: skip
 
@@ -34,12 +35,17 @@ def test_all_of_a_summary() -> None:
         "Learners in the file: 1,200",
         "Excluded learners: 10",
         "  3 of another organisation than the requester's",
+        "  0 of an unknown organisation",
         "  2 with a deleted account",
         "  5 without a known profile",
         "Learners in the file without a known profile (blank cells): 2",
         "Not counted as enrolled: 5",
         "  4 with an inactive enrolment",
         "  1 with an enrolment that has no date",
+        "Scores and contents",
+        "  12 scores from the aggregates, because the attempts were archived",
+        "  0 attempts of contents that are no longer in the collection (no column)",
+        "  3 completed contents that are no longer in the collection (they do not count for Progress)",
         "",
         "Columns",
         "  Collection Id: id of the collection",
@@ -67,8 +73,12 @@ def test_the_excluded_learners_are_the_enrolled_without_the_reported() -> None:
 
 
 def test_a_batch_without_learners_has_a_summary_too() -> None:
-    assert lines({"enrolled": 0, "reported": 0, "missing": 0})[5:10] == [
-        "Enrolled learners: 0", "Learners in the file: 0", "Excluded learners: 0", "Not counted as enrolled: 0", "",
+    assert lines({"enrolled": 0, "reported": 0, "missing": 0})[5:16] == [
+        "Enrolled learners: 0", "Learners in the file: 0",
+        "Excluded learners: 0", "  0 of another organisation than the requester's", "  0 of an unknown organisation",
+        "  0 with a deleted account", "  0 without a known profile",
+        "Learners in the file without a known profile (blank cells): 0",
+        "Not counted as enrolled: 0", "  0 with an inactive enrolment", "  0 with an enrolment that has no date",
     ]  # fmt: skip
 
 
@@ -78,6 +88,7 @@ def test_a_note_stands_below_the_time() -> None:
 
 def test_other_layouts_say_what_theirs_mean() -> None:
     found = lines(COUNTS, layout=BUILT_IN["sunbird-lern-7"], attempted=[QUIZ], chosen="latest")
+    assert "  3 completed contents that are no longer in the collection" in found
     assert "  Declared Board: framework_board of the learner's profile" in found
     assert "  Enrolment Date: when the learner enrolled (time zone Asia/Kolkata)" in found
     assert any(line.startswith("  Total Score: ") and line.endswith(", in percent of the maximum score") for line in found)
@@ -88,3 +99,8 @@ def test_other_layouts_say_what_theirs_mean() -> None:
 def test_every_field_has_a_meaning(field: str) -> None:
     layout = Layout.model_validate({"columns": [{"label": "It", "field": field}], "nested_progress": False, "scores": "none"})
     assert len(lines(COUNTS, layout=layout)[-1].removeprefix("  It: ")) > 8
+
+
+def test_inactive_enrolments_in_the_file_are_counted() -> None:
+    made = lines({"enrolled": 12, "reported": 12, "inactive": 3})
+    assert made[made.index("Enrolled learners: 12") + 1] == "  3 with an inactive enrolment"

@@ -8,8 +8,13 @@ import pyarrow as pa
 
 from progress_exhaust.extract.schemas import ENROLLED
 from progress_exhaust.hooks.cassandra.models import Enrolment
-from progress_exhaust.hooks.cassandra.raw_values import completed_entry, count_completed, count_elements
-from progress_exhaust.report.eligibility import enrolment_exclusion
+from progress_exhaust.hooks.cassandra.raw_values import (
+    ContentKeys,
+    count_completed,
+    count_elements,
+)
+from progress_exhaust.report.eligibility import enrolment_exclusion, no_exclusions
+from progress_exhaust.staging.manifests import ExtractInputs
 
 
 def cut_into_chunks(enrolments: Iterable[Enrolment], size: int) -> Iterator[list[Enrolment]]:
@@ -19,28 +24,43 @@ def cut_into_chunks(enrolments: Iterable[Enrolment], size: int) -> Iterator[list
         yield chunk
 
 
-def make_enrolled_chunk(enrolments: Sequence[Enrolment], optional: frozenset[str]) -> tuple[pa.Table, Counter[str]]:
+def make_enrolled_chunk(enrolments: Sequence[Enrolment], inputs: ExtractInputs) -> tuple[pa.Table, Counter[str]]:
     """Return the enrolments that count (ENROLLED), in their order, and counts: enrolled, and excluded by reason.
 
-    :param optional: ids of the contents that do not count towards completion
+    If the layout includes inactive enrolments, the count `inactive` says how many of the enrolled they are.
     """
-    counts: Counter[str] = Counter(enrolled=0)
+    counts: Counter[str] = Counter(enrolled=0, **no_exclusions(of_enrolment=True))
+    with_inactive = inputs.enrolments == "all"
     enrolled: list[Enrolment] = []
     for enrolment in enrolments:
-        reason = enrolment_exclusion(enrolment.active, enrolment.enrolled_at, enrolment.enrolled_text)
+        reason = enrolment_exclusion(
+            enrolment.active,
+            enrolment.enrolled_at,
+            enrolment.enrolled_text,
+            keeps_blank_dates=inputs.blank_dates == "kept",
+            with_inactive=with_inactive,
+        )
         if reason is None:
             enrolled.append(enrolment)
         else:
             counts[reason.count_name] += 1
     counts["enrolled"] = len(enrolled)
-    ignored_entries = [completed_entry(content_id) for content_id in optional]
+    if with_inactive:
+        counts["inactive"] = sum(not enrolment.active for enrolment in enrolled)
+    hierarchy = inputs.hierarchy
+    contents = ContentKeys.of(hierarchy.content_ids, hierarchy.optional, hierarchy.assessment_ids)
+    completed = [count_completed(enrolment.content_statuses, contents) for enrolment in enrolled]
+    counts_removed = inputs.removed_contents == "counted"
     table = pa.table(
         {
             "user_id": [enrolment.user_id for enrolment in enrolled],
+            "active": [bool(enrolment.active) for enrolment in enrolled],
             "enrolled_at": [enrolment.enrolled_at for enrolment in enrolled],
             "enrolled_text": [enrolment.enrolled_text for enrolment in enrolled],
             "completed_at": [enrolment.completed_at for enrolment in enrolled],
-            "completed_contents": [count_completed(enrolment.content_statuses, ignored_entries) for enrolment in enrolled],
+            "completed_contents": [one.required + one.unknown * counts_removed for one in completed],
+            "removed_contents": [one.unknown for one in completed],
+            "completed_assessments": [one.assessments for one in completed],
             "has_certificate": [_has_certificate(enrolment) for enrolment in enrolled],
             "certificate_status": [enrolment.certificate_status for enrolment in enrolled],
         },

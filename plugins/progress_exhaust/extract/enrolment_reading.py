@@ -11,6 +11,7 @@ from progress_exhaust.extract.shared_scan import ScanDecision, scan_once_per_run
 from progress_exhaust.extract.sorted_runs import merge_enrolments
 from progress_exhaust.hooks.cassandra.models import Enrolment, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
+from progress_exhaust.report.eligibility import no_exclusions
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.progress import Progress
 from progress_exhaust.staging.manifests import ChunksManifest, ExtractInputs, ExtractManifest, RestartManifest
@@ -44,11 +45,11 @@ def read_enrolled_chunks(
     for folder in ("enrolled", "facts"):
         staging.delete_folder(folder)
     stream = open_enrolments(batch_context, tables)
-    chunk_size, optional = batch_context.site.settings.learners_per_chunk, inputs.hierarchy.optional
-    counts, first_user_ids = Counter(enrolled=0), list[str]()
+    chunk_size = batch_context.site.settings.learners_per_chunk
+    counts, first_user_ids = Counter(enrolled=0, **no_exclusions(of_enrolment=True)), list[str]()
     progress = Progress(batch_context, "enrolments read")
     for enrolments in cut_into_chunks(stream.enrolments, chunk_size):
-        table, chunk_counts = make_enrolled_chunk(enrolments, optional)
+        table, chunk_counts = make_enrolled_chunk(enrolments, inputs)
         staging.write_file(staging.enrolled_chunk(len(first_user_ids)), to_parquet(table, chunk_counts))
         first_user_ids.append(enrolments[0].user_id)
         counts.update(chunk_counts)

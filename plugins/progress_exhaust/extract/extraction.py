@@ -13,7 +13,8 @@ from progress_exhaust.extract.inputs import current_inputs, make_eligibility
 from progress_exhaust.extract.table_scans import scan_fact_tables
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.user_cache import UserCacheHook
-from progress_exhaust.report.eligibility import is_cache_flushed
+from progress_exhaust.report.eligibility import is_cache_flushed, no_exclusions
+from progress_exhaust.report.excluded import CONTENT_COUNTS
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.process_pool import run_in_processes
 from progress_exhaust.stages.progress import LEARNERS, Progress
@@ -43,7 +44,8 @@ def _write_facts_chunks(
     is_missing = [not staging.facts_chunk(number).exists() for number in range(len(chunks.first_user_ids))]
     missing = [number for number, missing in enumerate(is_missing) if missing]
     batch_context.report_progress({"enrolled": enrolled, "percent": int(100 * share_done)})
-    counts = Counter(chunks.counts)
+    nothing = {"reported": 0, "missing": 0} | no_exclusions(of_enrolment=False) | dict.fromkeys(CONTENT_COUNTS, 0)
+    counts = Counter(nothing | chunks.counts)
     with ExitStack() as stack:
         facts: Iterator[bytes] = iter(())
         if missing:
@@ -55,7 +57,7 @@ def _write_facts_chunks(
                 staging.write_file(path, next(facts))
             chunk_counts = read_counts(path)
             counts.update(chunk_counts)
-            learners = chunk_counts.total() - chunk_counts["missing"]  # each is reported or excluded; `missing` counts twice
+            learners = chunk_counts["reported"] + sum(chunk_counts[name] for name in no_exclusions(of_enrolment=False))
             progress.add(learners) if is_new else progress.skip(learners)
     return counts
 
@@ -73,7 +75,6 @@ def _start_reading(
     Return an iterator of the facts chunks (Parquet), and how much of the stage the scans have done.
     """
     site, staging = batch_context.site, batch_context.staging
-    nested_ids = chunks.inputs.hierarchy.nested_ids
     tables.check_courses()
     buckets, share_done = scan_fact_tables(batch_context, tables, chunks, share_done, stack)
     processes = max(1, min(site.processes, len(missing)))
@@ -87,8 +88,7 @@ def _start_reading(
             site,
             batch_context.batch.key,
             make_eligibility(batch_context),
-            chunks.inputs.user_fields,
-            nested_ids,
+            chunks.inputs,
             buckets,
             tables if processes == 1 else None,
         ),

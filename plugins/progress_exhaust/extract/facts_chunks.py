@@ -11,8 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from progress_exhaust.extract.schemas import ATTEMPTS, NESTED_PROGRESS
-from progress_exhaust.report.eligibility import Eligibility, User, shown_fields
+from progress_exhaust.extract.archived_scores import add_archived_scores
+from progress_exhaust.extract.schemas import FACTS_OF_ATTEMPTS, NESTED_PROGRESS
+from progress_exhaust.report.eligibility import Eligibility, User, no_exclusions, shown_fields
+from progress_exhaust.report.hierarchy import Hierarchy
+from progress_exhaust.staging.manifests import ExtractInputs
 
 
 @dataclass(frozen=True)
@@ -22,18 +25,17 @@ class FactSources:
     users: Callable[[Sequence[str]], Mapping[str, User]]  # without learners whom the user cache does not have
     nested: Callable[[Sequence[str]], pa.Table]  # NESTED_PROGRESS; may have rows of other learners
     attempts: Callable[[Sequence[str]], pa.Table]  # ATTEMPTS; may have rows of other learners
+    archived_scores: Callable[[Sequence[str]], pa.Table]  # ARCHIVED_SCORES
 
 
 def make_facts_chunk(
-    enrolled: pa.Table, eligibility: Eligibility, user_fields: Sequence[str], sources: FactSources
+    enrolled: pa.Table, eligibility: Eligibility, inputs: ExtractInputs, sources: FactSources
 ) -> tuple[pa.Table, Counter[str]]:
     """Read the facts of an enrolled chunk; return those of the reported learners, in the same order, and counts.
 
-    The counts are `missing` (from the user cache), `reported`, and the excluded learners by reason.
-
-    :param user_fields: fields of the user cache that the report shows
+    The counts are `missing` (from the user cache), `reported`, the excluded learners by reason, and CONTENT_COUNTS.
     """
-    counts: Counter[str] = Counter(reported=0, missing=0)
+    counts: Counter[str] = Counter(reported=0, missing=0, **no_exclusions(of_enrolment=False))
     ids = enrolled["user_id"].to_pylist()
     users = sources.users(ids) if ids else {}
     is_reported: list[bool] = []
@@ -48,12 +50,37 @@ def make_facts_chunk(
     ids = chunk["user_id"].to_pylist()
     counts["reported"] = len(ids)
     shown = [shown_fields(users.get(user_id)) for user_id in ids]
-    for field in user_fields:
+    for field in inputs.user_fields:
         chunk = chunk.append_column(f"user.{field}", pa.array([user.get(field) for user in shown], pa.string()))
     nested = sources.nested(ids) if ids else NESTED_PROGRESS.empty_table()
-    attempts = sources.attempts(ids) if ids else ATTEMPTS.empty_table()
+    attempts = _read_attempts(chunk, inputs, sources) if ids else FACTS_OF_ATTEMPTS.empty_table()
     chunk = chunk.append_column("nested", _list_by_learner(nested, chunk["user_id"]))
-    return chunk.append_column("attempts", _list_by_learner(attempts, chunk["user_id"])), counts
+    chunk = chunk.append_column("attempts", _list_by_learner(attempts, chunk["user_id"]))
+    counts.update(_content_counts(chunk, inputs.hierarchy))
+    return chunk, counts
+
+
+def _read_attempts(chunk: pa.Table, inputs: ExtractInputs, sources: FactSources) -> pa.Table:
+    """Return the attempts of the chunk's learners (FACTS_OF_ATTEMPTS), with those whose scores only the aggregates have."""
+    attempts = sources.attempts(chunk["user_id"].to_pylist())
+    nulls = pa.nulls(len(attempts), FACTS_OF_ATTEMPTS.field("archived_attempts").type)
+    attempts = attempts.append_column("archived_attempts", nulls)
+    assessment_ids = inputs.hierarchy.assessment_ids
+    if inputs.archived_scores == "blank" or not assessment_ids:
+        return attempts
+    return add_archived_scores(attempts, chunk, assessment_ids, sources.archived_scores)
+
+
+def _content_counts(chunk: pa.Table, hierarchy: Hierarchy) -> dict[str, int]:
+    """Return CONTENT_COUNTS of the chunk's learners."""
+    attempts = chunk["attempts"].combine_chunks().flatten()
+    in_tree = pc.is_in(attempts.field("content_id"), value_set=pa.array(sorted(hierarchy.content_ids), pa.string()))
+    archived = attempts.field("archived_attempts").is_valid()
+    return {
+        "scores_from_aggregates": pc.sum(archived, min_count=0).as_py(),
+        "attempts_of_removed_contents": pc.sum(pc.invert(in_tree), min_count=0).as_py(),
+        "removed_contents_completed": pc.sum(chunk["removed_contents"], min_count=0).as_py(),
+    }
 
 
 def _list_by_learner(rows: pa.Table, user_ids: pa.ChunkedArray) -> pa.ListArray:

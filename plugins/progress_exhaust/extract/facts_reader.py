@@ -10,11 +10,12 @@ import pyarrow as pa
 from progress_exhaust.extract.chunk_files import from_parquet, to_parquet
 from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
 from progress_exhaust.extract.scan_buckets import ScanBuckets
-from progress_exhaust.extract.schemas import SCHEMA_OF, rows_to_table
+from progress_exhaust.extract.schemas import ARCHIVED_SCORES, SCHEMA_OF, rows_to_table
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.report.eligibility import ORG_FIELDS, Eligibility
 from progress_exhaust.stages.site_setup import Site
+from progress_exhaust.staging.manifests import ExtractInputs
 
 # Takes the number of a chunk, and its enrolled learners; returns the facts chunk, and its counts.
 FactsReader = Callable[[int, pa.Table], tuple[pa.Table, Counter[str]]]
@@ -25,8 +26,7 @@ def open_facts_reader(
     site: Site,
     batch_key: BatchKey,
     eligibility: Eligibility,
-    user_fields: Sequence[str],
-    nested_ids: Sequence[str],
+    inputs: ExtractInputs,
     buckets: Mapping[Table, ScanBuckets],
     open_tables: LearnerTablesHook | None,
 ) -> Iterator[FactsReader]:
@@ -42,18 +42,22 @@ def open_facts_reader(
             if table in buckets:
                 return buckets[table].rows_of_chunk(number)
             if table is Table.AGGREGATES:
-                rows = tables.nested_progress(user_ids, nested_ids, batch_id)
+                rows = tables.nested_progress(user_ids, inputs.hierarchy.nested_ids, batch_id)
             else:
                 rows = tables.attempts(user_ids, collection_id, batch_id)
             return rows_to_table(rows, SCHEMA_OF[table])
 
+        def read_archived_scores(user_ids: Sequence[str]) -> pa.Table:
+            return rows_to_table(tables.archived_scores(user_ids, collection_id, batch_id), ARCHIVED_SCORES)
+
         def read_facts(number: int, enrolled: pa.Table) -> tuple[pa.Table, Counter[str]]:
             sources = FactSources(
-                users=lambda ids: cache.users(ids, (*user_fields, *ORG_FIELDS)),
+                users=lambda ids: cache.users(ids, (*inputs.user_fields, *ORG_FIELDS)),
                 nested=partial(read_rows, Table.AGGREGATES, number),
                 attempts=partial(read_rows, Table.ATTEMPTS, number),
+                archived_scores=read_archived_scores,
             )
-            return make_facts_chunk(enrolled, eligibility, user_fields, sources)
+            return make_facts_chunk(enrolled, eligibility, inputs, sources)
 
         yield read_facts
 

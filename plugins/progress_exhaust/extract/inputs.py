@@ -3,6 +3,8 @@
 from datetime import datetime
 
 from progress_exhaust.report.eligibility import Eligibility
+from progress_exhaust.report.hierarchy import Hierarchy
+from progress_exhaust.report.layout import Layout
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.staging.manifests import BatchManifest, ExtractInputs, HierarchyManifest, RestartManifest
 
@@ -11,7 +13,20 @@ def current_inputs(batch_context: BatchContext) -> ExtractInputs:
     """Return what the extracted files depend on now: if it changes, they are extracted again."""
     layout = batch_context.site.layout(batch_context.params)
     hierarchy = batch_context.staging.read(HierarchyManifest).hierarchy
-    return ExtractInputs(hierarchy=hierarchy, learners=layout.learners, user_fields=layout.user_fields)
+    return make_inputs(hierarchy, layout)
+
+
+def make_inputs(hierarchy: Hierarchy, layout: Layout) -> ExtractInputs:
+    """Return what the extracted files of a layout depend on."""
+    return ExtractInputs(
+        hierarchy=hierarchy,
+        enrolments=layout.enrolments,
+        learners=layout.learners,
+        user_fields=layout.user_fields,
+        removed_contents=layout.removed_contents,
+        archived_scores=layout.archived_scores,
+        blank_dates=layout.blank_dates,
+    )
 
 
 def make_eligibility(batch_context: BatchContext) -> Eligibility:

@@ -28,10 +28,13 @@ ENROLMENT = pa.schema(
 ENROLLED = pa.schema(
     [
         ("user_id", pa.string()),
+        ("active", pa.bool_()),
         ("enrolled_at", pa.int64()),
         ("enrolled_text", pa.string()),  # if enrolled_at is null
         ("completed_at", pa.int64()),
         ("completed_contents", pa.int32()),
+        ("removed_contents", pa.int32()),  # completed ones that are no longer in the tree
+        ("completed_assessments", pa.int32()),  # by the statuses of the contents
         ("has_certificate", pa.bool_()),
         ("certificate_status", pa.int64()),
     ]
@@ -47,6 +50,18 @@ ATTEMPTS = pa.schema(
         ("grand_total", pa.string()),
         ("attempted_at", pa.int64()),
         ("total_max_score", pa.float64()),
+    ]
+)
+# The attempts in a facts chunk. A row with `archived_attempts` stands for so many attempts that were archived.
+FACTS_OF_ATTEMPTS = ATTEMPTS.append(pa.field("archived_attempts", pa.int64()))
+# The best scores that the aggregates of the batch's own collection have.
+ARCHIVED_SCORES = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("content_id", pa.string()),
+        ("score", pa.float64()),
+        ("max_score", pa.float64()),
+        ("attempts", pa.int64()),
     ]
 )
 

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from progress_exhaust.extract.inputs import is_recent
 from progress_exhaust.extract.paths import AnyPath
 from progress_exhaust.extract.scan import Share, scan_table
+from progress_exhaust.hooks.cassandra.driver_errors import TOO_MUCH
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.report_store import make_folder, write_atomically
@@ -103,7 +104,10 @@ def _carry_out(
     decision: ScanDecision,
     share: Share,
 ) -> BatchScan:
-    """Scan the table for these batches, if that is the decision; store and return how each is read, the first batch's."""
+    """Scan the table for these batches, if that is the decision; store how each is read, and return that of the first batch.
+
+    If the cluster refuses or cannot finish the scan, the table is read by partitions.
+    """
     as_of = datetime.now(UTC)
     made = {key: BatchScan(as_of=as_of, reason=decision.reason) for key in keys}
     if decision.scan:
@@ -111,8 +115,16 @@ def _carry_out(
         folders = {key: _folder(batch_context, table, key) / name for key in keys}
         for folder in folders.values():
             make_folder(folder)
-        rows = scan_table(batch_context, tables, table, folders, share)
-        made = {key: scan.model_copy(update={"folder_name": name, "rows": rows[key]}) for key, scan in made.items()}
+        try:
+            rows = scan_table(batch_context, tables, table, folders, share)
+        except TOO_MUCH as error:
+            if table is Table.ENROLMENTS:  # keyed by user: there is no other way to find a batch's enrolments
+                raise
+            batch_context.log.warning("%s: the scan failed, so it is read by partitions: %s", table, error)
+            reason = f"{table}: by partitions, because the cluster did not finish a scan"
+            made = {key: BatchScan(as_of=as_of, reason=reason) for key in keys}
+        else:
+            made = {key: scan.model_copy(update={"folder_name": name, "rows": rows[key]}) for key, scan in made.items()}
     for key, scan in made.items():
         write_atomically(_folder(batch_context, table, key) / DECISION_FILE, scan.model_dump_json().encode())
     return made[keys[0]]

@@ -10,6 +10,7 @@ from progress_exhaust.extract.scan_buckets import ScanBuckets
 from progress_exhaust.extract.schemas import SCHEMA_OF
 from progress_exhaust.extract.shared_scan import ScanDecision, scan_once_per_run, scanned_rows
 from progress_exhaust.extract.sorted_runs import read_runs
+from progress_exhaust.hooks.cassandra.driver_errors import QueryRefusedError
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.stages.batch_context import BatchContext
@@ -73,6 +74,6 @@ def _count_learners(batch_context: BatchContext, tables: LearnerTablesHook, keys
         return sum(scanned_rows(batch_context, Table.ENROLMENTS, key) for key in keys)
     try:
         return tables.count_enrolments(keys)
-    except SourceError as error:
+    except (SourceError, QueryRefusedError) as error:
         batch_context.log.warning("The learners of the run's other batches are not counted: %s", error)
         return 0

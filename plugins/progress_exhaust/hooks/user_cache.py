@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
 from airflow.providers.redis.hooks.redis import RedisHook
 from redis import RedisError, ResponseError
-from redis.exceptions import MasterDownError, NoPermissionError
+from redis.exceptions import AskError, MasterDownError, NoPermissionError, RedisClusterException, TryAgainError
 
 from progress_exhaust import compat
 from progress_exhaust.docs_links import docs_page
@@ -15,10 +16,13 @@ from progress_exhaust.errors import SetupError, SourceError
 
 USERS_PER_ROUND_TRIP = 2000
 MAX_CONNECT_SECONDS = 10
+NO_ONE = "progress-exhaust-checks-rights"  # the id of a user and a collection that do not exist
 
 
 class UserCacheHook:
     """The two Redis databases, which are on the same server.
+
+    A Redis Cluster (`"cluster": true` in the connection's extra) has only database 0, whatever the settings say.
 
     :param user_db: number of the database with a hash `user:<userid>` for each user
     :param relation_db: number of the database with a set `<courseid>:<courseid>:optionalnodes` for each collection
@@ -28,23 +32,28 @@ class UserCacheHook:
     connection_id = "progress_exhaust_users"
 
     def __init__(self, *, user_db: int, relation_db: int, timeout_seconds: float) -> None:
+        connection = RedisHook.get_connection(self.connection_id)
+        self._where = f"Redis at {connection.host}:{connection.port or 6379} (connection {self.connection_id})"
+        self._is_cluster = bool(connection.extra_dejson.get("cluster"))
+        self._user_db, self._relation_db = (0, 0) if self._is_cluster else (user_db, relation_db)
         self._timeout_seconds = timeout_seconds
-        self._relation_db = relation_db
-        self._users = self._client(user_db)
-        self._relations = self._client(relation_db)
+        self._rights_checked = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._users.close()
-        self._relations.close()
+        for name in ("_users", "_relations"):
+            client = self.__dict__.pop(name, None)
+            if client is not None:
+                client.close()
 
     def users(self, user_ids: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return these fields of the users, by user id.
 
         The result has no entry for a user who is not in the cache, or whose key is not a hash.
         """
+        self._check_rights()
         found: dict[str, dict[str, str]] = {}
         for start in range(0, len(user_ids), USERS_PER_ROUND_TRIP):
             ids = user_ids[start : start + USERS_PER_ROUND_TRIP]
@@ -64,6 +73,7 @@ class UserCacheHook:
 
     def optional_nodes(self, collection_id: str) -> frozenset[str]:
         """Return the ids of the contents that do not count towards the collection's completion."""
+        self._check_rights()
         key = f"{collection_id}:{collection_id}:optionalnodes"
         with self._translate_errors():
             try:
@@ -76,8 +86,21 @@ class UserCacheHook:
                     "cache write it again, or set optional_nodes_db to the right database. Then clear the task"
                 ) from None
 
+    def _check_rights(self) -> None:
+        """Raise SetupError if the login lacks a right that only some reads need, before anything is read."""
+        if self._rights_checked:
+            return
+        self._pipelined("hmget", [NO_ONE], ["status"])
+        self._pipelined("exists", [NO_ONE])
+        with self._translate_errors():
+            self._relations.smembers(f"{NO_ONE}:{NO_ONE}:optionalnodes")
+        self._rights_checked = True
+
     def _pipelined(self, command: str, user_ids: Sequence[str], *arguments: Any) -> list[Any]:
-        """Return the command's answer for each user; None if the user's key has another type."""
+        """Return the command's answer for each user; None if the user's key has another type.
+
+        The client of a cluster sends each node its part of the commands.
+        """
         with self._translate_errors(), self._users.pipeline(transaction=False) as pipeline:
             for user_id in user_ids:
                 getattr(pipeline, command)(f"user:{user_id}", *arguments)
@@ -88,34 +111,62 @@ class UserCacheHook:
                 raise errors[0]
         return [None if isinstance(answer, Exception) else answer for answer in answers]
 
+    @cached_property
+    def _users(self) -> Any:
+        return self._client(self._user_db)
+
+    @cached_property
+    def _relations(self) -> Any:
+        return self._client(self._relation_db)
+
     def _client(self, database: int) -> Any:
+        arguments = {
+            "decode_responses": True,
+            "encoding_errors": "replace",
+            "socket_timeout": self._timeout_seconds,
+            "socket_connect_timeout": min(self._timeout_seconds, MAX_CONNECT_SECONDS),
+        }
         hook = RedisHook(self.connection_id)
-        client = hook.get_conn()
-        self._where = f"Redis at {hook.host}:{hook.port or 6379} (connection {self.connection_id})"
-        compat.set_redis_arguments(
-            client,
-            db=database,
-            decode_responses=True,
-            encoding_errors="replace",
-            socket_timeout=self._timeout_seconds,
-            socket_connect_timeout=min(self._timeout_seconds, MAX_CONNECT_SECONDS),
-        )
-        return client
+        if not self._is_cluster:
+            client = hook.get_conn()
+            compat.set_redis_arguments(client, db=database, **arguments)
+            return client
+        try:
+            return compat.connect_redis_cluster(hook, **arguments)
+        except ValueError as error:
+            raise SetupError(f"The extra of connection {self.connection_id} is not valid: {error}") from None
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
         """Raise errors of Redis as SetupError or SourceError."""
         try:
             yield
-        except MasterDownError as error:  # a replica refuses old data during a fail-over
+        except (MasterDownError, TryAgainError) as error:  # during a fail-over, or while slots move to another node
             raise SourceError(f"{self._where} does not answer: {_without_command(error)}") from None
         except ResponseError as error:
-            text = _without_command(error)
-            if isinstance(error, NoPermissionError):
-                text += f"; docs/grants/redis.acl has every right ({docs_page('how-to/protect-connections')})"
-            raise SetupError(f"{self._where}: {text}") from None
+            raise SetupError(self._explain(error)) from None
+        except RedisClusterException as error:
+            if "Cluster mode is not enabled" in str(error):  # the client says so of each refusal of CLUSTER SLOTS
+                raise SetupError(
+                    f'{self._where} does not answer as a Redis Cluster. If it is not one, remove "cluster" from the extra of the '
+                    "connection. If it is one, the login needs every right of docs/grants/redis-cluster.acl"
+                ) from None
+            raise SourceError(f"{self._where} does not answer: {_without_command(error)}") from None
         except RedisError as error:
-            raise SourceError(f"{self._where} does not answer: {error}") from None
+            raise SourceError(f"{self._where} does not answer: {_without_command(error)}") from None
+
+    def _explain(self, error: ResponseError) -> str:
+        """Return the message for an answer that a retry does not change."""
+        text = _without_command(error)
+        # Only a node of a cluster answers so: MOVED, or that it has no other database than 0.
+        if isinstance(error, AskError) or "in cluster mode" in text:
+            return (
+                f'{self._where} is a node of a Redis Cluster. Add "cluster": true to the extra of connection {self.connection_id}'
+            )
+        if isinstance(error, NoPermissionError):
+            grants = "redis-cluster.acl" if self._is_cluster else "redis.acl"
+            text += f"; docs/grants/{grants} has every right ({docs_page('how-to/protect-connections')})"
+        return f"{self._where}: {text}"
 
 
 def _without_command(error: Exception) -> str:

@@ -10,6 +10,7 @@ from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.other_installations import release_held_elsewhere, report_holders
 from progress_exhaust.stages.selection import select_requests
 from progress_exhaust.stages.site_setup import RunParams, Site
+from progress_exhaust.stages.staging_cleanup import StagingCleanup, by_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -23,6 +24,8 @@ class ClaimRequestsOperator(BaseTaskOperator):
     def run(self, context: "Context", site: Site, params: RunParams) -> list[str]:
         claims = site.claims()
         site.ledger().prepare()
+        if params.dry_run:
+            site.write_check().check_rights()
         if params.batch_ids:
             return []
         if params.release_claims:
@@ -51,7 +54,7 @@ class ClaimRequestsOperator(BaseTaskOperator):
                     lost.request_id,
                     lost.run_id,
                 )
-            delete_staging(site, [*claimed.lost, *orphaned])
+            self._delete_staging(site, [*claimed.lost, *orphaned])
             metrics.oldest_pending(claims.oldest_pending_seconds(selection))  # what the claim has left
         missing = set(params.request_ids) - {request.request_id for request in held}
         if missing:
@@ -60,15 +63,17 @@ class ClaimRequestsOperator(BaseTaskOperator):
         self.log.info("requests found=%d %s=%d", found, "would_be_claimed" if params.dry_run else "claimed", len(held))
         return [request.request_id for request in held]
 
+    def _delete_staging(self, site: Site, lost: "Iterable[LostClaim]") -> None:
+        """Delete the staging of requests that ended runs held: they start again. Staging of the run's other requests stays."""
+        from progress_exhaust.hooks.report_store import delete_empty_folder
 
-def delete_staging(site: Site, lost: "Iterable[LostClaim]") -> None:
-    """Delete the staging of requests that ended runs held: they start again. Staging of the run's other requests stays."""
-    from progress_exhaust.hooks.report_store import delete_empty_folder, delete_folder
-
-    store, lost = site.store(), list(lost)
-    for claim in lost:
-        delete_folder(store.request_folder(claim.run_id, claim.tag, claim.request_id))
-    still_holding = site.claims().holding_runs() if lost else []
-    for run_id in {claim.run_id for claim in lost}.difference(still_holding):
-        delete_folder(store.shared_folder(run_id))
-        delete_empty_folder(store.run_folder(run_id))
+        store, cleanup = site.store(), StagingCleanup(site, self.log)
+        folders = by_run((claim.run_id, store.request_folder(claim.run_id, claim.tag, claim.request_id)) for claim in lost)
+        still_holding = site.claims().holding_runs() if folders else []
+        for run_id, of_run in folders.items():
+            if run_id in still_holding:
+                cleanup.delete(run_id, of_run)
+                continue
+            cleanup.delete(run_id, [*of_run, store.shared_folder(run_id)])
+            with store.translate_store_errors():
+                delete_empty_folder(store.run_folder(run_id))

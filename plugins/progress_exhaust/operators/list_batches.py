@@ -42,6 +42,8 @@ class ListBatchesOperator(BaseTaskOperator):
                 force=params.force,
                 with_older_request=same_request_id,
             )
+            for warning in tables.missing_columns() if planned.to_make else ():
+                self.log.warning("%s", warning)
         self._log_plan(planned, dry_run=params.dry_run)
         context["ti"].xcom_push(key=XCOM_REQUESTS_NOT_LISTED, value=[request_id for _, request_id in planned.failed])
         if params.dry_run:

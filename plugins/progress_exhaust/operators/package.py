@@ -31,6 +31,7 @@ class PackageOperator(StageOperator):
             write_package_file(batch_context, package, protection)
             size_bytes = package.stat().st_size
             if batch_context.params.dry_run:
+                check_publishing(batch_context, key, protection)
                 self.log.info("Dry run: %s is made and not published: bytes=%d", key, size_bytes)
             else:
                 publish(batch_context, package, key, protection)
@@ -59,6 +60,13 @@ def write_package_file(batch_context: BatchContext, package: Path, protection: "
             zip_cipher=batch_context.site.settings.zip_cipher,
             summary=summary,
         )
+
+
+def check_publishing(batch_context: BatchContext, key: str, protection: "Protection") -> None:
+    """Check what `publish` would refuse. The limit of bytes is not reached: a dry run publishes nothing."""
+    store = batch_context.site.store()
+    check_container(batch_context, store, protection)
+    store.check_writable(key)
 
 
 def publish(batch_context: BatchContext, package: Path, key: str, protection: "Protection") -> None:

@@ -48,7 +48,7 @@ class PivotOperator(StageOperator):
             "rows": written.rows,
             "columns": len(columns(report)),
             f"{output_format}_bytes": written.size_bytes,
-            "csv_instead_of_xlsx": int(output_format is not batch_context.site.settings.output_format),
+            "csv_instead_of_xlsx": int(output_format is not batch_context.site.output_format(batch_context.params)),
             "cut_cells": written.cut_cells,
         }
 
@@ -59,7 +59,7 @@ def choose_format(batch_context: BatchContext, report: "Report", extracted: Extr
     from progress_exhaust.report.summary_text import NO_ROOM
     from progress_exhaust.report.xlsx_file import fits
 
-    wanted = batch_context.site.settings.output_format
+    wanted = batch_context.site.output_format(batch_context.params)
     if wanted is OutputFormat.XLSX and not fits(extracted.counts["reported"], len(columns(report))):
         return OutputFormat.CSV, [NO_ROOM]
     return wanted, []

@@ -2,9 +2,12 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
+from progress_exhaust.errors import ProgressExhaustError
 from progress_exhaust.names import ENDED_RUN_STATES
 from progress_exhaust.stages.airflow_runs import run_state
 from progress_exhaust.stages.base_operator import BaseTaskOperator
@@ -23,7 +26,8 @@ RUN_ID = re.compile(r"(scheduled|manual|backfill|operator_triggered|asset_trigge
 class RemoveOldFilesOperator(BaseTaskOperator):
     """Delete packages older than `retention_days`, and staging of ended runs in which nothing changed for `staging_days`.
 
-    A dry run deletes nothing. Returns the number of both, and their bytes.
+    A dry run deletes nothing. What cannot be deleted fails the task, after everything else is deleted.
+    Returns the number of both, and their bytes.
     """
 
     def run(self, context: "Context", site: Site, params: RunParams) -> dict[str, int]:
@@ -32,17 +36,32 @@ class RemoveOldFilesOperator(BaseTaskOperator):
         store, now = site.store(), datetime.now(UTC)
         counts = Counter(packages=0, package_bytes=0, staged_runs=0, staged_bytes=0)
         verb = "Would delete" if params.dry_run else "Deleted"
+        errors: list[ProgressExhaustError] = []
+
+        def deleted(what: str, delete: Callable[[], None]) -> bool:
+            """Delete something unless this is a dry run; return False if it cannot be deleted, so that the others still are."""
+            try:
+                if not params.dry_run:
+                    delete()
+            except ProgressExhaustError as error:
+                self.log.warning("Not deleted: %s: %s", what, error)
+                errors.append(error)
+                return False
+            return True
+
         for package in self._old_packages(store, site, now):
-            if not params.dry_run:
-                store.delete_package(package.name)
-            self.log.info("%s %s: bytes=%d date=%s", verb, package.name, package.size_bytes, f"{package.changed_at:%F}")
-            counts.update(packages=1, package_bytes=package.size_bytes)
+            if deleted(package.name, partial(store.delete_package, package.name)):
+                self.log.info("%s %s: bytes=%d date=%s", verb, package.name, package.size_bytes, f"{package.changed_at:%F}")
+                counts.update(packages=1, package_bytes=package.size_bytes)
         for folder, size_bytes in self._old_runs(context, store, site, now).items():
-            if not params.dry_run:
-                delete_folder(store.staged_folder(folder))
-            self.log.info("%s staging of run %s: bytes=%d", verb, folder.rpartition("/")[2], size_bytes)
-            counts.update(staged_runs=1, staged_bytes=size_bytes)
+            run_id = folder.rpartition("/")[2]
+            what = f"staging of run {run_id}, which has learner data"
+            if deleted(what, partial(delete_folder, store.staged_folder(folder))):
+                self.log.info("%s staging of run %s: bytes=%d", verb, run_id, size_bytes)
+                counts.update(staged_runs=1, staged_bytes=size_bytes)
         self.log.info("%s: %s", verb, format_counts(counts))
+        if errors:
+            raise type(errors[0])(f"not_deleted={len(errors)}: the warnings above name each. The first error: {errors[0]}")
         return dict(counts)
 
     def _old_packages(self, store: "ReportStoreHook", site: Site, now: datetime) -> "list[StoredFile]":

@@ -12,14 +12,16 @@ from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import ClaimLostError, ProgressExhaustError
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchRun, BatchState, ClaimOutcome
 from progress_exhaust.names import XCOM_REQUESTS_FOUND, XCOM_REQUESTS_NOT_LISTED
+from progress_exhaust.report.excluded import CONTENT_COUNTS, EXCLUDED
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.progress import format_counts
 from progress_exhaust.stages.site_setup import RunParams, Site
+from progress_exhaust.stages.staging_cleanup import StagingCleanup, by_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-TOTALS = ("enrolled", "reported", "excluded", "missing", "package_bytes")
+TOTALS = ("enrolled", "reported", "excluded", "missing", *CONTENT_COUNTS, "package_bytes")
 Summary = dict[str, dict[str, int]]
 
 
@@ -34,7 +36,10 @@ class SettleRequestsOperator(BaseTaskOperator):
         site.ledger().prepare()
         runs = site.ledger().run_batches()
         errors = [] if params.dry_run else self._settle(site)
-        delete_finished_staging(site, runs, all_of_it=params.dry_run)
+        cleanup = StagingCleanup(site, self.log)
+        delete_finished_staging(site, cleanup, runs, all_of_it=params.dry_run)
+        if not params.dry_run:
+            metrics.undeleted_staging(cleanup.retry(context))
         summary = summarize(context, site, runs)
         self.log.info(" | ".join(f"{part} {format_counts(counts)}" for part, counts in summary.items()))
         self.log.info("event=run_settled run_id=%s summary=%s", site.run_id, json.dumps(summary))
@@ -73,29 +78,28 @@ class SettleRequestsOperator(BaseTaskOperator):
         return errors
 
 
-def delete_finished_staging(site: Site, runs: Sequence[BatchRun], *, all_of_it: bool) -> None:
+def delete_finished_staging(site: Site, cleanup: StagingCleanup, runs: Sequence[BatchRun], *, all_of_it: bool) -> None:
     """Delete the staging that no rerun needs: all of it if no batch failed; and what earlier runs kept for a rerun."""
-    from progress_exhaust.hooks.report_store import delete_folder
     from progress_exhaust.report.request import is_id
 
     store = site.store()
-    for run_id, batch in site.ledger().unfinished_in_other_runs():
-        if is_id(batch.batch_id):  # an id that is not valid was rejected, and never had a folder
-            delete_folder(store.batch_folder(run_id, batch))
+    # An id that is not valid was rejected, and never had a folder.
+    unfinished = [(run_id, batch) for run_id, batch in site.ledger().unfinished_in_other_runs() if is_id(batch.batch_id)]
+    for run_id, folders in by_run((run_id, store.batch_folder(run_id, batch)) for run_id, batch in unfinished).items():
+        cleanup.delete(run_id, folders)
     finished = [run for run in runs if run.state in TERMINAL_STATES and is_id(run.batch_id)]
     if all_of_it or all(run.state in TERMINAL_STATES for run in runs):
-        delete_folder(store.run_folder(site.run_id))
+        cleanup.delete(site.run_id, [store.run_folder(site.run_id)])
         return
-    for run in finished:
-        delete_folder(store.batch_folder(site.run_id, run.batch))
     # A batch that is rerun has its own hierarchy and chunks, and reads its own partitions.
-    delete_folder(store.shared_folder(site.run_id))
+    folders = [*(store.batch_folder(site.run_id, run.batch) for run in finished), store.shared_folder(site.run_id)]
+    cleanup.delete(site.run_id, folders)
 
 
 def summarize(context: "Context", site: Site, runs: Sequence[BatchRun]) -> Summary:
     """Return the counts of the run: requests by outcome, batches by state, learners."""
     outcomes = site.claims().outcomes()
-    learners: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))
+    learners: Counter[str] = Counter(dict.fromkeys(TOTALS, 0) | {f"{metrics.EXCLUDED}{reason}": 0 for reason in EXCLUDED})
     for run in runs:
         learners.update({name: number for name, number in run.counts.items() if name in TOTALS})
         excluded = {name: number for name, number in run.counts.items() if name.startswith(metrics.EXCLUDED)}

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from progress_exhaust.hooks.requests.models import BATCH_STAGES, BatchState, Stage
 from progress_exhaust.hooks.requests.status import BatchDetails
 from progress_exhaust.names import ENDED_RUN_STATES
+from progress_exhaust.report.excluded import CONTENT_COUNTS
 from progress_exhaust.report.excluded import EXCLUDED as EXCLUSION_REASONS
 
 INTERRUPTED = "interrupted"  # the run has ended, and the batch has not recorded how it ended
@@ -72,8 +73,14 @@ class BatchView:
     @property
     def excluded(self) -> dict[str, int]:
         """Return the number of excluded learners per reason, as the page names the reason."""
-        numbers = {text: self.batch.counts.get(reason.count_name, 0) for reason, text in EXCLUSION_REASONS.items()}
-        return {text: number for text, number in numbers.items() if number}
+        if "reported" not in self.batch.counts:  # not counted yet
+            return {}
+        return {text: self.batch.counts.get(reason.count_name, 0) for reason, text in EXCLUSION_REASONS.items()}
+
+    @property
+    def content_counts(self) -> dict[str, int]:
+        """Return what is unusual about the scores and contents, as the page names it."""
+        return {text: self.batch.counts.get(name, 0) for name, text in CONTENT_COUNTS.items()}
 
     @property
     def notes(self) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +28,8 @@ class ChosenAttempts:
     def __init__(self, attempts: pa.ListArray, assessment_ids: Sequence[str], rule: ChosenAttempt) -> None:
         self._learners = len(attempts)
         self._assessment_ids = assessment_ids
-        self._chosen = choose_attempts(long_table(attempts, "content_id", assessment_ids), rule)
+        self._all = long_table(attempts, "content_id", assessment_ids)
+        self._chosen = choose_attempts(self._all, rule)
 
     @cached_property
     def scores(self) -> pa.Table:
@@ -39,9 +41,31 @@ class ChosenAttempts:
         """The scores in percent of grand_total, as texts: one row for each learner, one column for each assessment."""
         return self._wide(exact.map_distinct(self._chosen["grand_total"], exact.grand_total_percent, pa.string()))
 
+    def counts(self) -> pa.Array:
+        """Return how many attempts each learner has, chosen or not, as text. A row may stand for several archived ones."""
+        learners = self._all[LEARNER].to_numpy()
+        attempts = np.zeros(self._learners, np.int64)
+        np.add.at(attempts, learners, pc.fill_null(self._all["archived_attempts"], 1).to_numpy())
+        return pa.array(attempts).cast(pa.string())
+
     def total_scores(self) -> pa.Array:
         """Return the exact sum of each learner's scores, as text. Blank if no chosen attempt has a score."""
-        sums = self._sums(self._chosen[POINTS])
+        return self._total(self._chosen[POINTS])
+
+    def max_scores(self) -> pa.Array:
+        """Return the exact sum of the maximum scores of the chosen attempts, as text. Blank if none has a maximum.
+
+        The maximum of an attempt is total_max_score, else the number after the `/` of grand_total.
+        """
+        return self._total(
+            pc.coalesce(
+                exact.numbers(self._chosen["total_max_score"]),
+                exact.map_distinct(self._chosen["grand_total"], exact.grand_total_maximum, pa.string()),
+            )
+        )
+
+    def _total(self, numbers: pa.Array) -> pa.Array:
+        sums = self._sums(numbers)
         texts = {total: _number(f"{total}E-{sums.decimals}") for total in sums.scaled.unique()}
         return self._by_learner(sums.scaled.map(texts))
 

@@ -61,12 +61,16 @@ class Learners:
     def completion_dates(self, pattern: str) -> pa.Array:
         return text.dates(self._facts("completed_at"), pattern, self.report.time_zone).fill_null("")
 
+    def enrolment_statuses(self) -> pa.Array:
+        return pc.if_else(self._facts("active"), "active", "inactive")
+
     def progress(self) -> pa.Array:
         hierarchy = self.report.hierarchy
         if self.report.layout.no_leaf_count == "100" and not (hierarchy.states_leaf_count and hierarchy.leaf_count):
             return pa.repeat("100", len(self))
         completed = self._facts("completed_contents").to_numpy().astype(np.int64)
-        return pc.if_else(self._facts("completed_at").is_valid(), "100", _percents(completed, hierarchy.leaf_count))
+        percents = _float32_percents if self.report.layout.progress_precision == "float32" else _percents
+        return pc.if_else(self._facts("completed_at").is_valid(), "100", percents(completed, hierarchy.leaf_count))
 
     def certificate_statuses(self) -> pa.Array:
         statuses = pa.array(self.report.rules.failed_certificate_statuses, pa.int64())
@@ -93,6 +97,12 @@ class Learners:
 
     def total_percents(self) -> pa.Array:
         return self._attempts.total_percents()
+
+    def max_scores(self) -> pa.Array:
+        return self._attempts.max_scores()
+
+    def attempt_counts(self) -> pa.Array:
+        return self._attempts.counts()
 
     def _facts(self, field: str) -> pa.Array:
         if field not in self.chunk.column_names:
@@ -131,3 +141,12 @@ def _percents(completed: Numbers, leaf_count: int) -> pa.Array:
     leaf_count = min(leaf_count, 2**53)  # a tree may state any number; with 2**53 leaves, which fits in int64, it is 0 % already
     percents = np.floor((200 * np.clip(completed, 0, leaf_count) + leaf_count) / (2 * leaf_count))
     return _PERCENTS.take(pa.array(np.nan_to_num(percents, nan=_BLANK).astype(np.int64)))
+
+
+def _float32_percents(completed: Numbers, leaf_count: int) -> pa.Array:
+    """Return the same as `_percents`, calculated as the Spark job does: 21 of 40 is 52.499996, and so 52."""
+    if leaf_count == 0:
+        return pa.repeat("", len(completed))
+    shares = np.minimum(completed, leaf_count).astype(np.float32) / np.float32(leaf_count)
+    percents = np.floor((shares * np.float32(100)).astype(np.float64) + 0.5)
+    return _PERCENTS.take(pa.array(percents.astype(np.int64)))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from progress_exhaust.report.cells import Learners
-from progress_exhaust.report.layout import FIRST, PROGRESS_ENDING, SCORE_ENDING, STANDARD_DATE, LayoutColumn
+from progress_exhaust.report.layout import EXCEL_TEXT, FIRST, PROGRESS_ENDING, SCORE_ENDING, STANDARD_DATE, LayoutColumn
 from progress_exhaust.report.options import ColumnLabels, ScoreFormat
 from progress_exhaust.report.report import Report
 
@@ -27,6 +27,7 @@ class Column:
     meaning: str
     cells: Callable[[Learners], Cells]
     pattern: str = ""  # of a date
+    excel_text: bool = False  # in a csv, an apostrophe stands before each cell that is not blank
 
 
 # By field: kind, meaning, and the function that makes the cells.
@@ -47,6 +48,7 @@ FIELDS: dict[str, tuple[Kind, str, Callable[[Learners, LayoutColumn], Cells]]] =
         "when the learner completed the collection; blank until then",
         lambda learners, column: learners.completion_dates(column.format or STANDARD_DATE),
     ),
+    "enrolment_status": ("text", "active or inactive", lambda learners, _: learners.enrolment_statuses()),
     "progress": (
         "number",
         "completed contents of the collection, in percent",
@@ -63,6 +65,12 @@ FIELDS: dict[str, tuple[Kind, str, Callable[[Learners, LayoutColumn], Cells]]] =
         "sum of the scores in the collection's assessments; blank if the learner attempted none",
         lambda learners, column: learners.total_percents() if column.format == ScoreFormat.PERCENT else learners.total_scores(),
     ),
+    "max_score": (
+        "number",
+        "maximum of the total score; blank if the learner attempted none, or if no maximum is known",
+        lambda learners, _: learners.max_scores(),
+    ),
+    "attempts": ("number", "number of attempts at the collection's assessments", lambda learners, _: learners.attempt_counts()),
 }
 
 
@@ -75,8 +83,15 @@ def _listed(column: LayoutColumn, report: Report) -> Column:
     if column.user_field:
         make = Learners.first_entries if column.format == FIRST else Learners.text
         meaning = f"{column.user_field} of the learner's profile"
-        return Column(column.label, "text", meaning, lambda learners: _prefixed(column.prefix, make(learners, column.field)))
+        return Column(
+            column.label,
+            "text",
+            meaning,
+            lambda learners: _prefixed(column.prefix, make(learners, column.field)),
+            excel_text=column.format == EXCEL_TEXT,
+        )
     kind, meaning, cells = FIELDS[column.field]
+    decimal_sign = report.layout.decimal_sign if kind == "number" else "."
     if column.format == ScoreFormat.PERCENT:
         meaning += ", in percent of the maximum score"
     if kind == "date":
@@ -85,16 +100,20 @@ def _listed(column: LayoutColumn, report: Report) -> Column:
         column.label,
         "text" if column.prefix else kind,
         meaning,
-        lambda learners: _prefixed(column.prefix, cells(learners, column)),
+        lambda learners: _prefixed(column.prefix, cells(learners, column), decimal_sign),
         pattern=column.format or STANDARD_DATE if kind == "date" else "",
+        excel_text=column.format == EXCEL_TEXT,
     )
 
 
-def _prefixed(prefix: str, cells: Cells) -> Cells:
+def _prefixed(prefix: str, cells: Cells, decimal_sign: str = ".") -> Cells:
+    """Return the cells with a prefix. That makes text of a number, so this is where it gets the layout's decimal sign."""
     if not prefix:
         return cells
     if isinstance(cells, str):
         return prefix + cells if cells else ""
+    if decimal_sign != ".":
+        cells = pc.replace_substring(cells, ".", decimal_sign)
     return pc.if_else(pc.equal(cells, ""), "", pc.binary_join_element_wise(prefix, cells, ""))
 
 

@@ -18,8 +18,6 @@ from progress_exhaust.report.report import Report
 BOM = b"\xef\xbb\xbf"
 LINE_ENDS = {"CRLF": "\r\n", "LF": "\n"}
 
-_ODD = rf'{text.SUSPECT}|[,"]'  # characters that may have to be changed, or need quotes
-
 
 @dataclass(frozen=True)
 class Written:
@@ -57,7 +55,7 @@ def put(target: BinaryIO, pieces: Iterable[bytes]) -> tuple[int, str]:
 
 def header(report: Report) -> bytes:
     labels = [quoted(text.safe(column.label, report.rules.defuse_formulas), report.layout) for column in columns(report)]
-    return (",".join(labels) + LINE_ENDS[report.layout.line_end]).encode()
+    return (report.layout.delimiter.join(labels) + LINE_ENDS[report.layout.line_end]).encode()
 
 
 def chunk_csv(chunk: pa.Table, report: Report) -> bytes:
@@ -65,14 +63,14 @@ def chunk_csv(chunk: pa.Table, report: Report) -> bytes:
     shown, learners, line_end = columns(report), Learners(chunk, report), LINE_ENDS[report.layout.line_end]
     # A line with a single blank cell would look like no line.
     blank = '""' if report.layout.quoting == "spark" or len(shown) == 1 else ""
-    lines = pc.binary_join_element_wise(*(_cells(column, learners, blank) for column in shown), ",")
+    lines = pc.binary_join_element_wise(*(_cells(column, learners, blank) for column in shown), report.layout.delimiter)
     joined = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), line_end)[0].as_buffer().to_pybytes()
     return joined + line_end.encode() if len(lines) else b""
 
 
 def quoted(cell: str, layout: Layout) -> str:
     """Quote a cell in the layout's way, if it needs quotes. The cell must not have a line end."""
-    if "," not in cell and '"' not in cell:
+    if layout.delimiter not in cell and '"' not in cell:
         return cell
     if layout.quoting == "spark":  # Spark's readers undo both escapes, but only inside quotes
         return '"' + cell.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -80,16 +78,26 @@ def quoted(cell: str, layout: Layout) -> str:
 
 
 def _cells(column: Column, learners: Learners, blank: str) -> pa.Array:
-    layout, defuse_formulas = learners.report.layout, learners.report.rules.defuse_formulas
-
-    def written(cell: str) -> str:
-        return quoted(text.safe(cell, defuse_formulas), layout)
-
     cells = column.cells(learners)
     if isinstance(cells, str):
-        cells = pa.repeat(written(text.clean(cells).strip() if layout.trimmed else cells), len(learners))
-    elif column.kind != "number":
-        if layout.trimmed:
-            cells = pc.utf8_trim_whitespace(text.changed(cells, text.SUSPECT, text.clean))
-        cells = text.changed(cells, _ODD, written)
+        cells = pa.repeat(_written(column, pa.array([text.clean(cells)]), learners.report)[0], len(learners))
+    else:
+        cells = _written(column, cells, learners.report)
     return pc.if_else(pc.equal(cells, ""), blank, cells) if blank else cells
+
+
+def _written(column: Column, cells: pa.Array, report: Report) -> pa.Array:
+    """Return the cells of a column as they are in the csv."""
+    layout = report.layout
+    if column.kind == "number":
+        return cells if layout.decimal_sign == "." else pc.replace_substring(cells, ".", layout.decimal_sign)
+    if layout.trimmed or column.excel_text:
+        cells = text.changed(cells, text.SUSPECT, text.clean)
+    if layout.trimmed:
+        cells = pc.utf8_trim_whitespace(cells)
+    to_quote = f'["{layout.delimiter}]'
+    if column.excel_text:
+        cells = pc.if_else(pc.equal(cells, ""), "", pc.binary_join_element_wise("'", cells, ""))
+        return text.changed(cells, to_quote, lambda cell: quoted(cell, layout))
+    defuse_formulas = report.rules.defuse_formulas
+    return text.changed(cells, f"{text.SUSPECT}|{to_quote}", lambda cell: quoted(text.safe(cell, defuse_formulas), layout))

@@ -16,6 +16,7 @@ class Exclusion(StrEnum):
     INACTIVE = "inactive"  # the enrolment is not active; not counted as enrolled
     NO_DATE = "no_date"  # the enrolment has no date; not counted as enrolled
     OTHER_ORG = "other_org"  # a learner of another organisation than the requester's
+    UNKNOWN_ORG = "unknown_org"  # the user cache does not have the learner's organisation
     DELETED = "deleted"  # the account is deleted
     MISSING = "missing"  # the user cache does not have the learner
 
@@ -25,11 +26,26 @@ class Exclusion(StrEnum):
         return f"excluded.{self}"
 
 
-def enrolment_exclusion(active: bool | None, enrolled_at: int | None, enrolled_text: str | None) -> Exclusion | None:
-    """Return why an enrolment does not count; None if it does: an active one with a date."""
-    if not active:
+OF_ENROLMENT = (Exclusion.INACTIVE, Exclusion.NO_DATE)  # the other reasons are of the learner
+
+
+def enrolment_exclusion(
+    active: bool | None,
+    enrolled_at: int | None,
+    enrolled_text: str | None,
+    *,
+    keeps_blank_dates: bool = False,
+    with_inactive: bool = False,
+) -> Exclusion | None:
+    """Return why an enrolment does not count; None if it does: an active one with a date.
+
+    :param keeps_blank_dates: an empty or blank text counts as a date
+    :param with_inactive: inactive ones with a date count too
+    """
+    if not (active or with_inactive):
         return Exclusion.INACTIVE
-    has_date = enrolled_at is not None or bool((enrolled_text or "").strip())
+    has_text = enrolled_text is not None and (keeps_blank_dates or bool(enrolled_text.strip()))
+    has_date = enrolled_at is not None or has_text
     return None if has_date else Exclusion.NO_DATE
 
 
@@ -50,9 +66,17 @@ class Eligibility:
             return Exclusion.MISSING if self.cached_only or not self.owned else None
         if self.owned:
             return None
-        if user.get("rootorgid") != self.channel:
+        org = user.get("rootorgid")
+        if not org:
+            return Exclusion.UNKNOWN_ORG
+        if org != self.channel:
             return Exclusion.OTHER_ORG
         return Exclusion.DELETED if user.get("status") == DELETED else None
+
+
+def no_exclusions(of_enrolment: bool) -> dict[str, int]:
+    """Return the count 0 for each reason: of the enrolment, or of the learner."""
+    return {reason.count_name: 0 for reason in Exclusion if (reason in OF_ENROLMENT) is of_enrolment}
 
 
 def shown_fields(user: User | None) -> User:

@@ -67,6 +67,12 @@ def grand_total_points(grand_total: str) -> str | None:
     return points if _NUMBER.fullmatch(points) else None
 
 
+def grand_total_maximum(grand_total: str) -> str | None:
+    """Return the number after the `/` of a grand total, or None if it is not a number."""
+    maximum = grand_total.partition("/")[2].strip()
+    return maximum if _NUMBER.fullmatch(maximum) else None
+
+
 def grand_total_percent(grand_total: str) -> str:
     """Return 100 × a / b of a grand total `a/b`, rounded up. Blank if it is something else, or if b is 0."""
     points, _, most = (number.strip() for number in grand_total.partition("/"))

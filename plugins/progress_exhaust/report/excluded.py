@@ -1,4 +1,6 @@
-"""Why learners are excluded from a report, as texts. Extract counts each reason as `excluded.<reason>`."""
+"""What extract counts, as texts: the learners that are excluded from a report, as `excluded.<reason>`, and what is unusual
+about its scores and contents.
+"""
 
 from progress_exhaust.report.eligibility import Exclusion
 
@@ -8,7 +10,14 @@ NOT_ENROLLED = {  # these are not counted in `enrolled` either
 }
 EXCLUDED = {
     Exclusion.OTHER_ORG: "of another organisation than the requester's",
+    Exclusion.UNKNOWN_ORG: "of an unknown organisation",
     Exclusion.DELETED: "with a deleted account",
     Exclusion.MISSING: "without a known profile",
     **NOT_ENROLLED,
+}
+
+CONTENT_COUNTS = {
+    "scores_from_aggregates": "scores from the aggregates, because the attempts were archived",
+    "attempts_of_removed_contents": "attempts of contents that are no longer in the collection (no column)",
+    "removed_contents_completed": "completed contents that are no longer in the collection",
 }

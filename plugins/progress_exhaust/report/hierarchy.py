@@ -7,7 +7,7 @@ wrong type. Only a tree that is not readable at all is an error.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from progress_exhaust.errors import RequestError
@@ -51,6 +51,7 @@ class Hierarchy:
     nodes: tuple[ColumnNode, ...]  # depth first, each once
     optional: frozenset[str]  # content ids that do not count towards completion
     states_leaf_count: bool = True  # False: the leaf count was counted from the tree
+    content_ids: frozenset[str] = field(kw_only=True)  # of the nodes of the tree other than collections
 
     @property
     def nested_ids(self) -> list[str]:
@@ -61,7 +62,7 @@ class Hierarchy:
         return [node.id for node in self.nodes if node.kind == "assessment"]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"optional": sorted(self.optional)}
+        return asdict(self) | {"optional": sorted(self.optional), "content_ids": sorted(self.content_ids)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Hierarchy":
@@ -71,6 +72,7 @@ class Hierarchy:
             nodes=tuple(ColumnNode(**node) for node in values["nodes"]),
             optional=frozenset(values["optional"]),
             states_leaf_count=values.get("states_leaf_count", True),
+            content_ids=frozenset(values["content_ids"]),
         )
 
 
@@ -86,19 +88,22 @@ def parse_tree(text: str, collection_id: str) -> Node:
 
 
 def reduce_tree(root: Node, collection_id: str, kinds: AssessmentKinds, optional: frozenset[str]) -> Hierarchy:
-    """Return the collection's leaf count, nested collections and assessments."""
+    """Return the collection's leaf count, nested collections, assessments and contents."""
     nodes: dict[tuple[str, str], ColumnNode] = {}
+    content_ids: set[str] = set()
     for node in walk(root):
         identifier, name = node.get("identifier"), node.get("name")
         if not isinstance(identifier, str) or not identifier:
             continue
         identifier, name = (SURROGATE.sub("\ufffd", text) if isinstance(text, str) else "" for text in (identifier, name))
+        if node is not root and is_leaf(node):
+            content_ids.add(identifier)
         if node is not root and identifier != collection_id and is_nested_collection(node):
             nodes.setdefault(("nested", identifier), ColumnNode("nested", identifier, name, leaf_count(node)))
         if kinds.include(node):
             nodes.setdefault(("assessment", identifier), ColumnNode("assessment", identifier, name))
     stated = stated_leaf_count(root) is not None
-    return Hierarchy(collection_id, leaf_count(root), tuple(nodes.values()), optional, stated)
+    return Hierarchy(collection_id, leaf_count(root), tuple(nodes.values()), optional, stated, content_ids=frozenset(content_ids))
 
 
 def is_nested_collection(node: Node) -> bool:

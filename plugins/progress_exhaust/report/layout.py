@@ -21,15 +21,18 @@ CONTACT = re.compile(  # names of contact fields, which are never read
 )
 DATES = ("enrolment_date", "completion_date")
 FIRST = "first"  # format of a field that holds a JSON list
+EXCEL_TEXT = "excel_text"  # format of an id, or of a field of the user cache: Excel does not take it for a number
+IDS = ("collection_id", "batch_id", "user_id")
 PROGRESS_ENDING, SCORE_ENDING = " - Progress", " - Score"  # of the labels of the hierarchy's columns
 STANDARD_DATE = "yyyy-MM-dd HH:mm:ss:SSS+0000"
 DATE_LETTERS = re.compile("yyyy|MM|dd|HH|mm|ss|SSS")
+APOSTROPHE = "with an apostrophe, so that Excel reads text"  # what EXCEL_TEXT does
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: JSON may have it as an escape, but UTF-8 cannot hold it
 # The fields that are not in the user cache. docs/reference/columns.md describes them.
 FIELDS = (
-    *("collection_id", "collection_name", "batch_id", "batch_name", "user_id", "user_name", *DATES),
-    *("progress", "certificate_status", "certificate_issued", "total_score"),
+    *("collection_id", "collection_name", "batch_id", "batch_name", "user_id", "user_name", *DATES, "enrolment_status"),
+    *("progress", "certificate_status", "certificate_issued", "total_score", "max_score", "attempts"),
 )
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -42,7 +45,7 @@ class LayoutColumn(BaseModel):
 
     label: Text
     field: str = ""  # if it is missing, the error lists the known fields
-    format: str | None = None  # of a date, of a score, or of a field of the user cache that holds a list
+    format: str | None = None  # of a date, a score, an id, or a field of the user cache
     prefix: str = ""  # added before each cell that is not blank
 
     @property
@@ -79,7 +82,9 @@ class LayoutColumn(BaseModel):
         return self
 
     def _format_fits(self, chosen: str) -> bool:
-        return chosen in ((FIRST,) if self.user_field else tuple(ScoreFormat) if self.field == "total_score" else ())
+        if self.user_field:
+            return chosen in (FIRST, EXCEL_TEXT)
+        return chosen == EXCEL_TEXT if self.field in IDS else self.field == "total_score" and chosen in tuple(ScoreFormat)
 
     def _unfit(self) -> str:
         return f"column {self.label!r}: format {self.format!r} does not fit {self.field}"
@@ -88,7 +93,9 @@ class LayoutColumn(BaseModel):
         if self.field in DATES:
             return "A date format has yyyy, MM, dd, HH, mm, ss, SSS and signs, such as dd/MM/yyyy"
         if self.user_field:
-            return f"The format may be {FIRST}: the first entry of a JSON list"
+            return f"The format may be {FIRST} (the first entry of a JSON list) or {EXCEL_TEXT} ({APOSTROPHE})"
+        if self.field in IDS:
+            return f"The format may be {EXCEL_TEXT} ({APOSTROPHE})"
         return f"The format may be {' or '.join(ScoreFormat)}" if self.field == "total_score" else "This field has no format"
 
 
@@ -133,11 +140,19 @@ class Layout(BaseModel):
     score_format: ScoreFormat = ScoreFormat.POINTS
     order: Literal["tree", "id"] = "tree"
     own_labels: ColumnLabels | None = None  # None: the setting column_labels decides
+    enrolments: Literal["active", "all"] = "active"  # all: inactive ones too
     learners: Literal["all", "cached"] = "all"  # cached: only learners who are in the user cache
     trimmed: bool = False  # texts without blanks at their start and end
+    removed_contents: Literal["excluded", "counted"] = "excluded"  # from progress: completed contents that left the tree
+    archived_scores: Literal["shown", "blank"] = "shown"  # scores whose attempts were archived, from the aggregates
+    blank_dates: Literal["excluded", "kept"] = "excluded"  # enrolments whose only date is an empty or blank text
     no_leaf_count: Literal["counted", "100"] = "counted"  # progress if the root of the tree does not state a leaf count
+    progress_precision: Literal["exact", "float32"] = "exact"  # float32: as the Spark job calculates
     time_zone: str = "UTC"  # of timestamps; report: the setting report_timezone decides
     text_dates: Literal["parsed", "day"] = "parsed"  # day: from the first ten characters, in no time zone
+    # The dialect of a csv. A workbook has none.
+    delimiter: Literal[",", ";", "\t", "|"] = ","
+    decimal_sign: Literal[".", ","] = "."
     line_end: Literal["CRLF", "LF"] = "CRLF"
     quoting: Literal["rfc4180", "spark"] = "rfc4180"  # spark: `\"` and `\\` inside quotes, `""` for a blank
     bom: bool | None = None  # None: the setting csv_bom decides
@@ -171,6 +186,8 @@ class Layout(BaseModel):
         for label in labels:
             if labels.count(label) > 1:
                 raise ValueError(f"two columns have the label {label!r}")
+        if self.decimal_sign == self.delimiter:
+            raise ValueError(f"decimal_sign {self.decimal_sign!r} is also the delimiter. Set another delimiter, such as ';'")
         if self.time_zone != "report" and not is_time_zone(self.time_zone):
             raise ValueError(f"time_zone {self.time_zone!r} is not an IANA time zone, such as Asia/Kolkata, and not report")
         return self
@@ -225,7 +242,11 @@ BUILT_IN_VALUES: dict[str, dict[str, Any]] = {
         "own_labels": "id",
         "learners": "cached",
         "trimmed": True,
+        "removed_contents": "counted",
+        "archived_scores": "blank",
+        "blank_dates": "kept",
         "no_leaf_count": "100",
+        "progress_precision": "float32",
         "time_zone": "report",
         "text_dates": "day",
         "line_end": "LF",

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from progress_exhaust.report import text
 from progress_exhaust.report.columns import columns
 from progress_exhaust.report.eligibility import Exclusion
-from progress_exhaust.report.excluded import EXCLUDED, NOT_ENROLLED
+from progress_exhaust.report.excluded import CONTENT_COUNTS, EXCLUDED, NOT_ENROLLED
 from progress_exhaust.report.report import Report
 
 SUMMARY_FILE = "summary.txt"
@@ -21,7 +21,7 @@ CUT = "An Excel cell holds 32,767 characters: in {:,} cells a longer text was cu
 def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, file_name: str, notes: Iterable[str] = ()) -> str:
     """Return the summary of a report.
 
-    :param counts: of extract: `enrolled`, `reported`, `missing` and `excluded.<reason>`
+    :param counts: of extract: `enrolled`, `reported`, `missing` and `excluded.<reason>`; `inactive` if the layout includes them
     :param as_of: when the data was read
     :param notes: lines to add below that time
     """
@@ -35,17 +35,20 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
         *notes,
         "",
         f"Enrolled learners: {counts.get('enrolled', 0):,}",
+        *([f"  {counts['inactive']:,} with an inactive enrolment"] if "inactive" in counts else []),
         f"Learners in the file: {counts.get('reported', 0):,}",
         *_by_reason("Excluded learners", excluded, counts),
     ]
     blank = counts.get("missing", 0) - counts.get(Exclusion.MISSING.count_name, 0)
-    if blank:
-        lines.append(f"Learners in the file without a known profile (blank cells): {blank:,}")
+    lines.append(f"Learners in the file without a known profile (blank cells): {blank:,}")
     lines += _by_reason("Not counted as enrolled", NOT_ENROLLED, counts)
+    lines += ["Scores and contents", *(f"  {counts.get(name, 0):,} {meaning}" for name, meaning in CONTENT_COUNTS.items())]
+    if report.layout.removed_contents == "excluded":
+        lines[-1] += " (they do not count for Progress)"
     lines += ["", "Columns", *(f"  {column.label}: {column.meaning}" for column in columns(report))]
     return "".join(f"{text.clean(line)}\r\n" for line in lines)
 
 
 def _by_reason(title: str, reasons: Iterable[Exclusion], counts: Mapping[str, int]) -> list[str]:
-    found = {reason: counts[reason.count_name] for reason in reasons if reason.count_name in counts}
+    found = {reason: counts.get(reason.count_name, 0) for reason in reasons}
     return [f"{title}: {sum(found.values()):,}", *(f"  {number:,} {EXCLUDED[reason]}" for reason, number in found.items())]

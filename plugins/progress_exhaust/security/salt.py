@@ -20,13 +20,14 @@ MIN_ENCRYPTED_BYTES = 48  # the length of the shortest key after three rounds
 def requester_key(stored: str | None, platform_key: str, salt: str | None) -> str | None:
     """Return the text that the requester gave, or None if there is no text.
 
-    The row may hold the text encrypted or unencrypted.
+    The row may hold the text encrypted or unencrypted. A text that the platform's key does not decrypt is unencrypted, also if
+    it looks like base64.
 
     :param stored: the request's encryption_key
     :param platform_key: the platform's constant key, 16 characters
     :param salt: the site's secret, which the platform puts before the text in each round; None if the site has no salt
 
-    Raises RequestError if the text is encrypted and cannot be decrypted, and SetupError if only the salt is missing.
+    Raises RequestError if the text was encrypted with another salt, and SetupError if only the salt is missing.
     """
     if not stored or not stored.strip():
         return None
@@ -34,7 +35,7 @@ def requester_key(stored: str | None, platform_key: str, salt: str | None) -> st
     for number in range(ROUNDS):
         blocks = _blocks(text)
         plain = _decrypt(blocks, platform_key)
-        if plain is None and number == 0 and len(blocks) < MIN_ENCRYPTED_BYTES:
+        if number == 0 and (plain is None or len(blocks) < MIN_ENCRYPTED_BYTES):
             return stored
         if plain is not None and salt is None:
             raise SetupError(

@@ -125,7 +125,12 @@ class Settings(Protection, ReportContents):
         description="How nested progress and assessment attempts are read: the partitions of the learners, or one scan of the "
         "table that the server filters. `auto` decides from the cluster's estimate of the table size.",
     )
-    partitions_per_query: int = Field(100, ge=1, description="Number of partitions that one Cassandra query reads.")
+    partitions_per_query: int = Field(
+        100, ge=1, description="Number of partitions that one Cassandra query reads. A task lowers it if the cluster refuses it."
+    )
+    rows_per_page: int = Field(
+        1000, ge=1, description="Number of rows that Cassandra returns at a time. A task lowers it if the cluster refuses it."
+    )
     concurrent_queries: int = Field(4, ge=1, description="Number of Cassandra queries that one task runs at the same time.")
     read_timeout_seconds: float = Field(
         60,

@@ -6,11 +6,14 @@ A transaction that changes a claim locks the request's row in job_request first.
 # What a run may work on: requests that wait, and those that failed fewer than three times; one that failed with a permanent error
 # only if it is named, or submitted again. Requests that are PROCESSING too, if the run that holds them has ended, or if no run
 # of ours holds them and they were submitted long ago. `force` adds finished requests: those that are named, otherwise those of
-# the day.
+# the day. Some installations have no column batch_number: the name then means the null of `absent`.
 _PENDING = """
 job_id = '{job_id}'
   AND (%(request_ids)s::text[] IS NULL OR request_id = ANY(%(request_ids)s))
-  AND (%(batch_number)s::integer IS NULL OR batch_number = %(batch_number)s)
+  AND (%(batch_number)s::integer IS NULL OR EXISTS (
+    SELECT FROM (SELECT NULL::integer AS batch_number) AS absent
+    WHERE (SELECT batch_number FROM {job_request} same WHERE same.tag = j.tag AND same.request_id = j.request_id)
+      = %(batch_number)s))
   AND (%(channels)s::text[] IS NULL OR requested_channel = ANY(%(channels)s))
   AND (%(submitted_before)s::timestamp IS NULL OR dt_job_submitted < %(submitted_before)s)
   AND (status = '{status.SUBMITTED}'
@@ -64,10 +67,12 @@ WHERE (j.tag, j.request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::
 # Submit a request, as the exhaust API does.
 SUBMIT = """
 INSERT INTO {job_request} (tag, request_id, job_id, status, request_data, requested_by, requested_channel, dt_job_submitted,
-  iteration, batch_number)
-VALUES (%(tag)s, %(request_id)s, '{job_id}', '{status.SUBMITTED}', %(data)s, %(by)s, %(channel)s, now() AT TIME ZONE 'utc', 0,
-  %(batch_number)s)
+  iteration)
+VALUES (%(tag)s, %(request_id)s, '{job_id}', '{status.SUBMITTED}', %(data)s, %(by)s, %(channel)s, now() AT TIME ZONE 'utc', 0)
 """
+
+# The same, for one part of the queue.
+SUBMIT_WITH_BATCH_NUMBER = SUBMIT.replace("iteration)", "iteration, batch_number)").replace(", 0)", ", 0, %(batch_number)s)")
 
 # Return the other runs of this installation that hold a request. Airflow decides whether they are still active.
 HOLDING_RUNS = """

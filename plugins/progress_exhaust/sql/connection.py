@@ -29,6 +29,9 @@ FROM (VALUES ('statement_timeout', '0'), ('lock_timeout', '0'),
 # End a statement of the page after 20 seconds: a person is waiting for it.
 LIMIT_READS = "SET LOCAL statement_timeout = '20s'"
 
+# After the ledger was created in the same transaction: names of tables mean again what they meant before.
+RESET_SEARCH_PATH = "SET LOCAL search_path TO DEFAULT"
+
 # Return each column of a table, with the longest text that fits into it (null: any length).
 TABLE_COLUMNS = """
 SELECT attname, CASE WHEN atttypid = 'varchar'::regtype AND atttypmod > 4 THEN atttypmod - 4 END

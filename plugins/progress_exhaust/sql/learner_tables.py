@@ -4,7 +4,7 @@ Timestamps are read as milliseconds: Python has no date for some years, and they
 read: it has kilobytes per row.
 """
 
-# The columns that we read. A missing column is added with this type.
+# The columns that we read, with the types that Sunbird gives them.
 ENROLMENT_COLUMNS = {
     "userid": "text",
     "courseid": "text",
@@ -40,6 +40,23 @@ ATTEMPT_COLUMNS = {
 BATCH_COLUMNS = {"courseid": "text", "batchid": "text", "name": "text"}
 HIERARCHY_COLUMNS = {"identifier": "text", "hierarchy": "text"}
 
+# Some installations lack these: they count as null. Of two columns for the same fact, at least one must exist.
+ONE_OF_TWO = {"certificates": "issued_certificates", "enrolled_date": "enrolleddate", "agg": "aggregates"}
+OPTIONAL_COLUMNS = frozenset(
+    {
+        "certificates",
+        "issued_certificates",
+        "enrolled_date",
+        "enrolleddate",
+        "agg",
+        "aggregates",
+        "certstatus",
+        "grand_total",
+        "last_attempted_on",
+        "total_max_score",
+    }
+)
+
 # The types that can be read in place of the types above. `contentstatus` is counted from its bytes.
 _WHOLE = "tinyint|smallint|int|bigint"
 _NUMBER = f"{_WHOLE}|float|double"
@@ -65,6 +82,9 @@ SELECT userid, active, toUnixTimestamp(enrolled_date), enrolleddate, toUnixTimes
 # Read the enrolments of a batch, in the order of their user ids.
 ENROLMENTS_OF_BATCH = _ENROLMENT + " FROM {enrolments} WHERE batchid = ? AND courseid = ?"
 
+# The same, from a table whose learners are in descending order.
+ENROLMENTS_IN_ASCENDING_ORDER = ENROLMENTS_OF_BATCH + " ORDER BY userid ASC"
+
 # Count the enrolments of a batch.
 COUNT_ENROLMENTS = "SELECT count(userid) FROM {enrolments} WHERE batchid = ? AND courseid = ?"
 
@@ -80,30 +100,34 @@ SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestam
 FROM {courses}.assessment_aggregator WHERE user_id IN ? AND course_id = ? AND batch_id = ?
 """
 
-# Scan one range of the ring for the rows of some batches. The server filters. Each row ends with its batch and collection.
-SCAN_ENROLMENTS = (
+# Scan one range of the ring, whose first and last token belong to it. Each row ends with its batch and collection.
+SCAN_ALL_ENROLMENTS = (
     _ENROLMENT
     + """, batchid, courseid
-FROM {enrolments} WHERE token(userid) > ? AND token(userid) <= ? AND batchid IN ? ALLOW FILTERING
-"""
+FROM {enrolments} WHERE token(userid) >= ? AND token(userid) <= ?"""
 )
+# Scan it for the rows of some batches. The server filters.
+SCAN_ENROLMENTS = SCAN_ALL_ENROLMENTS + " AND batchid IN ? ALLOW FILTERING"
 SCAN_NESTED_PROGRESS = """
 SELECT user_id, activity_id, aggregates, agg, context_id, activity_id FROM {courses}.user_activity_agg
-WHERE token(activity_type, activity_id, user_id) > ? AND token(activity_type, activity_id, user_id) <= ?
+WHERE token(activity_type, activity_id, user_id) >= ? AND token(activity_type, activity_id, user_id) <= ?
   AND activity_type = 'Course' AND context_id IN ? ALLOW FILTERING
 """
 SCAN_ATTEMPTS = """
 SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), total_max_score,
   batch_id, course_id
-FROM {courses}.assessment_aggregator WHERE token(user_id, course_id) > ? AND token(user_id, course_id) <= ?
+FROM {courses}.assessment_aggregator WHERE token(user_id, course_id) >= ? AND token(user_id, course_id) <= ?
   AND batch_id IN ? ALLOW FILTERING
 """
 
-# Find batches by their ids alone. The table is keyed by course and small: the server filters it.
-BATCHES_BY_ID = "SELECT courseid, batchid, name FROM {courses}.course_batch WHERE batchid IN ? ALLOW FILTERING"
+# List all batches: a page at a time, a server can always do that. The table is small.
+ALL_BATCHES = "SELECT courseid, batchid, name FROM {courses}.course_batch"
+
+# Find batches by their ids alone. The table is keyed by course: the server filters it.
+BATCHES_BY_ID = ALL_BATCHES + " WHERE batchid IN ? ALLOW FILTERING"
 
 # List the batches of some collections.
-BATCHES_OF_COLLECTIONS = "SELECT courseid, batchid, name FROM {courses}.course_batch WHERE courseid IN ?"
+BATCHES_OF_COLLECTIONS = ALL_BATCHES + " WHERE courseid IN ?"
 
 # Read the tree of a collection.
 HIERARCHY = "SELECT hierarchy FROM {hierarchies} WHERE identifier = ?"

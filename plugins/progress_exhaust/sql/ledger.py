@@ -1,6 +1,6 @@
 """Statements on Postgres about the ledger: create and upgrade it, list batches, record what happened to them."""
 
-# The columns of job_request that we read or write. A missing one is added with this type.
+# The columns of job_request that we read or write, with the types that Sunbird gives them.
 JOB_REQUEST_COLUMNS = {
     "tag": "text",
     "request_id": "text",
@@ -23,6 +23,9 @@ JOB_REQUEST_COLUMNS = {
 
 # Let one run at a time create or upgrade the ledger.
 LOCK_LEDGER = "SELECT pg_advisory_xact_lock(hashtext('progress_exhaust ledger'))"
+
+# Some installations lack these: they count as null.
+OPTIONAL_COLUMNS = frozenset({"batch_number"})
 
 # Create our own two tables, or upgrade those of an earlier version in place. Every part may run twice. Two runs that start at the
 # same time wait for each other. Not every role may alter the tables: docs/grants/ledger.sql is this same text.

@@ -11,6 +11,7 @@ from airflow.sdk import Variable
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report.layout import Layout
+from progress_exhaust.report.options import OutputFormat
 from progress_exhaust.settings import VARIABLE, Settings, nearest, parse_settings
 from progress_exhaust.stages.installation import find_installation
 from progress_exhaust.staging.batch_folder import BatchFolder
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.requests.locks import Locks
     from progress_exhaust.hooks.requests.models import Stage
     from progress_exhaust.hooks.requests.releases import Releases
+    from progress_exhaust.hooks.requests.write_check import WriteCheck
     from progress_exhaust.hooks.user_cache import UserCacheHook
     from progress_exhaust.report.request import Batch
     from progress_exhaust.security.public_key_download import KeySource
@@ -46,6 +48,7 @@ class RunParams:
     release_claims: bool = False  # of other installations, on request_ids
     dry_run: bool = False
     layout: str | None = None
+    output_format: OutputFormat | None = None
 
     @classmethod
     def of(cls, context: "Context") -> "RunParams":
@@ -64,7 +67,17 @@ class RunParams:
             release_claims=bool(params.get("release_claims")),
             dry_run=bool(params.get("dry_run")),
             layout=params.get("layout"),
+            output_format=_output_format(params.get("output_format")),
         )
+
+
+def _output_format(name: str | None) -> OutputFormat | None:
+    """Return the format that a Param names; None if the site's setting decides. Raises SetupError for another name."""
+    if name is None:
+        return None
+    if name not in tuple(OutputFormat):
+        raise SetupError(f"Param output_format: there is no format {name!r}. Choose one of: {', '.join(OutputFormat)}")
+    return OutputFormat(name)
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,7 @@ class Site:
     run_id: str
     task_attempt: int = 1
     installation: str = ""  # id of this Airflow
+    dry_run: bool = False
 
     @property
     def processes(self) -> int:
@@ -106,6 +120,11 @@ class Site:
 
         return self._connect(Releases)
 
+    def write_check(self) -> "WriteCheck":
+        from progress_exhaust.hooks.requests.write_check import WriteCheck
+
+        return self._connect(WriteCheck)
+
     def learner_tables(self) -> "LearnerTablesHook":
         from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 
@@ -118,6 +137,7 @@ class Site:
             keys_per_read=settings.partitions_per_query,
             reads_in_flight=settings.concurrent_queries,
             timeout_seconds=settings.read_timeout_seconds,
+            rows_per_page=settings.rows_per_page,
         )
 
     def user_cache(self) -> "UserCacheHook":
@@ -181,6 +201,10 @@ class Site:
         """Return the layout of the run; raises SetupError, with the known ones, for an unknown name."""
         return self.settings.layout_named(params.layout or self.settings.layout)
 
+    def output_format(self, params: RunParams) -> OutputFormat:
+        """Return the format of the run's files: that of the Param, else the setting."""
+        return params.output_format or self.settings.output_format
+
     def _connect(self, hook: "type[RequestsHook]") -> "RequestsHook":
         return hook(
             job_request_table=self.settings.job_request_table,
@@ -189,12 +213,14 @@ class Site:
             run_id=self.run_id,
             task_attempt=self.task_attempt,
             timeout_seconds=self.settings.read_timeout_seconds,
+            dry_run=self.dry_run,
         )
 
 
 def read_site(context: "Context") -> Site:
     """Read the site's settings, as they are now, for a task of this run."""
-    site = Site(parse_settings(Variable.get(VARIABLE, default=None)), context["run_id"], context["ti"].try_number)
+    settings, dry_run = parse_settings(Variable.get(VARIABLE, default=None)), bool(context["params"].get("dry_run"))
+    site = Site(settings, context["run_id"], context["ti"].try_number, dry_run=dry_run)
     return replace(site, installation=find_installation(site.locks()))
 
 

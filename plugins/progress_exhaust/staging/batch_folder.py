@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Manifest)
 
 
+def find_manifest(folder: "ObjectStoragePath", kind: type[M]) -> M | None:
+    """Return the manifest of this kind in a folder; None if it is missing."""
+    try:
+        return kind.model_validate_json((folder / kind.FILE_NAME).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
 class BatchFolder:
     """One batch's folder.
 
@@ -44,10 +52,7 @@ class BatchFolder:
 
     def find(self, kind: type[M]) -> M | None:
         """Return a manifest; None if it is missing."""
-        try:
-            return kind.model_validate_json((self.path / kind.FILE_NAME).read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None
+        return find_manifest(self.path, kind)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write a manifest as the last act of a stage."""
@@ -55,8 +60,10 @@ class BatchFolder:
 
     def delete_manifest(self, kind: type[Manifest]) -> None:
         """Delete a manifest that this stage wrote before: the stage runs again."""
+        from progress_exhaust.hooks.report_store import delete_file
+
         with self._fence():
-            (self.path / kind.FILE_NAME).unlink(missing_ok=True)
+            delete_file(self.path / kind.FILE_NAME)
 
     def write_file(self, path: "ObjectStoragePath", data: bytes) -> None:
         """Write a file for the next stages, or for a retry, whole or not at all."""

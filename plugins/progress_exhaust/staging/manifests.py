@@ -52,8 +52,12 @@ class SharedHierarchy(_WithHierarchy):
 class ExtractInputs(_WithHierarchy):
     """What the extracted files depend on, in addition to the sources: if it changes, they are extracted again."""
 
+    enrolments: str = "active"  # of the layout: active, or all. The default is for manifests of an earlier version
     learners: str  # of the layout: all, or cached
     user_fields: tuple[str, ...]
+    removed_contents: str  # of the layout, as the next two
+    archived_scores: str
+    blank_dates: str
 
 
 class ChunksManifest(Manifest):
@@ -64,7 +68,7 @@ class ChunksManifest(Manifest):
     as_of: AwareDatetime  # when the enrolments were read
     inputs: ExtractInputs
     first_user_ids: tuple[str, ...]  # of each chunk, ascending
-    counts: dict[str, int]  # enrolled, and excluded.<reason>
+    counts: dict[str, int]  # enrolled, inactive, and excluded.<reason>
 
 
 class RestartManifest(Manifest):
@@ -83,7 +87,7 @@ class ExtractManifest(Manifest):
     as_of: AwareDatetime
     inputs: ExtractInputs
     chunks: int
-    counts: dict[str, int]  # enrolled, reported, missing, and excluded.<reason>
+    counts: dict[str, int]  # enrolled, inactive, reported, missing, excluded.<reason>, and CONTENT_COUNTS
 
 
 class PivotManifest(Manifest):
@@ -108,3 +112,11 @@ class PackageManifest(Manifest):
     key: str  # in the reports container
     size_bytes: int
     level: str
+
+
+class UndeletedFolders(Manifest):
+    """What should be deleted in the folder of a run, but could not be. It is in that folder."""
+
+    FILE_NAME = "undeleted.json"
+
+    folders: frozenset[str]  # below the folder of the run; an empty text is the whole folder

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from airflow.providers.apache.cassandra.hooks.cassandra import CassandraHook
-from cassandra import ConsistencyLevel, OperationTimedOut, ReadTimeout, Unavailable
+from cassandra import ConsistencyLevel, InvalidRequest, OperationTimedOut, ReadFailure, ReadTimeout, Unavailable
 from cassandra.cluster import Cluster, NoHostAvailable, ResponseFuture, ResultSet, Session
 from cassandra.metadata import TableMetadata
 from cassandra.policies import ConstantSpeculativeExecutionPolicy, DCAwareRoundRobinPolicy, RetryPolicy, TokenAwarePolicy
@@ -17,9 +17,9 @@ from progress_exhaust import compat
 from progress_exhaust.hooks.cassandra.decoding import make_protocol_handler
 from progress_exhaust.hooks.cassandra.driver_errors import translate_driver_errors
 from progress_exhaust.hooks.cassandra.models import Row
+from progress_exhaust.hooks.cassandra.refusals import Query, fewer_keys, fewer_rows, fewer_rows_for_one_read
 from progress_exhaust.sql import learner_tables as cql
 
-ROWS_PER_PAGE = 1000
 COORDINATORS_TRIED = 3
 # Version 5 only if the connection says so. The driver (3.30) loses the start of a segment whose header arrives in two pieces.
 # It then takes the rest for a damaged segment and closes the connection.
@@ -47,13 +47,20 @@ class ClusterConnection(CassandraHook):
     :param connection_id: the Airflow connection
     :param consistency: name of the consistency level of every read
     :param timeout_seconds: how long one query may take
+    :param rows_per_page: size of a page, until the server refuses it
+    :param keys_per_query: how many partitions one query names, until the server refuses it
     """
 
-    def __init__(self, connection_id: str, consistency: str, timeout_seconds: float) -> None:
+    def __init__(
+        self, connection_id: str, consistency: str, timeout_seconds: float, rows_per_page: int, keys_per_query: int
+    ) -> None:
         connection = self.get_connection(connection_id)
         self.name = f"Cassandra at {connection.host}:{connection.port or 9042} (connection {connection_id})"
         self._consistency = consistency
         self._prepared: dict[str, PreparedStatement] = {}
+        self._rows_per_page = rows_per_page
+        self._keys_per_query = keys_per_query
+        self.tables_without_filter: set[str] = set()  # the server does not filter these
         self.cluster: Cluster
         with translate_driver_errors(self.name, consistency):
             super().__init__(connection_id)
@@ -63,7 +70,6 @@ class ClusterConnection(CassandraHook):
             except BaseException:
                 self.shutdown_cluster()
                 raise
-        self._session.default_fetch_size = ROWS_PER_PAGE
         self._session.client_protocol_handler = make_protocol_handler()
 
     @staticmethod
@@ -92,7 +98,8 @@ class ClusterConnection(CassandraHook):
         The node that answers knows only its own ranges: its estimate is multiplied by the number of nodes.
         """
         statement = self.prepare(cql.TABLE_SIZE)
-        own = sum(count for (count,) in self.rows([statement.bind(table.split("."))], in_flight=1))
+        query = Query(lambda _keys: statement.bind(table.split(".")))
+        own = sum(count for (count,) in self.rows([query], in_flight=1, subject="system.size_estimates"))
         return int(own) * len(self.cluster.metadata.all_hosts())
 
     def prepare(self, query: str) -> PreparedStatement:
@@ -104,42 +111,98 @@ class ClusterConnection(CassandraHook):
             self._prepared[query] = statement
         return self._prepared[query]
 
-    def rows(self, statements: Iterable[BoundStatement], in_flight: int) -> Iterator[Row]:
-        """Yield the rows of all reads, in their order. At most `in_flight` reads are sent before the first is used."""
-        waiting: deque[tuple[BoundStatement, ResponseFuture]] = deque()
-        with translate_driver_errors(self.name, self._consistency):
-            for statement in statements:
-                waiting.append((statement, self._session.execute_async(statement)))
-                if len(waiting) >= in_flight:
-                    yield from self._pages(*waiting.popleft())
-            while waiting:
-                yield from self._pages(*waiting.popleft())
+    def rows(self, queries: Iterable[Query], in_flight: int, subject: str) -> Iterator[Row]:
+        """Yield the rows of all queries, in their order. At most `in_flight` are sent before the rows of the first are used.
 
-    def _pages(self, statement: BoundStatement, future: ResponseFuture) -> Iterator[Row]:
-        """Yield the rows of one read. Its next page is already on the way while the last one is used.
+        A query that names more partitions than the server allows is sent as several smaller ones, like those after it.
+
+        :param subject: what is read, for messages: table and batch
+        """
+        waiting: deque[tuple[Query, BoundStatement, ResponseFuture]] = deque()
+        with translate_driver_errors(self.name, self._consistency, subject):
+            for query in queries:
+                for part in query.cut(self._keys_per_query):
+                    waiting.append((part, *self._send(part)))
+                    if len(waiting) >= in_flight:
+                        yield from self._rows_of(*waiting.popleft())
+            while waiting:
+                yield from self._rows_of(*waiting.popleft())
+
+    def _send(self, query: Query) -> tuple[BoundStatement, ResponseFuture]:
+        statement = query.bind(query.keys)
+        statement.fetch_size = self._rows_per_page
+        return statement, self._execute(statement, None)
+
+    def _execute(self, statement: BoundStatement, state: bytes | None) -> ResponseFuture:
+        """Send a statement for its first page, or for the page after `state`."""
+        return self._session.execute_async(statement, paging_state=state)
+
+    def _rows_of(self, query: Query, statement: BoundStatement, future: ResponseFuture) -> Iterator[Row]:
+        """Yield the rows of one query. Its next page is already on the way while the last one is used.
 
         Each page is a request of its own. The driver would continue the same request: it then takes a late answer of a slow
         coordinator for the next page, and gives that page no timeout.
         """
-        state = None
-        while True:
-            page = self._wait_for_page(statement, state, future)
-            state = page.paging_state
-            if state is None:
-                yield from page.current_rows
-                return
-            future = self._session.execute_async(statement, paging_state=state)
+        try:
+            page = self._wait_for_page(statement, None, future)
+        except InvalidRequest as error:
+            allowed = fewer_keys(error, len(query.keys))
+            if allowed is None:
+                raise
+            self._lower_keys(allowed, len(query.keys))
+            for part in query.cut(allowed):
+                yield from self._rows_of(part, *self._send(part))
+            return
+        while (state := page.paging_state) is not None:
+            future = self._execute(statement, state)
             yield from page.current_rows
+            page = self._wait_for_page(statement, state, future)
+        yield from page.current_rows
 
     def _wait_for_page(self, statement: BoundStatement, state: bytes | None, future: ResponseFuture) -> ResultSet:
-        """Return one page. Ask for it again, after a pause, if the cluster is too busy to answer."""
-        for pause_seconds in PAUSES_SECONDS:
+        """Return one page.
+
+        Ask for it again, after a pause, if the cluster is too busy to answer. Ask for a smaller one if it is too large.
+        """
+        pauses = iter(PAUSES_SECONDS)
+        while True:
             try:
                 return future.result()
             except BUSY:
+                pause_seconds = next(pauses, None)
+                if pause_seconds is None:
+                    raise
                 time.sleep(pause_seconds)
-                future = self._session.execute_async(statement, paging_state=state)
-        return future.result()
+            except (InvalidRequest, ReadFailure) as error:
+                if not self._lower_rows(statement, error):
+                    raise
+            future = self._execute(statement, state)
+
+    def _lower_rows(self, statement: BoundStatement, error: Exception) -> bool:
+        """Give a statement smaller pages, and all later statements if the server refused the size; False if none helps."""
+        rows = fewer_rows(error, statement.fetch_size)
+        if rows is not None:
+            if rows < self._rows_per_page:
+                self.log.warning(
+                    "%s refuses pages of %d rows: reads %d at a time. Set rows_per_page to that: %s",
+                    self.name, self._rows_per_page, rows, error,
+                )  # fmt: skip
+            self._rows_per_page = min(rows, self._rows_per_page)
+        else:
+            rows = fewer_rows_for_one_read(error, statement.fetch_size)
+        if rows is None:
+            return False
+        statement.fetch_size = rows
+        return True
+
+    def _lower_keys(self, allowed: int, refused: int) -> None:
+        """Let all later queries name fewer partitions."""
+        if allowed < self._keys_per_query:
+            self.log.warning(
+                "%s refuses queries of %d partitions: reads %d at a time. Set partitions_per_query to that",
+                self.name, refused, allowed,
+            )  # fmt: skip
+            self._keys_per_query = allowed
 
 
 def _with_read_profile(made: Cluster, extra: Mapping[str, Any], consistency: str, timeout_seconds: float) -> Cluster:

@@ -10,6 +10,7 @@ from progress_exhaust.hooks.cassandra.models import Row
 from progress_exhaust.sql import learner_tables as cql
 
 COMPLETED_COUNT = "completedCount"  # key of the maps `aggregates` and `agg`
+SCORE, MAX_SCORE, ATTEMPTS_COUNT = "score:", "max_score:", "attempts_count:"  # keys of `aggregates`, before a content id
 _SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
@@ -42,3 +43,18 @@ def decode_nested_progress(rows: Iterable[Row]) -> Iterator[Row]:
         completed = completed_count(aggregates, agg)
         if completed is not None:
             yield user_id, collection_id, completed, *more
+
+
+def decode_archived_scores(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield (user id, content id, best score, maximum score, number of attempts) for each score in the map `aggregates`.
+
+    The last two may be None.
+    """
+    for user_id, _, aggregates, _ in rows:
+        numbers = {key: value for key, value in (aggregates or {}).items() if value is not None and isfinite(value)}
+        for key, score in numbers.items():
+            if key.startswith(SCORE):
+                content_id = key.removeprefix(SCORE)
+                attempts = numbers.get(f"{ATTEMPTS_COUNT}{content_id}")
+                most = numbers.get(f"{MAX_SCORE}{content_id}")
+                yield user_id, content_id, score, most, None if attempts is None else int(attempts)

@@ -3,26 +3,66 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cassandra import DriverException, InvalidRequest, OperationTimedOut, Unauthorized, UnresolvableContactPoints
+from cassandra import (
+    DriverException,
+    InvalidRequest,
+    OperationTimedOut,
+    ReadFailure,
+    ReadTimeout,
+    Unauthorized,
+    UnresolvableContactPoints,
+)
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
+from cassandra.protocol import ErrorMessage, OverloadedErrorMessage
 
 from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.hooks.cassandra.refusals import has_too_many_tombstones, is_guardrail
+
+TOMBSTONES_REMEDY = (
+    "Compact the table when its gc_grace_seconds have passed (nodetool compact), lower its gc_grace_seconds, or raise "
+    "tombstone_failure_threshold in cassandra.yaml"
+)
+
+
+class QueryRefusedError(SetupError):
+    """The cluster does not allow the query: a guardrail, or too many deleted rows."""
+
+
+class QueryTooHeavyError(SourceError):
+    """The cluster gave up on the query: too much work for the time or the memory that a query may take."""
+
+
+TOO_MUCH = (QueryRefusedError, QueryTooHeavyError)  # the same rows may be read by smaller queries
 
 
 @contextmanager
-def translate_driver_errors(cluster_name: str, consistency: str) -> Iterator[None]:
-    """Raise SetupError or SourceError, with the name of the cluster, for any error of the driver in the block."""
+def translate_driver_errors(cluster_name: str, consistency: str, subject: str = "") -> Iterator[None]:
+    """Raise SetupError or SourceError, with the name of the cluster, for any error of the driver in the block.
+
+    :param subject: what is read, for messages: table and batch
+    """
+    where = f"{cluster_name}: {subject}" if subject else cluster_name
     try:
         yield
     except Unauthorized as error:
         rights = docs_page("how-to/protect-connections")
         raise SetupError(f"{cluster_name}: {error}; docs/grants/cassandra.cql has every right ({rights})") from None
     except InvalidRequest as error:
-        raise SetupError(f"{cluster_name}: {error}") from None
-    except (DriverException, ConnectionException, NoHostAvailable, UnresolvableContactPoints) as error:
-        raise SourceError(f"{cluster_name} does not answer at {consistency}: {describe_error(error)}") from None
+        raise (QueryRefusedError if is_guardrail(error) else SetupError)(f"{where}: {error}") from None
+    except ReadFailure as error:
+        if has_too_many_tombstones(error):
+            raise QueryRefusedError(
+                f"{where}: too many tombstones (deleted rows and values). {TOMBSTONES_REMEDY}: {describe_error(error)}"
+            ) from None
+        raise QueryTooHeavyError(
+            f"{where}: the read failed: {describe_error(error)}. The log of Cassandra has the reason. If it is too many "
+            f"tombstones: {TOMBSTONES_REMEDY}"
+        ) from None
+    except (DriverException, ConnectionException, ErrorMessage, NoHostAvailable, UnresolvableContactPoints) as error:
+        kind = QueryTooHeavyError if _gave_up(error) else SourceError
+        raise kind(f"{cluster_name} does not answer at {consistency}: {describe_error(error)}") from None
 
 
 def describe_error(error: Exception) -> str:
@@ -33,6 +73,13 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, NoHostAvailable):  # the driver does not know a node that is up, so it has asked none
         return "all connections to its nodes are closed"
     return f"{type(error).__name__}: {_text_of(error)}"
+
+
+def _gave_up(error: Exception) -> bool:
+    """Return whether a node that is up gave up on the query. An overloaded node is one reason for NoHostAvailable."""
+    if isinstance(error, NoHostAvailable):
+        return any(isinstance(reason, OverloadedErrorMessage) for reason in (error.errors or {}).values())
+    return isinstance(error, (ReadTimeout, OperationTimedOut, OverloadedErrorMessage))
 
 
 def _text_of(error: object) -> str:

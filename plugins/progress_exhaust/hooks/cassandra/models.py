@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 BatchKey = tuple[str, str]  # collection id, batch id
-TokenRange = tuple[int, int]  # start excluded, end included
+TokenRange = tuple[int, int]  # first and last token, both included
 Row = tuple[Any, ...]
 
 

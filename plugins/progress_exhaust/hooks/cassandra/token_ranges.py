@@ -9,10 +9,12 @@ RANGES_WITHOUT_ESTIMATE = 64
 
 
 def cut_ring(table: Table, partitions: int) -> list[TokenRange]:
-    """Return ranges that together are the whole ring.
+    """Return ranges that together are the whole ring, each token once.
+
+    The first token of the ring belongs to it: YugabyteDB stores rows there.
 
     :param partitions: how many the table has; 0 if not known
     """
     ranges = -(-partitions // PARTITIONS_PER_RANGE[table]) or RANGES_WITHOUT_ESTIMATE
     width = (LAST_TOKEN - FIRST_TOKEN) // ranges + 1
-    return [(start, min(start + width, LAST_TOKEN)) for start in range(FIRST_TOKEN, LAST_TOKEN, width)]
+    return [(start, min(start + width - 1, LAST_TOKEN)) for start in range(FIRST_TOKEN, LAST_TOKEN + 1, width)]

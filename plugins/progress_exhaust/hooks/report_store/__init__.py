@@ -7,6 +7,7 @@ docs/how-to/connect-a-store.md says what each store needs.
 from progress_exhaust.hooks.report_store.files import (
     StoredFile,
     delete_empty_folder,
+    delete_file,
     delete_folder,
     make_folder,
     write_atomically,
@@ -18,6 +19,7 @@ __all__ = [
     "ReportStoreHook",
     "StoredFile",
     "delete_empty_folder",
+    "delete_file",
     "delete_folder",
     "make_folder",
     "write_atomically",

@@ -1,6 +1,7 @@
 """Files and folders of a store: write whole files, delete folders, list what is there."""
 
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator, Mapping
@@ -48,13 +49,52 @@ def make_folder(folder: ObjectStoragePath) -> None:
         Path(folder.path).mkdir(parents=True, exist_ok=True)
 
 
+def delete_file(path: ObjectStoragePath) -> None:
+    """Delete one file; a file that does not exist is not an error.
+
+    `ObjectStoragePath.unlink` asks S3 to delete several objects, and some stores refuse that.
+    """
+    with suppress(FileNotFoundError):
+        if path.exists():
+            path.fs.rm_file(path.path)
+
+
 def delete_folder(folder: ObjectStoragePath) -> None:
-    """Delete a staging folder with everything in it; a folder that does not exist is not an error."""
+    """Delete a staging folder with everything in it; a folder that does not exist is not an error.
+
+    A file that cannot be deleted does not keep the others. Raises SetupError or SourceError if files remain.
+    """
     with translate_store_errors(f"Staging {folder}"), suppress(FileNotFoundError):
-        folder.fs.rm(folder.path, recursive=True)
-        # The client of S3 does not report objects that it was not allowed to delete.
-        if folder.protocol == "s3" and (remaining := folder.fs.find(folder.path)):
-            raise PermissionError(f"{len(remaining)} files could not be deleted")
+        try:
+            folder.fs.rm(folder.path, recursive=True)
+        except FileNotFoundError:
+            raise
+        except Exception:
+            if folder.protocol == "file":
+                shutil.rmtree(folder.path, ignore_errors=True)  # it goes on after an error
+                if Path(folder.path).exists():
+                    raise
+                return
+        else:
+            # The client of S3 does not report objects that the store did not delete.
+            if folder.protocol != "s3" or not folder.fs.find(folder.path):
+                return
+        _delete_one_by_one(folder)
+
+
+def _delete_one_by_one(folder: ObjectStoragePath) -> None:
+    """Delete the files of a store's folder, each with a request of its own: some stores refuse to delete several at once."""
+    names, errors = folder.fs.find(folder.path), []
+    for name in names:
+        try:
+            folder.fs.rm_file(name)
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        with translate_store_errors(f"Staging {folder}: {len(errors)} of {len(names)} files could not be deleted"):
+            raise errors[0]
 
 
 def delete_empty_folder(folder: ObjectStoragePath) -> None:

@@ -17,6 +17,7 @@ from progress_exhaust.hooks.report_store.folders import join_path, open_folder
 from progress_exhaust.hooks.report_store.public_access import is_public
 from progress_exhaust.hooks.report_store.publishing import longest_put_seconds, md5_of, publish_local, publish_to_store
 from progress_exhaust.hooks.report_store.store_errors import CONNECTION_ID, translate_store_errors
+from progress_exhaust.hooks.report_store.write_probe import probe_write
 from progress_exhaust.report.request import JOB_ID, Batch, is_package_key
 
 STANDALONE = "standalone"  # replaces the request id in staging paths of a run without a request
@@ -96,6 +97,17 @@ class ReportStoreHook(BaseHook):
                 elif not INSTALLATION_FOLDER.fullmatch(first):
                     yield first, first, file
 
+    def staged_run_ids(self) -> list[str]:
+        """Return the ids of the runs of this installation that have a folder in staging."""
+        folder = self._staging / self._installation_folder
+        with self.translate_store_errors():
+            try:
+                found = folder.fs.ls(folder.path, detail=True)
+            except FileNotFoundError:
+                return []
+        names = {entry["name"].rstrip("/") for entry in found if entry["type"] == "directory"}
+        return sorted(name.rpartition("/")[2] for name in names - {folder.path.rstrip("/")})
+
     def check_staging_is_private(self, run_id: str) -> None:
         """Raise SetupError if anonymous users can download from staging: it contains the learners' data in clear.
 
@@ -133,6 +145,11 @@ class ReportStoreHook(BaseHook):
     def longest_publish_seconds(self, package: Path) -> float:
         """Return how long `publish` may take: to put a package, and to read it back if the store reports no checksum."""
         return 2 * longest_put_seconds(package, self._timeout_seconds) + MARGIN_SECONDS
+
+    def check_writable(self, key: str) -> None:
+        """Raise SetupError or SourceError if no package with this key can be published; nothing is left in the container."""
+        with self._translate_container_errors():
+            probe_write(join_path(self._container, *key.split("/")))
 
     def holds(self, key: str) -> bool:
         """Tell whether the container has a package with this key, which may come from a row of job_request."""

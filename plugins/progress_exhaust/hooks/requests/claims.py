@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction, batch_values
+from progress_exhaust.hooks.requests.connection import Transaction, batch_values
 from progress_exhaust.hooks.requests.endings import end_request, fail_request, read_progress, requeue_request, set_processed
+from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection
 from progress_exhaust.hooks.requests.locks import (
     check_holder,
     check_list_attempt,
@@ -40,7 +41,7 @@ from progress_exhaust.sql import endings as ending_sql
 from progress_exhaust.sql import locks as locking
 
 
-class Claims(RequestsConnection):
+class Claims(LedgerConnection):
     """The requests, and which run holds them."""
 
     # Find
@@ -108,7 +109,10 @@ class Claims(RequestsConnection):
         """Submit a request, as the exhaust API does; data: its request_data, as JSON."""
         values = {"tag": tag, "request_id": request_id, "data": data, "by": by, "channel": channel}
         with self._transaction() as transaction:
-            transaction.execute(sql.SUBMIT, values | {"batch_number": batch_number})
+            if batch_number is None:
+                transaction.execute(sql.SUBMIT, values)
+            else:
+                transaction.execute(sql.SUBMIT_WITH_BATCH_NUMBER, values | {"batch_number": batch_number})
 
     def claim(self, selection: Selection) -> Claimed:
         """Claim what is pending; fail the requests whose runs were lost too often.

@@ -115,6 +115,7 @@ class RequestsConnection(PostgresHook):
     :param run_id: the DAG run that claims and writes; empty for a reader
     :param task_attempt: which attempt of its task writes
     :param timeout_seconds: how long one statement may take
+    :param dry_run: whether every transaction is rolled back
     """
 
     default_conn_name = "progress_exhaust_requests"
@@ -132,18 +133,20 @@ class RequestsConnection(PostgresHook):
         run_id: str = "",
         task_attempt: int = 1,
         timeout_seconds: float = 60,
+        dry_run: bool = False,
     ) -> None:
         super().__init__(postgres_conn_id=self.default_conn_name)
         self.installation = installation
         self.run_id = run_id
         self.task_attempt = task_attempt
         self._timeout_seconds = timeout_seconds
+        self._dry_run = dry_run
         self._job_request = ".".join(f'"{part}"' for part in job_request_table.split("."))
         self._ledger = f'"{ledger_schema}"'
 
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:
-        """Open a transaction; commit it at the end of the block, unless the block raises."""
+        """Open a transaction; commit it at the end of the block, unless the block raises or this is a dry run."""
         try:
             connection: Any = self.get_conn()
         except psycopg.OperationalError as error:
@@ -156,7 +159,7 @@ class RequestsConnection(PostgresHook):
                 self._limit_time(transaction)
                 yield transaction
             with answer_within(self._timeout_seconds, connection):
-                connection.commit()
+                connection.rollback() if self._dry_run else connection.commit()
         except psycopg.errors.ReadOnlySqlTransaction as error:
             raise SourceError(
                 f"{self._where()} takes no writes: {first_line(error)}. After a fail-over, let the connection name the primary"

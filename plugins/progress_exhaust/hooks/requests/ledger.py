@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from progress_exhaust.errors import SetupError
-from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction, batch_values
+from progress_exhaust.hooks.requests.connection import batch_values
 from progress_exhaust.hooks.requests.endings import fail_request, fail_unlisted, finish_request, set_processed
+from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection, adopt_rows, create_ledger
 from progress_exhaust.hooks.requests.locks import attempt_replaced, check_holder, check_list_attempt, check_task_attempt
 from progress_exhaust.hooks.requests.models import (
     PROGRESS_KEYS,
@@ -24,34 +25,33 @@ from progress_exhaust.sql import ledger as sql
 from progress_exhaust.sql import locks as locking
 
 
-class Ledger(RequestsConnection):
+class Ledger(LedgerConnection):
     """What each run did about each batch."""
 
-    def prepare(self) -> None:
-        """Create or upgrade our tables, unless they are current; check that job_request has every column.
+    def prepare(self) -> list[str]:
+        """Create or upgrade our tables, unless they are current; check the columns of job_request.
 
-        Rows of an earlier version belong to the first installation that runs after the upgrade.
+        A dry run takes back what it creates. Return the optional columns that job_request lacks: they count as null.
         """
         with self._transaction() as transaction:
             columns = transaction.columns()
             if not columns:
                 raise SetupError(
-                    f"Postgres has no table {self._job_request}; set job_request_table in the Variable, or create it"
+                    f"Postgres has no table {self._job_request}; set job_request_table in the Variable to the right name"
                 )
             missing = [name for name in sql.JOB_REQUEST_COLUMNS if name not in columns]
-            if missing:
-                added = ", ".join(f"ADD COLUMN {name} {sql.JOB_REQUEST_COLUMNS[name]}" for name in missing)
+            needed = [f"{name} ({sql.JOB_REQUEST_COLUMNS[name]})" for name in missing if name not in sql.OPTIONAL_COLUMNS]
+            if needed:
                 raise SetupError(
-                    f"Postgres table {self._job_request} lacks {', '.join(missing)}; run: "
-                    f"ALTER TABLE {self._job_request} {added};"
+                    f"Postgres table {self._job_request} lacks {', '.join(needed)}, which the DAG needs. Set job_request_table "
+                    "in the Variable to the table of the exhaust API that has it"
                 )
             if not transaction.ledger_is_current():
                 transaction.execute(sql.LOCK_LEDGER)
                 if not transaction.ledger_is_current():  # ask again: another run may have made it meanwhile, and use it now
-                    self._create(transaction)
-            if self.installation and transaction.fetch_value(sql.HAS_ROWS_TO_ADOPT):
-                transaction.execute(sql.ADOPT_CLAIMS)
-                transaction.execute(sql.ADOPT_BATCH_RUNS)
+                    create_ledger(transaction)
+            adopt_rows(transaction)
+        return missing
 
     def list_batches(
         self,
@@ -193,13 +193,3 @@ class Ledger(RequestsConnection):
         """Forget the size of a package that could not be published."""
         with self._transaction() as transaction:
             transaction.execute(sql.RESERVE_BYTES, batch_values(batch) | {"size_bytes": None})
-
-    def _create(self, transaction: Transaction) -> None:
-        try:
-            transaction.execute_script(sql.CREATE_LEDGER)
-        except SetupError:
-            raise SetupError(
-                f"{self._where()} has no schema {self._ledger}, or one of an older version, and this role may not create or "
-                "upgrade it. Ask a role with the rights to run the following, which is docs/grants/ledger.sql, and then "
-                f"docs/grants/postgres.sql:\n{transaction.script(sql.CREATE_LEDGER)}"
-            ) from None

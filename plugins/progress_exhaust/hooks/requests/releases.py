@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction
+from progress_exhaust.hooks.requests.connection import Transaction
+from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection
 from progress_exhaust.hooks.requests.locks import holder_of
 from progress_exhaust.hooks.requests.models import ClaimOutcome, Ended, Holder, Key, LostClaim, Selection, keys_as_arrays
 from progress_exhaust.sql import locks as locking
@@ -12,7 +13,7 @@ from progress_exhaust.sql import releases as sql
 LOST_TOO_OFTEN = "The report could not be made: three attempts were interrupted. Submit the request again"
 
 
-class Releases(RequestsConnection):
+class Releases(LedgerConnection):
     """Claims that are released by another run, or by a person."""
 
     def release_orphaned(self, selection: Selection) -> tuple[list[LostClaim], Ended]:

@@ -1,0 +1,44 @@
+"""Create our tables, or upgrade those of an earlier version."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from progress_exhaust.errors import SetupError
+from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction
+from progress_exhaust.sql import connection as connection_sql
+from progress_exhaust.sql import ledger as sql
+
+
+class LedgerConnection(RequestsConnection):
+    """A connection whose statements need the ledger.
+
+    A dry run creates no ledger. If there is none, or an old one, each of its transactions creates it and takes it back.
+    """
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        with super()._transaction() as transaction:
+            if self._dry_run and not transaction.ledger_is_current():
+                create_ledger(transaction)
+                transaction.execute(connection_sql.RESET_SEARCH_PATH)
+                adopt_rows(transaction)
+            yield transaction
+
+
+def create_ledger(transaction: Transaction) -> None:
+    """Create or upgrade the tables; raise SetupError, with the statements to run, if this role may not."""
+    try:
+        transaction.execute_script(sql.CREATE_LEDGER)
+    except SetupError:
+        raise SetupError(
+            f"{transaction.where} has no schema {transaction.ledger}, or one of an older version, and this role may not create "
+            "or upgrade it. Ask a role with the rights to run the following, which is docs/grants/ledger.sql, and then "
+            f"docs/grants/postgres.sql:\n{transaction.script(sql.CREATE_LEDGER)}"
+        ) from None
+
+
+def adopt_rows(transaction: Transaction) -> None:
+    """Let the first installation that runs after an upgrade adopt the rows of the earlier version, which had none."""
+    if transaction.installation and transaction.fetch_value(sql.HAS_ROWS_TO_ADOPT):
+        transaction.execute(sql.ADOPT_CLAIMS)
+        transaction.execute(sql.ADOPT_BATCH_RUNS)
