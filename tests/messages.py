@@ -22,10 +22,10 @@ VALIDATORS = ("settings/", "report/layout", "report/columns")
 def raised() -> dict[str, str]:
     """Return every message with the place that raises it."""
     found = {}
-    for file in sorted(PACKAGE.rglob("*.py")):
-        name = file.relative_to(PACKAGE).as_posix()
-        tree = ast.parse(file.read_text())
-        errors = ERRORS | ({"ValueError"} if name.startswith(VALIDATORS) else set())
+    trees = {file.relative_to(PACKAGE).as_posix(): ast.parse(file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))}
+    own = ERRORS | {error for tree in trees.values() for error in _subclasses(tree)}
+    for name, tree in trees.items():
+        errors = own | ({"ValueError"} if name.startswith(VALIDATORS) else set())
         for line, text in _messages(tree, errors):
             if re.search(r"\w", text.replace("…", "")):
                 found[text] = f"{name}:{line}"
@@ -46,9 +46,25 @@ def _messages(tree: ast.Module, errors: set[str]) -> Iterator[tuple[int, str]]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+    raised_calls = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise)]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors and node.args:
+        if isinstance(node, ast.Call) and node.args and (_names_error(node.func, errors) or _may_be(node, raised_calls)):
             yield node.lineno, " ".join(re.sub("…+", "…", _template(node.args[0], constants)).split())
+
+
+def _subclasses(tree: ast.Module) -> set[str]:
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    return {node.name for node in classes if any(isinstance(base, ast.Name) and base.id in ERRORS for base in node.bases)}
+
+
+def _names_error(function: ast.expr, errors: set[str]) -> bool:
+    return isinstance(function, ast.Name) and function.id in errors
+
+
+def _may_be(node: ast.Call, raised_calls: list[ast.expr | None]) -> bool:
+    """Return whether a call that is raised may make an error of ours: by a function, or by a class that depends on something."""
+    made_here = isinstance(node.func, ast.IfExp) or (isinstance(node.func, ast.Name) and node.func.id.islower())
+    return node in raised_calls and made_here
 
 
 def _template(node: ast.expr, constants: dict[str, ast.expr]) -> str:
