@@ -190,7 +190,7 @@ def test_chunks_that_lack_a_field_need_a_new_extract() -> None:
 
 def test_the_example_of_the_docs_makes_what_they_say() -> None:
     page = (docs.PROJECT / "docs/how-to/change-the-columns.md").read_text()
-    settings, example, like, *others = re.findall("```(?:json|csv)\n(.*?)```", page, re.DOTALL)
+    settings, example, like, *_ = re.findall("```(?:json|csv)\n(.*?)```", page, re.DOTALL)
     site, quiz = parse_settings(settings), "do_2121589132151005906648"
     batch = Batch("tag", "R1", "org", "013300978801321105614", "do_1")
     hierarchy = Hierarchy("do_1", 4, (ColumnNode("nested", "do_2", "N", 1), ColumnNode("assessment", quiz, "Quiz")), frozenset())
@@ -206,8 +206,6 @@ def test_the_example_of_the_docs_makes_what_they_say() -> None:
     )  # fmt: skip
     assert (header(report) + chunk_csv(part, report)).decode() == example
     assert parse_settings(like).layout == "lern-7-spark"
-    for text in others:
-        assert parse_settings(text).layout in text
 
 
 def test_every_field_and_key_of_a_layout_is_documented() -> None:
