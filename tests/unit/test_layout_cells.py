@@ -211,7 +211,7 @@ def test_chunks_that_lack_a_field_need_a_new_extract() -> None:
 
 def test_the_example_of_the_docs_makes_what_they_say() -> None:
     page = (docs.PROJECT / "docs/how-to/change-the-columns.md").read_text()
-    settings, example, like = re.findall("```(?:json|csv)\n(.*?)```", page, re.DOTALL)
+    settings, example, like, *_ = re.findall("```(?:json|csv)\n(.*?)```", page, re.DOTALL)
     site, quiz = parse_settings(settings), "do_2121589132151005906648"
     batch = Batch("tag", "R1", "org", "013300978801321105614", "do_1")
     nodes = (ColumnNode("nested", "do_2", "N", 1), ColumnNode("assessment", quiz, "Quiz"))
