@@ -1,4 +1,4 @@
-"""The examples of docs/layouts.md make the files that the page shows."""
+"""The examples of docs/how-to/change-the-columns.md make the files that the page shows."""
 
 import json
 import re
@@ -25,127 +25,11 @@ from progress_exhaust.stages.site_setup import RunParams
 from tests.cql import cql_list, cql_map
 
 COLLECTION, BATCH, QUIZ = "do_2133", "013300978801321105614", "do_2121589132151005906648"
-SECTION = "## Examples"
-# Until the section is in docs/layouts.md.
-PAGE = """
-## Examples
-
-### A csv for Excel in Europe
-
-Where Excel uses a decimal comma, it expects semicolons between the cells:
-
-```json
-{
-  "layouts": {
-    "excel-europe": {
-      "columns": [
-        {"label": "Name", "field": "user_name"},
-        {"label": "School", "field": "user.schoolname"},
-        {"label": "Completed on", "field": "completion_date", "format": "dd/MM/yyyy"},
-        {"label": "Total", "field": "total_score"}
-      ],
-      "nested_progress": false,
-      "delimiter": ";",
-      "decimal_sign": ",",
-      "bom": true
-    }
-  },
-  "layout": "excel-europe"
-}
-```
-
-```csv
-Name;School;Completed on;Total;do_2121589132151005906648 - Score
-Harpreet Kaur;Govt. School, Moga;25/08/2020;7,5;7,5
-Mathew Pallan;"St. Mary; Kochi";;;
-```
-
-### Ids that survive a double click in Excel
-
-Excel keeps 15 digits of a number. It rounds longer ids when it opens a csv. `excel_text` puts an apostrophe before each cell
-that is not blank, so Excel reads text. Excel shows the apostrophe:
-
-```json
-{
-  "layouts": {
-    "excel-ids": {
-      "columns": [
-        {"label": "Batch", "field": "batch_id", "format": "excel_text"},
-        {"label": "Name", "field": "user_name"},
-        {"label": "School code", "field": "user.schooludisecode", "format": "excel_text"}
-      ],
-      "nested_progress": false,
-      "scores": "none"
-    }
-  },
-  "layout": "excel-ids"
-}
-```
-
-```csv
-Batch,Name,School code
-'013300978801321105614,Harpreet Kaur,'03150400101
-'013300978801321105614,Mathew Pallan,
-```
-
-### Inactive enrolments
-
-```json
-{
-  "layouts": {
-    "with-inactive": {
-      "columns": [
-        {"label": "Name", "field": "user_name"},
-        {"label": "Enrolment", "field": "enrolment_status"},
-        {"label": "Progress", "field": "progress"}
-      ],
-      "nested_progress": false,
-      "scores": "none",
-      "enrolments": "all"
-    }
-  },
-  "layout": "with-inactive"
-}
-```
-
-```csv
-Name,Enrolment,Progress
-Harpreet Kaur,active,100
-Mathew Pallan,active,25
-Neha Rawat,inactive,50
-```
-
-### Attempts and maximum score
-
-```json
-{
-  "layouts": {
-    "scores": {
-      "columns": [
-        {"label": "Name", "field": "user_name"},
-        {"label": "Attempts", "field": "attempts"},
-        {"label": "Total", "field": "total_score"},
-        {"label": "Of", "field": "max_score"}
-      ],
-      "nested_progress": false,
-      "scores": "none"
-    }
-  },
-  "layout": "scores"
-}
-```
-
-```csv
-Name,Attempts,Total,Of
-Harpreet Kaur,2,7.5,10
-Mathew Pallan,0,,
-```
-"""
 
 
 def section() -> str:
-    page = (docs.PROJECT / "docs" / "layouts.md").read_text()
-    return (page if SECTION in page else PAGE).partition(SECTION)[2].partition("\n## ")[0]
+    page = (docs.PROJECT / "docs/how-to/change-the-columns.md").read_text()
+    return page.partition("\n## Examples\n")[2].partition("\n## ")[0]
 
 
 def examples() -> Iterator[Any]:
