@@ -90,12 +90,16 @@ def test_the_sensor_frees_its_slot_between_pokes_and_skips_an_empty_queue(dag: A
 
 def test_the_params_are_typed_and_described(dag: Any) -> None:
     params = {name: dag.params.get_param(name) for name in dag.params}
-    assert list(params) == ["request_ids", "batch_ids", "force", "dry_run", "layout", "output_format"]
+    assert list(params) == [
+        "request_ids", "batch_ids", "force", "release_claims", "dry_run", "layout", "output_format",
+    ]  # fmt: skip
     assert {name: param.value for name, param in params.items()} == {
-        "request_ids": None, "batch_ids": None, "force": False, "dry_run": False, "layout": None, "output_format": None,
+        "request_ids": None, "batch_ids": None, "force": False, "release_claims": False, "dry_run": False, "layout": None,
+        "output_format": None,
     }  # fmt: skip
     assert {name: param.schema["type"] for name, param in params.items()} == {
-        "request_ids": ["null", "array"], "batch_ids": ["null", "array"], "force": "boolean", "dry_run": "boolean",
+        "request_ids": ["null", "array"], "batch_ids": ["null", "array"], "force": "boolean",
+        "release_claims": "boolean", "dry_run": "boolean",
         "layout": ["null", "string"], "output_format": ["null", "string"],
     }  # fmt: skip
     assert all(param.description for param in params.values())
@@ -104,8 +108,8 @@ def test_the_params_are_typed_and_described(dag: Any) -> None:
 def test_the_trigger_form_groups_the_params_and_shows_what_they_look_like(dag: Any) -> None:
     schemas = {name: dag.params.get_param(name).schema for name in dag.params}
     assert {name: schema["section"] for name, schema in schemas.items()} == {
-        "request_ids": "What to make", "batch_ids": "What to make", "force": "How", "dry_run": "How", "layout": "How",
-        "output_format": "How",
+        "request_ids": "What to make", "batch_ids": "What to make", "force": "How", "release_claims": "How",
+        "dry_run": "How", "layout": "How", "output_format": "How",
     }  # fmt: skip
     for name in ("request_ids", "batch_ids"):
         assert "such as " in dag.params.get_param(name).description
