@@ -512,8 +512,11 @@ def test_the_server_looks_whether_a_transactions_client_is_still_there(cursor: A
     }
     with hook_of("run")._transaction() as session:
         assert settings_of(session, wanted) == wanted
-    with hook_of("run")._locked_attempt(batch_of(insert(cursor, "r1")), "package") as session:
+    batch = batch_of(insert(cursor, "r1"))
+    with hook_of("run")._locked_attempt(batch, "package") as session:
         assert settings_of(session, wanted) == wanted | {"idle_in_transaction_session_timeout": "1h"}
+    with hook_of("run")._locked_attempt(batch, "package", 7200) as session:
+        assert settings_of(session, wanted) == wanted | {"idle_in_transaction_session_timeout": "2h"}
 
 
 def settings_of(session: Transaction, names: Iterable[str]) -> dict[str, str]:

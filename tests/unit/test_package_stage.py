@@ -3,7 +3,7 @@
 import os
 import random
 import tempfile
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ import pytest
 from progress_exhaust.errors import RequestError, SetupError, SourceError
 from progress_exhaust.extract.scan_buckets import ScanBuckets
 from progress_exhaust.hooks.report_store import ReportStoreHook, make_folder
+from progress_exhaust.hooks.report_store.publishing import longest_put_seconds
 from progress_exhaust.hooks.requests.models import Stage
 from progress_exhaust.operators import package
 from progress_exhaust.operators.package import PackageOperator
@@ -120,6 +121,24 @@ def test_a_public_container_gets_no_plain_zip(context: BatchContext, request_id:
     store: Any = SimpleNamespace(is_public=lambda: True)
     with pytest.raises(error, match="public"):
         check_container(public, store, Protection(Level.PLAIN))
+
+
+def test_the_claim_is_locked_for_as_long_as_the_put_of_the_package_may_take(
+    context: BatchContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big, locked = tmp_path / "big.zip", []
+    big.touch()
+    os.truncate(big, 2_000_000_000)  # it has no bytes on the disk
+
+    def lock_claim(_: Batch, seconds: float) -> AbstractContextManager[None]:
+        locked.append(seconds)
+        return nullcontext()
+
+    monkeypatch.setattr(ReportStoreHook, "publish", lambda *_: 0)
+    ledger: Any = SimpleNamespace(reserve_bytes=lambda *_: None, record=lambda *_, **__: None)
+    locks: Any = SimpleNamespace(lock_claim=lock_claim)
+    package.publish(replace(context, ledger=ledger, locks=locks), big, "progress-exhaust/R1/0133.zip", Protection(Level.PASSWORD))
+    assert locked[0] > 2 * longest_put_seconds(big, context.site.settings.read_timeout_seconds) > 40_000
 
 
 @pytest.mark.parametrize("level", Level)
