@@ -1,13 +1,13 @@
 """Scores whose attempts were archived: the best ones are still in the aggregates of the batch's own collection.
 
 Only learners without an attempt of some assessment can have such a score, and in most batches none of them has one. To read
-their aggregates all the same would cost as much as one more nested collection. So a few learners of each chunk are read
-first, and the others only if one of these has a score. The statuses of the contents show who to read first:
-the learners who completed an assessment of which there is no attempt. If the attempts were archived, nearly all of them have
-a score. A hundred of them, and a hundred others, are 2 to 4 percent of the partitions of a chunk.
+their aggregates all the same would cost as much as one more nested collection. The statuses of the contents show who probably
+has one: the learners who completed an assessment of which there is no attempt. All of these are read, and with them a hundred
+others of each chunk, which are 2 percent of its partitions. If one of them has a score, the rest of the chunk is read, too.
 """
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from progress_exhaust.extract.schemas import ARCHIVED_SCORES, FACTS_OF_ATTEMPTS
 
-READ_FIRST = 100  # learners of a chunk, of each of the two kinds
+SAMPLE = 100  # learners of a chunk who did not complete an assessment without an attempt
 
 Mask = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -63,12 +63,12 @@ def add_archived_scores(
 
 
 def _read_first(lacking: Mask, completed: Mask) -> tuple[Mask, Mask]:
-    """Return the learners who may have an archived score: those to read first, and the others, as ascending positions."""
+    """Return the learners who may have an archived score: those to read first, and the rest, as ascending positions."""
     is_candidate = lacking.any(axis=1)
     attempted = (~lacking).sum(axis=1)
     is_suspect = is_candidate & (completed > attempted)
-    kinds = (np.flatnonzero(is_suspect), np.flatnonzero(is_candidate & ~is_suspect))
-    first = np.sort(np.concatenate([_spread(positions, READ_FIRST) for positions in kinds]))
+    others = np.flatnonzero(is_candidate & ~is_suspect)
+    first = np.sort(np.concatenate([np.flatnonzero(is_suspect), _spread(others, SAMPLE)]))
     return first, np.setdiff1d(np.flatnonzero(is_candidate), first, assume_unique=True)
 
 
@@ -80,7 +80,7 @@ def _spread(positions: Mask, number: int) -> Mask:
 def _as_attempts(scores: pa.Table) -> pa.Table:
     """Return archived scores as attempts: `archived_attempts` says how many each stands for."""
     grand_totals = [
-        None if most is None else f"{score!r}/{most!r}"
+        None if most is None else f"{_plain(score)}/{_plain(most)}"
         for score, most in zip(scores["score"].to_pylist(), scores["max_score"].to_pylist(), strict=True)
     ]
     values = {
@@ -94,3 +94,8 @@ def _as_attempts(scores: pa.Table) -> pa.Table:
     }
     nothing = pa.nulls(len(scores))
     return pa.table([values.get(field.name, nothing.cast(field.type)) for field in FACTS_OF_ATTEMPTS], schema=FACTS_OF_ATTEMPTS)
+
+
+def _plain(number: float) -> str:
+    """Return a number as text without an exponent, as in grand_total."""
+    return f"{Decimal(repr(number)):f}"

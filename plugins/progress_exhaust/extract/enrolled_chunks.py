@@ -48,7 +48,8 @@ def make_enrolled_chunk(enrolments: Sequence[Enrolment], inputs: ExtractInputs) 
     if with_inactive:
         counts["inactive"] = sum(not enrolment.active for enrolment in enrolled)
     hierarchy = inputs.hierarchy
-    contents = ContentKeys.of(hierarchy.content_ids, hierarchy.optional, hierarchy.assessment_ids)
+    assessments = [] if inputs.archived_scores == "blank" else hierarchy.assessment_ids
+    contents = ContentKeys.of(hierarchy.content_ids, hierarchy.optional, assessments)
     completed = [count_completed(enrolment.content_statuses, contents) for enrolment in enrolled]
     counts_removed = inputs.removed_contents == "counted"
     table = pa.table(

@@ -49,7 +49,8 @@ class ContentApiHook(SunbirdApiHook):
     ) -> Iterator[dict[str, Any]]:
         """Yield what the filters find, page by page.
 
-        :param wanted: the identifiers that the filters name. The search ends when all are found: its count may be wrong
+        :param wanted: the identifiers that the filters name. The search ends when all are found, or with an empty page: its count
+            may be wrong
         """
         seen: set[str] = set()
         answered = bytes_read = 0
@@ -68,7 +69,7 @@ class ContentApiHook(SunbirdApiHook):
                 if identifier not in seen and len(seen) != most and (wanted is None or identifier in wanted):
                     seen.add(identifier)
                     yield row
-            if wanted is not None and seen == wanted:
+            if wanted is not None and (seen == wanted or not found):
                 return
             if isinstance(total, bool) or not isinstance(total, int):
                 raise SourceError(f"{self._where()} answered {self._search_path} with a count that is not a number")

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from airflow.providers.redis.hooks.redis import RedisHook
 from redis import RedisError, ResponseError
-from redis.exceptions import AskError, MasterDownError, NoPermissionError, RedisClusterException, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, NoPermissionError, RedisClusterException, TryAgainError
 
 from progress_exhaust import compat
 from progress_exhaust.docs_links import docs_page
@@ -141,7 +141,7 @@ class UserCacheHook:
         """Raise errors of Redis as SetupError or SourceError."""
         try:
             yield
-        except (MasterDownError, TryAgainError) as error:  # during a fail-over, or while slots move to another node
+        except (ClusterDownError, TryAgainError) as error:  # during a fail-over, or while slots move to another node
             raise SourceError(f"{self._where} does not answer: {_without_command(error)}") from None
         except ResponseError as error:
             raise SetupError(self._explain(error)) from None

@@ -42,8 +42,6 @@ class ListBatchesOperator(BaseTaskOperator):
                 force=params.force,
                 with_older_request=same_request_id,
             )
-            for warning in tables.missing_columns() if planned.to_make else ():
-                self.log.warning("%s", warning)
         self._log_plan(planned, dry_run=params.dry_run)
         context["ti"].xcom_push(key=XCOM_REQUESTS_NOT_LISTED, value=[request_id for _, request_id in planned.failed])
         if params.dry_run:
@@ -68,6 +66,8 @@ class ListBatchesOperator(BaseTaskOperator):
             metrics.requests_ended(ended)
             with site.locks().lock_list():
                 self._write_manifests(site, planned)
+        if planned.to_make:
+            self._warn_of_missing_columns(site)
         return [batch.to_dict() for batch, _ in planned.to_make]
 
     def _requests(self, context: "Context", site: Site, params: RunParams) -> "list[JobRequest]":
@@ -108,6 +108,15 @@ class ListBatchesOperator(BaseTaskOperator):
             self.log.info("%s: deferred to the next run, by a limit of the settings", batch)
         for batch, _ in planned.to_make:
             self.log.info("%s: to make", batch)
+
+    def _warn_of_missing_columns(self, site: Site) -> None:
+        """Log which optional columns are missing. If that cannot be found out, the stages that read the tables report it."""
+        try:
+            with site.learner_tables() as tables:
+                for warning in tables.missing_columns():
+                    self.log.warning("%s", warning)
+        except ProgressExhaustError as error:
+            self.log.warning("The columns of the learner tables cannot be checked: %s", error)
 
     def _write_manifests(self, site: Site, planned: "Plan") -> None:
         from progress_exhaust.hooks.report_store import write_atomically

@@ -96,7 +96,7 @@ def reduce_tree(root: Node, collection_id: str, kinds: AssessmentKinds, optional
         if not isinstance(identifier, str) or not identifier:
             continue
         identifier, name = (SURROGATE.sub("\ufffd", text) if isinstance(text, str) else "" for text in (identifier, name))
-        if node is not root and is_leaf(node):
+        if (node is not root and is_leaf(node)) or kinds.include(node):  # a question set without mimeType has children
             content_ids.add(identifier)
         if node is not root and identifier != collection_id and is_nested_collection(node):
             nodes.setdefault(("nested", identifier), ColumnNode("nested", identifier, name, leaf_count(node)))

@@ -29,7 +29,7 @@ class CourseTables(TableConnections):
             return cluster.rows([single_query(self._prepare(cluster, cql.ALL_BATCHES), ())], 1, f"table {table}")
 
         wanted = set(batch_ids)
-        for collection_id, batch_id, name in filtered_rows(cluster, table, filtered, unfiltered):
+        for collection_id, batch_id, name in filtered_rows(cluster, table, filtered, unfiltered, is_small=True):
             if batch_id in wanted:
                 yield collection_id, batch_id, name or ""
 

@@ -57,4 +57,4 @@ def decode_archived_scores(rows: Iterable[Row]) -> Iterator[Row]:
                 content_id = key.removeprefix(SCORE)
                 attempts = numbers.get(f"{ATTEMPTS_COUNT}{content_id}")
                 most = numbers.get(f"{MAX_SCORE}{content_id}")
-                yield user_id, content_id, score, most, None if attempts is None else int(attempts)
+                yield user_id, content_id, score, most, int(attempts) if attempts is not None and 0 <= attempts < 2**31 else None

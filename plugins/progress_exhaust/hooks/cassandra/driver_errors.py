@@ -34,6 +34,10 @@ class QueryTooHeavyError(SourceError):
     """The cluster gave up on the query: too much work for the time or the memory that a query may take."""
 
 
+class QueryTimedOutError(QueryTooHeavyError):
+    """No node answered the query in time: it is too much work, or the cluster is slow."""
+
+
 TOO_MUCH = (QueryRefusedError, QueryTooHeavyError)  # the same rows may be read by smaller queries
 
 
@@ -61,8 +65,7 @@ def translate_driver_errors(cluster_name: str, consistency: str, subject: str = 
             f"tombstones: {TOMBSTONES_REMEDY}"
         ) from None
     except (DriverException, ConnectionException, ErrorMessage, NoHostAvailable, UnresolvableContactPoints) as error:
-        kind = QueryTooHeavyError if _gave_up(error) else SourceError
-        raise kind(f"{cluster_name} does not answer at {consistency}: {describe_error(error)}") from None
+        raise _kind(error)(f"{cluster_name} does not answer at {consistency}: {describe_error(error)}") from None
 
 
 def describe_error(error: Exception) -> str:
@@ -75,11 +78,12 @@ def describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {_text_of(error)}"
 
 
-def _gave_up(error: Exception) -> bool:
+def _kind(error: Exception) -> type[SourceError]:
     """Return whether a node that is up gave up on the query. An overloaded node is one reason for NoHostAvailable."""
-    if isinstance(error, NoHostAvailable):
-        return any(isinstance(reason, OverloadedErrorMessage) for reason in (error.errors or {}).values())
-    return isinstance(error, (ReadTimeout, OperationTimedOut, OverloadedErrorMessage))
+    if isinstance(error, (ReadTimeout, OperationTimedOut)):
+        return QueryTimedOutError
+    reasons = (error.errors or {}).values() if isinstance(error, NoHostAvailable) else [error]
+    return QueryTooHeavyError if any(isinstance(reason, OverloadedErrorMessage) for reason in reasons) else SourceError
 
 
 def _text_of(error: object) -> str:

@@ -38,8 +38,12 @@ def content_key(content_id: str) -> bytes:
 
     Different ids have different keys: a part of the length stays in the key. An id with a NUL in it keeps all of its length.
     """
-    encoded = _encode_text(content_id)
-    return encoded if "\0" in content_id else encoded.rpartition(b"\0")[2]
+    return _key_of(content_id.encode())
+
+
+def _key_of(content_id: bytes) -> bytes:
+    key = len(content_id).to_bytes(4, "big") + content_id
+    return key if b"\0" in content_id else key.rpartition(b"\0")[2]
 
 
 class Completed(NamedTuple):
@@ -62,14 +66,15 @@ def count_completed(statuses: bytes | None, contents: ContentKeys) -> Completed:
     keys = [part.rpartition(b"\0")[2] for part in parts]
     required = len(contents.required.intersection(keys))
     unknown = 0 if required == len(keys) else len(keys) - len(contents.known.intersection(keys))
-    return Completed(required, unknown, len(contents.assessments.intersection(keys)))
+    assessments = len(contents.assessments.intersection(keys)) if contents.assessments else 0
+    return Completed(required, unknown, assessments)
 
 
 def _count_entry_by_entry(statuses: bytes, contents: ContentKeys) -> Completed:
     required = unknown = assessments = 0
     for content_id, status in _entries(statuses):
         if status == 2:
-            key = content_key(content_id)
+            key = _key_of(content_id)
             required += key in contents.required
             unknown += key not in contents.known
             assessments += key in contents.assessments
@@ -90,7 +95,7 @@ def _is_unambiguous(listed: bytes, elements: int, *, completed: int) -> bool:
     return entries == elements and listed.count(0) == zeros and _STATUS_FOUR not in listed
 
 
-def _entries(statuses: bytes) -> Iterator[tuple[str, int]]:
+def _entries(statuses: bytes) -> Iterator[tuple[bytes, int]]:
     position = 4
 
     def next_element() -> bytes:
@@ -100,9 +105,4 @@ def _entries(statuses: bytes) -> Iterator[tuple[str, int]]:
         return statuses[start:position]
 
     for _ in range(count_elements(statuses)):
-        yield next_element().decode(), int.from_bytes(next_element(), "big", signed=True)
-
-
-def _encode_text(text: str) -> bytes:
-    encoded = text.encode()
-    return len(encoded).to_bytes(4, "big") + encoded
+        yield next_element(), int.from_bytes(next_element(), "big", signed=True)

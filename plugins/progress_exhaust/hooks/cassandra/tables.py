@@ -143,8 +143,9 @@ class LearnerTablesHook(CourseTables):
         def unfiltered() -> Iterator[Row]:
             return read(self._select(cluster, cql.SCAN_ALL_ENROLMENTS, name))
 
-        # The other tables can be read by partitions instead: the caller does that.
-        return filtered_rows(cluster, name, filtered, unfiltered) if table is Table.ENROLMENTS else filtered()
+        if table is Table.ENROLMENTS:
+            return filtered_rows(cluster, name, filtered, unfiltered, is_small=False)
+        return filtered()  # the caller can read the other tables by partitions instead
 
     def estimate_partitions(self, table: Table) -> int:
         """Return how many partitions a table has, by the cluster's estimate; 0 if not known."""
