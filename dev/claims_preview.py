@@ -31,14 +31,19 @@ def print_preview(conf: Mapping[str, Any]) -> None:
     from progress_exhaust.hooks.requests.claims import Claims
     from progress_exhaust.hooks.requests.ledger import Ledger
     from progress_exhaust.hooks.requests.models import Selection
+    from progress_exhaust.hooks.requests.releases import Releases
     from progress_exhaust.settings import VARIABLE, parse_settings
 
     if conf.get("batch_ids"):
         return
     settings, now = parse_settings(Variable.get(VARIABLE, default=None)), datetime.now(UTC)
-    tables = {"job_request_table": settings.job_request_table, "ledger_schema": settings.ledger_schema}
-    claims: Claims = Claims(**tables)
-    Ledger(**tables).prepare()  # as the first task of the run does
+
+    # A dry run changes nothing.
+    tables: dict[str, Any] = {"job_request_table": settings.job_request_table, "ledger_schema": settings.ledger_schema}
+    tables["dry_run"] = True
+
+    claims = Claims(**tables)
+    Ledger(**tables).prepare()  # it checks the tables
     selection = Selection(
         most=settings.batches_per_run,
         day=now.date(),
@@ -58,3 +63,8 @@ def print_preview(conf: Mapping[str, Any]) -> None:
         f"The oldest pending request waits for {oldest_hours:.1f} h",
         flush=True,
     )
+    if conf.get("release_claims"):
+        for holder in Releases(**tables).holders(conf.get("request_ids") or ()):
+            print(
+                f"Request {holder.request_id} is held by run {holder.run_id}, since {holder.claimed_at:%F %H:%M} UTC", flush=True
+            )

@@ -7,11 +7,13 @@ Variable as a task does. It shows no data of a learner.
 """
 
 import argparse
+import io
 import json
 import os
 import sys
 import uuid
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from progress_exhaust import cli_output as output
@@ -176,7 +178,8 @@ def _installation() -> str:
     """Return the id of this installation; empty if no run has created it, or if there is no Airflow here."""
     from airflow.sdk import Variable
 
-    return str(Variable.get(INSTALLATION_VARIABLE, default=""))
+    with redirect_stdout(io.StringIO()):  # where there is no Airflow, it prints a traceback and answers "not found"
+        return str(Variable.get(INSTALLATION_VARIABLE, default=""))
 
 
 def _settings() -> Settings:

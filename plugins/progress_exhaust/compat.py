@@ -31,9 +31,10 @@ def disconnect_from_supervisor() -> None:
 
 
 def read_stored_variable(key: str) -> str | None:
-    """Return a Variable of Airflow's metadata database; None only if Airflow answers that it does not exist.
+    """Return a Variable as the API server has it; None only if it answers that the Variable does not exist.
 
-    `Variable.get` asks the environment and secrets backends first, and takes an error of the API server for a missing Variable.
+    `Variable.get` asks the worker's environment and secrets backends first, and takes an error of the API server for a missing
+    Variable.
     """
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time import task_runner

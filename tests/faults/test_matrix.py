@@ -58,7 +58,7 @@ SERVERS = {
         lambda install: install.users.connection_pool.connection_kwargs["port"],
         "batch.fetch_hierarchy",
         "batch.extract",
-        b"HMGET",
+        b"firstname",
         100,
     ),
     "postgres": Server(

@@ -154,6 +154,7 @@ def live_a_life(site: Site) -> None:
     run.prepare()
     assert run.holding_runs() == []
     assert run.count_pending(chosen(batch_number=None, request_ids=["r1", "r2", "r9"])) == 2
+    assert run.count_pending(chosen(batch_number=7)) == 0
     assert ids(run.pending(chosen())) == ["r1", "r2"]
     held = run.claim(chosen()).requests
     assert held == run.requests_to_list()

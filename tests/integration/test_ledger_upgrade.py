@@ -19,6 +19,7 @@ from tests.integration.life import (
     ELSEWHERE,
     INSTALLATION,
     LEDGER,
+    RunHook,
     chosen,
     connect,
     empty_database,
@@ -118,11 +119,17 @@ def with_rows_of_this_version(cursor: Any, *, adopted: bool = True) -> list[Any]
     return everything(cursor)
 
 
+def adopt_all(hook: RunHook) -> None:
+    """Adopt the rows as the first task of a run does if Airflow knows all of these runs."""
+    hook.prepare()
+    hook.adopt(["run", "killed", "old"])
+
+
 def test_nothing_is_lost(cursor: Any) -> None:
     cursor.execute(ROWS)
-    hook_of("any").prepare()
+    adopt_all(hook_of("any"))
     upgraded = everything(cursor)
-    hook_of("any").prepare()
+    adopt_all(hook_of("any"))
     assert everything(cursor) == upgraded
     cursor.execute(psql((GRANTS / "ledger.sql").read_text()))  # a person may run it again
     assert everything(cursor) == upgraded == with_rows_of_this_version(cursor)
@@ -132,41 +139,39 @@ def test_a_person_upgrades_it_with_the_same_statements(cursor: Any) -> None:
     cursor.execute(ROWS)
     cursor.execute(psql((GRANTS / "ledger.sql").read_text()))
     upgraded = everything(cursor)
-    hook_of("any").prepare()
+    adopt_all(hook_of("any"))
     adopted = everything(cursor)
     assert upgraded == with_rows_of_this_version(cursor, adopted=False)
     assert adopted == with_rows_of_this_version(cursor)
 
 
-def test_the_rows_belong_to_the_installation_that_upgrades(cursor: Any) -> None:
-    """Before, there was one installation. Another one that comes later gets none of them, and takes no claim of them."""
+def test_an_installation_adopts_only_the_runs_that_its_airflow_knows(cursor: Any) -> None:
+    """Whoever upgrades first must not take over what another installation holds. A person can release what nobody adopts."""
     for request_id in ("held", "shared", "made"):
         insert(cursor, request_id, tag="t", status="PROCESSING")
     cursor.execute(ROWS)
-    run, elsewhere = hook_of("next"), hook_of(f"{ELSEWHERE}next")
-    run.prepare()
-    elsewhere.prepare()
-    assert run.holding_runs() == ["run"]
-    assert elsewhere.holding_runs() == []
-    assert elsewhere.claim(chosen(ended_runs=["run"])).requests == []
-    assert len(run.claim(chosen(ended_runs=["run"])).requests) == 2
+    first, owner = hook_of(f"{ELSEWHERE}next"), hook_of("next")
+    first.prepare()
+    assert first.unadopted_runs() == ["run"]
+    first.adopt(["next"])  # its Airflow does not know the run
+    assert first.holding_runs() == [] and first.claim(chosen(ended_runs=["run"])).requests == []
+    [held, _] = first.holders(["held", "shared"])
+    assert str(held).startswith("run run of another installation unknown, since 2022-09-27")
+    owner.prepare()
+    owner.adopt(owner.unadopted_runs())
+    assert (owner.unadopted_runs(), owner.holding_runs()) == ([], ["run"])
+    assert len(owner.claim(chosen(ended_runs=["run"])).requests) == 2
 
 
-def test_two_installations_upgrade_it_together(cursor: Any) -> None:
-    for _ in range(5):
-        cursor.execute(f"DROP SCHEMA {LEDGER} CASCADE; {VERSION_0_1_0} {ROWS}")
-        together = threading.Barrier(2)
-
-        def first_task(run: str, together: threading.Barrier = together) -> None:
-            hook = hook_of(run)
-            together.wait(10)
-            hook.prepare()
-
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(first_task, ["run", f"{ELSEWHERE}run"]))
-        for table in ("claim", "batch_run"):
-            cursor.execute(f"SELECT DISTINCT installation FROM {LEDGER}.{table}")
-            assert len(cursor.fetchall()) == 1, "one of the two adopted all rows"
+def test_a_person_releases_what_no_installation_adopts(cursor: Any) -> None:
+    for request_id in ("held", "shared", "made"):
+        insert(cursor, request_id, tag="t", status="PROCESSING")
+    cursor.execute(ROWS)
+    hook = hook_of("next")
+    hook.prepare()
+    for holder in hook.holders(["held", "shared"]):
+        assert not holder.is_ours and hook.release(holder)
+    assert {request.request_id for request in hook.claim(chosen()).requests} == {"held", "shared"}
 
 
 def test_a_role_that_may_not_upgrade_reports_the_statements(cursor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +203,7 @@ def test_two_first_runs_upgrade_it_together(cursor: Any) -> None:
         with ThreadPoolExecutor(runs) as pool:
             list(pool.map(first_task, range(runs)))
         upgraded = everything(cursor)
-        assert upgraded == with_rows_of_this_version(cursor)
+        assert upgraded == with_rows_of_this_version(cursor, adopted=False)
 
 
 def test_the_run_continues_with_what_it_had_started(cursor: Any) -> None:
@@ -207,7 +212,7 @@ def test_the_run_continues_with_what_it_had_started(cursor: Any) -> None:
         insert(cursor, request_id, tag="t", status="PROCESSING")
     cursor.execute(ROWS)
     run = hook_of("run")
-    run.prepare()
+    adopt_all(run)
     assert [request.request_id for request in run.held_without_duplicates()] == ["held"]
     [b1, b2] = run.run_batches()
     assert (b1.counts, b2.state) == ({"enrolled": 9, "excluded.inactive": 2, "excluded.no_date": 0}, BatchState.REJECTED)

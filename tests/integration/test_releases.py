@@ -192,6 +192,57 @@ def test_the_claim_of_a_deleted_row_is_released_and_never_taken_again(cursor: An
     assert holders(cursor) == [(*shared, "run")]
 
 
+@pytest.mark.parametrize("lost", ["deleted", "released"])
+def test_a_list_enters_nothing_for_a_request_that_is_no_longer_held_and_all_for_the_others(cursor: Any, lost: str) -> None:
+    keys = [insert(cursor, f"r{number}", minutes=number) for number in range(6)]
+    gone, shared, rejected, unlisted, finished, kept = keys
+    run = hook_of("run")
+    requests = {request.key: request for request in run.claim(chosen()).requests}
+    for request_id in ("r0", "r2", "r3", "r4"):
+        if lost == "deleted":
+            cursor.execute("DELETE FROM job_request WHERE request_id = %s", [request_id])
+        else:
+            assert run.release(run.holders([request_id])[0])
+    ended, dropped = run.list_batches(
+        [batch_of(gone), batch_of(kept)],
+        [],
+        duplicates=[(shared, "r0")],
+        rejected=[(rejected, "wrong")],
+        failed=[(unlisted, False)],
+        finished=[requests[finished]],
+    )
+    assert dropped == {gone, rejected, unlisted, finished} and not ended
+    assert [one.batch for one in run.run_batches()] == [batch_of(kept)]
+    assert [request.key for request in run.held_without_duplicates()] == [shared, kept]
+
+
+def test_a_rejected_row_offers_no_file_of_the_other_row_with_its_request_id(cursor: Any) -> None:
+    """An earlier version may have entered the same file in both rows."""
+    entry = json.dumps([{"batchId": "b1", "filePath": "progress-exhaust/r1/b1_progress_20220926.zip"}])
+    insert(cursor, "r1", tag="org 1", status="SUCCESS", download_urls=["progress-exhaust/r1/b1_progress_20220926.zip"])
+    key = insert(cursor, "r1", tag="org 2", minutes=1, status="FAILED", iteration=1, processed_batches=entry)
+    run = hook_of("run")
+    claimed = run.claim(chosen()).requests
+    assert run.with_older_request(claimed) == {key}
+    run.list_batches([], [], same_request_id=[(key, "the same id")])
+    cursor.execute("SELECT status, download_urls, processed_batches FROM job_request WHERE tag = 'org 2'")
+    assert cursor.fetchall() == [("FAILED", None, None)]
+
+
+def test_a_rejected_row_does_not_take_the_request_id_when_the_other_is_submitted_again(cursor: Any) -> None:
+    first = insert(cursor, "r1", tag="org 1")
+    second = insert(cursor, "r1", tag="org 2", minutes=1)
+    run = hook_of("run")
+    assert run.with_older_request(run.claim(chosen()).requests) == {second}
+    run.list_batches([batch_of(first)], [], same_request_id=[(second, "the same id")])
+    run.fail(*first, "broken")
+    cursor.execute(
+        "UPDATE job_request SET status = 'SUBMITTED', dt_job_submitted = dt_job_submitted + interval '1 day' WHERE tag = 'org 1'"
+    )
+    later = hook_of("later")
+    assert later.with_older_request(later.claim(chosen()).requests) == set()
+
+
 # Force, and limits
 
 

@@ -265,7 +265,7 @@ def test_the_summary_counts_the_run(done: Done) -> None:
     assert summary["requests"] == {
         "found": 10, "claimed": 10, "duplicate": 2, "succeeded": 7, "failed": 3, "deferred": 0,
     }  # fmt: skip
-    assert summary["batches"] == dict.fromkeys(BatchState, 0) | {"done": len(counts)}
+    assert summary["batches"] == dict.fromkeys(BatchState, 0) | {"done": len(counts), "rejected": 1}
     learners = summary["learners"]
     assert learners["enrolled"] == sum(count.enrolled for count in counts)
     assert learners["reported"] == sum(count.reported for count in counts)

@@ -6,6 +6,7 @@ from progress_exhaust.hooks.requests.models import BatchRun, BatchState, ClaimOu
 from progress_exhaust.hooks.requests.outcomes import (
     LAST_ATTEMPT,
     NEEDS_OPERATOR,
+    NEEDS_OPERATOR_TO_LIST,
     NOT_LISTED,
     TRIED_AGAIN,
     Ending,
@@ -71,6 +72,26 @@ def test_a_batch_whose_package_a_forced_claim_forgot_is_not_made() -> None:
 def test_deferred_batches_wait_for_the_next_run() -> None:
     batches = run_of("1", DONE), run_of("2", DEFERRED), run_of("3", REJECTED, "no such batch")
     assert ending_of(*batches, made=("1",)) == Ending(ClaimOutcome.SUBMITTED)
+
+
+def test_a_deferred_batch_gets_its_first_attempt_before_another_ends_the_request() -> None:
+    batches = run_of("1", FAILED, "no answer"), run_of("2", DEFERRED)
+    assert ending_of(*batches).outcome == ClaimOutcome.FAILED
+    assert ending_of(*batches, attempts_left=False) == Ending(
+        ClaimOutcome.SUBMITTED, f"Batch 1 {LAST_ATTEMPT}; Batch 2 waits for the next run, because of a limit"
+    )
+
+
+def test_a_finished_batch_that_is_rejected_later_is_made() -> None:
+    batches = run_of("1", REJECTED, "its collection is retired"), run_of("2", DONE)
+    assert ending_of(*batches, made=("1", "2")) == Ending(ClaimOutcome.SUCCESS)
+
+
+def test_what_was_never_listed_says_so_if_an_operator_must_act() -> None:
+    nothing = RequestProgress([], [], [], attempts_left=True)
+    assert decide_ending(nothing, list_needs_operator=True) == Ending(
+        ClaimOutcome.SUBMITTED, f"The batches of the request {NEEDS_OPERATOR_TO_LIST}"
+    )
 
 
 def test_what_was_never_listed_is_submitted_again_with_a_message() -> None:

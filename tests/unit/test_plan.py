@@ -173,6 +173,16 @@ def test_what_is_done_makes_a_request_with_permanent_errors_finished() -> None:
     assert found.finished == [request] and found.rejected == {} and list(not_made(found)) == ["00"]
 
 
+@pytest.mark.parametrize("other", ["31", "12"], ids=["no other can be made", "another is made"])
+def test_a_finished_batch_that_cannot_be_made_any_more_stays_finished(other: str) -> None:
+    request = asked({"batchFilter": ["00", other]}, processed=done("00"))
+    found = planned(request)
+    assert found.rejected == {} and "00" not in not_made(found)
+    assert made(found) == ([("R1", other)] if other == "12" else [])
+    assert found.finished == ([] if other == "12" else [request])
+    assert "00" in not_made(planned(request, force=True)) or planned(request, force=True).rejected
+
+
 def test_a_request_with_the_id_of_an_older_one_is_rejected() -> None:
     first, second = asked({"batchId": "11"}), replace(asked({"batchId": "12"}), tag="another tag")
     found = planned(first, second, with_older_request=[second.key])
@@ -248,6 +258,23 @@ def test_one_request_alone_has_its_own_error_too() -> None:
 def test_the_error_of_a_source_that_does_not_work_is_that_of_the_task(data: Any, error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)):
         plan([asked(data), asked({"batchId": "21"}, "R2")], Source({}, down=error).catalogue(), LIMITS)
+
+
+@pytest.mark.parametrize("number", [2, 1000])
+def test_a_slow_source_that_answers_no_request_fails_the_task_soon(number: int) -> None:
+    """It answers the look-up of one id that does not exist, and no other."""
+    looked_up: list[str] = []
+
+    def batches(ids: Sequence[str]) -> list[Any]:
+        looked_up.extend(ids)
+        if PROBE_ID not in ids:
+            raise SourceError("no answer in time")
+        return []
+
+    requests = [asked({"batchId": f"b{one}"}, f"R{one}") for one in range(number)]
+    with pytest.raises(SourceError, match="no answer in time"):
+        plan(requests, replace(CATALOGUE, batches=batches), LIMITS)
+    assert len(looked_up) == number + 1 + min(number, 3), "together, the probe, and a few alone"
 
 
 def test_an_error_of_a_moment_is_not_permanent() -> None:

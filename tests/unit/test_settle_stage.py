@@ -21,7 +21,7 @@ class FakeClaims:
     def held_without_duplicates(self) -> list[Any]:
         return [SimpleNamespace(key=("tag", one), request_id=one) for one in ("r1", "r2", "r3")]
 
-    def settle(self, _tag: str, request_id: str) -> tuple[Ending, Ended]:
+    def settle(self, _tag: str, request_id: str, **_: bool) -> tuple[Ending, Ended]:
         if request_id in self.errors:
             raise self.errors[request_id]
         self.ended.append(request_id)
@@ -31,6 +31,6 @@ class FakeClaims:
 @pytest.mark.parametrize("error", [ClaimLostError("held by another run"), SourceError("Postgres does not answer")])
 def test_an_error_of_one_request_leaves_none_of_the_others_unsettled(error: Exception) -> None:
     claims: Any = FakeClaims({"r1": error})
-    site: Any = SimpleNamespace(claims=lambda: claims, releases=lambda: SimpleNamespace(release_deleted=list))
+    site: Any = SimpleNamespace(claims=lambda: claims)
     assert SettleRequestsOperator(task_id="settle_requests")._settle(site) == [error]
     assert claims.ended == ["r2", "r3"]

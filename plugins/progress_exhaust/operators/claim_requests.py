@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from progress_exhaust import metrics
 from progress_exhaust.names import XCOM_REQUESTS_FOUND
-from progress_exhaust.stages.airflow_runs import find_ended_runs
+from progress_exhaust.stages.airflow_runs import find_ended_runs, prepare_ledger
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.other_installations import release_held_elsewhere, report_holders
 from progress_exhaust.stages.selection import select_requests
@@ -23,7 +23,7 @@ class ClaimRequestsOperator(BaseTaskOperator):
 
     def run(self, context: "Context", site: Site, params: RunParams) -> list[str]:
         claims = site.claims()
-        site.ledger().prepare()
+        prepare_ledger(context, site)
         if params.dry_run:
             site.write_check().check_rights()
         if params.batch_ids:
@@ -66,9 +66,12 @@ class ClaimRequestsOperator(BaseTaskOperator):
     def _delete_staging(self, site: Site, lost: "Iterable[LostClaim]") -> None:
         """Delete the staging of requests that ended runs held: they start again. Staging of the run's other requests stays."""
         from progress_exhaust.hooks.report_store import delete_empty_folder
+        from progress_exhaust.report.request import is_id
 
         store, cleanup = site.store(), StagingCleanup(site, self.log)
-        folders = by_run((claim.run_id, store.request_folder(claim.run_id, claim.tag, claim.request_id)) for claim in lost)
+        # A request with an id that is not valid has no folder: list_batches rejects it.
+        claims = [claim for claim in lost if is_id(claim.request_id)]
+        folders = by_run((claim.run_id, store.request_folder(claim.run_id, claim.tag, claim.request_id)) for claim in claims)
         still_holding = site.claims().holding_runs() if folders else []
         for run_id, of_run in folders.items():
             if run_id in still_holding:

@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from airflow.sdk.exceptions import AirflowNotFoundException
+
 from progress_exhaust import metrics
 from progress_exhaust.errors import ProgressExhaustError, SetupError
-from progress_exhaust.names import XCOM_REQUESTS_NOT_LISTED
+from progress_exhaust.names import XCOM_LIST_NEEDS_OPERATOR, XCOM_REQUESTS_NOT_LISTED
 from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.selection import select_requests
@@ -24,6 +26,13 @@ class ListBatchesOperator(BaseTaskOperator):
     """Return one small dict for each batch, ids only. A request with a permanent error is FAILED here, at once."""
 
     def run(self, context: "Context", site: Site, params: RunParams) -> list[dict[str, str]]:
+        try:
+            return self._list(context, site, params)
+        except (SetupError, AirflowNotFoundException):
+            context["ti"].xcom_push(key=XCOM_LIST_NEEDS_OPERATOR, value=True)
+            raise
+
+    def _list(self, context: "Context", site: Site, params: RunParams) -> list[dict[str, str]]:
         from progress_exhaust.report.catalogue import Catalogue
         from progress_exhaust.report.plan import Limits, duplicates, plan
 
@@ -47,7 +56,7 @@ class ListBatchesOperator(BaseTaskOperator):
         if params.dry_run:
             self._write_manifests(site, planned)
         else:
-            ended = site.ledger().list_batches(
+            ended, dropped = site.ledger().list_batches(
                 [batch for batch, _ in planned.to_make],
                 [batch for batch, _ in planned.deferred],
                 not_made=[(batch, reason.text) for batch, reason in planned.not_made.items()],
@@ -64,6 +73,11 @@ class ListBatchesOperator(BaseTaskOperator):
                 },
             )
             metrics.requests_ended(ended)
+            for _, request_id in dropped:
+                self.log.warning(
+                    "Request %s: its row was deleted, or this run no longer holds it: this run does nothing for it", request_id
+                )
+            planned.to_make = [one for one in planned.to_make if one[0].request_key not in dropped]
             with site.locks().lock_list():
                 self._write_manifests(site, planned)
         if planned.to_make:

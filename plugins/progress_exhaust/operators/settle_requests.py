@@ -11,11 +11,13 @@ from progress_exhaust import compat, metrics
 from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import ClaimLostError, ProgressExhaustError
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchRun, BatchState, ClaimOutcome
-from progress_exhaust.names import XCOM_REQUESTS_FOUND, XCOM_REQUESTS_NOT_LISTED
+from progress_exhaust.names import XCOM_LIST_NEEDS_OPERATOR, XCOM_REQUESTS_FOUND, XCOM_REQUESTS_NOT_LISTED
 from progress_exhaust.report.excluded import CONTENT_COUNTS, EXCLUDED
+from progress_exhaust.stages.airflow_runs import prepare_ledger
 from progress_exhaust.stages.base_operator import BaseTaskOperator
+from progress_exhaust.stages.deleted_requests import delete_packages
 from progress_exhaust.stages.progress import format_counts
-from progress_exhaust.stages.site_setup import RunParams, Site
+from progress_exhaust.stages.site_setup import RunParams, Site, report_day
 from progress_exhaust.stages.staging_cleanup import StagingCleanup, by_run
 
 if TYPE_CHECKING:
@@ -33,9 +35,13 @@ class SettleRequestsOperator(BaseTaskOperator):
     """
 
     def run(self, context: "Context", site: Site, params: RunParams) -> Summary:
-        site.ledger().prepare()
+        prepare_ledger(context, site)
         runs = site.ledger().run_batches()
-        errors = [] if params.dry_run else self._settle(site)
+        errors: list[ProgressExhaustError] = []
+        if not params.dry_run:
+            self._release_deleted(context, site, runs)
+            needs_operator = context["ti"].xcom_pull(task_ids="list_batches", key=XCOM_LIST_NEEDS_OPERATOR)
+            errors = self._settle(site, list_needs_operator=bool(needs_operator))
         cleanup = StagingCleanup(site, self.log)
         delete_finished_staging(site, cleanup, runs, all_of_it=params.dry_run)
         if not params.dry_run:
@@ -59,15 +65,21 @@ class SettleRequestsOperator(BaseTaskOperator):
             )
         return summary
 
-    def _settle(self, site: Site) -> list[ProgressExhaustError]:
+    def _release_deleted(self, context: "Context", site: Site, runs: Sequence[BatchRun]) -> None:
+        """Release the claims on requests whose rows were deleted, and delete what this run has published for them."""
+        deleted = set(site.releases().release_deleted())
+        for _, request_id in deleted:
+            self.log.warning("Request %s: its row no longer exists in job_request: its claim is released", request_id)
+        published = [run for run in runs if run.batch.request_key in deleted and run.size_bytes]
+        delete_packages(site, published, report_day(context, site.settings), self.log)
+
+    def _settle(self, site: Site, *, list_needs_operator: bool = False) -> list[ProgressExhaustError]:
         """Give each request of the run an outcome; return the errors of those that have none."""
         claims = site.claims()
-        for _, request_id in site.releases().release_deleted():
-            self.log.warning("Request %s: its row no longer exists in job_request: its claim is released", request_id)
         errors: list[ProgressExhaustError] = []
         for request in claims.held_without_duplicates():
             try:
-                ending, ended = claims.settle(*request.key)
+                ending, ended = claims.settle(*request.key, list_needs_operator=list_needs_operator)
             except ProgressExhaustError as error:  # it concerns this request only: the others are settled all the same
                 self.log.warning("Request %s is not settled: %s", request.request_id, error)
                 errors.append(error)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from progress_exhaust.errors import RequestError
+from progress_exhaust.errors import RequestError, SourceError
 from progress_exhaust.report.request import Wanted
 
 Key = tuple[str, str]  # tag, request id
@@ -15,6 +15,9 @@ Errors = dict[Key, Exception]
 
 # No batch or collection has this id. A source that answers a look-up of it works, and an error is about one request.
 PROBE_ID = "progress-exhaust-probe"
+
+# If this many requests cannot be looked up, and none could, the source does not work.
+LOOK_UPS_TO_JUDGE = 3
 
 Row = TypeVar("Row")
 
@@ -44,11 +47,13 @@ def look_up(call: Callable[[Sequence[str]], Iterable[Row]], ids: Mapping[Key, It
         list(call([PROBE_ID]))
     rows: list[Row] = []
     errors: Errors = {}
-    for key, of_request in ids.items():
+    one_by_one = {key: wanted for key, of_request in ids.items() if (wanted := _each_once(of_request))}
+    for number, (key, wanted) in enumerate(one_by_one.items(), 1):
         try:
-            rows += call(_each_once(of_request))
+            rows += call(wanted)
         except Exception as error:
             errors[key] = error
+            _raise_if_common(errors, looked_up=number, of=len(one_by_one))
     return rows, errors
 
 
@@ -57,21 +62,23 @@ def search_all(catalogue: Catalogue, wanted: Mapping[Key, Wanted]) -> tuple[dict
 
     Each search is sent once. Raises the error of a search that does not work at all.
     """
-    answers: dict[str, dict[str, Collection] | Exception] = {}
-    found: dict[Key, dict[str, Collection]] = {}
-    errors: Errors = {}
-    for key, want in wanted.items():
-        if want.search_filters is None:
-            continue
-        search = json.dumps([want.search_filters, want.search_limit], sort_keys=True)
-        if search not in answers:
-            answers[search] = _search(catalogue, want.search_filters, want.search_limit)
-        answer = answers[search]
+    keys = {
+        key: json.dumps([want.search_filters, want.search_limit], sort_keys=True)
+        for key, want in wanted.items()
+        if want.search_filters is not None
+    }
+    searches = {search: wanted[key] for key, search in keys.items()}
+    answers: dict[str, dict[str, Collection]] = {}
+    failed: dict[str, Exception] = {}
+    for number, (search, want) in enumerate(searches.items(), 1):
+        answer = _search(catalogue, want.search_filters or {}, want.search_limit)
         if isinstance(answer, Exception):
-            errors[key] = answer
+            failed[search] = answer
+            _raise_if_common(failed, looked_up=number, of=len(searches))
         else:
-            found[key] = answer
-    return found, errors
+            answers[search] = answer
+    found = {key: answers[search] for key, search in keys.items() if search in answers}
+    return found, {key: failed[search] for key, search in keys.items() if search in failed}
 
 
 def by_id(collections: Iterable[Collection]) -> dict[str, Collection]:
@@ -90,6 +97,13 @@ def _search(catalogue: Catalogue, filters: Mapping[str, Any], most: int | None) 
         return by_id(catalogue.search(filters, most))
     except Exception as error:
         return error
+
+
+def _raise_if_common(errors: Mapping[Any, Exception], *, looked_up: int, of: int) -> None:
+    """Raise the error if all look-ups so far have failed, and a retry may help: then it is not about one request."""
+    all_failed = len(errors) == looked_up == min(of, LOOK_UPS_TO_JUDGE)
+    if of > 1 and all_failed and all(isinstance(error, SourceError) for error in errors.values()):
+        raise next(iter(errors.values()))
 
 
 def _each_once(ids: Iterable[str]) -> list[str]:

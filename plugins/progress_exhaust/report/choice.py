@@ -1,8 +1,9 @@
 """Choose which batches of a request can be made, and say why the others cannot (data model, section 1)."""
 
 from collections import Counter
+from collections.abc import Collection as AnyCollection
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from progress_exhaust.errors import RequestError
@@ -59,6 +60,11 @@ class Choice:
         """Return the batches that count for the limit of one request: a search may find any number of retired ones."""
         rejected = [batch for batch, reason in self.rejected.items() if reason is not Reason.RETIRED]
         return [batch for batch, _ in self.planned] + rejected
+
+    def without_rejected(self, finished: AnyCollection[str]) -> "Choice":
+        """Return the choice without those rejected batches that a previous run has made."""
+        rejected = {batch: reason for batch, reason in self.rejected.items() if batch.batch_id not in finished}
+        return replace(self, rejected=rejected)
 
     def check(self, *, all_of_them: bool) -> None:
         """Raise RequestError, with the reasons, if no batch can be made; or if one cannot, where all of them are needed."""

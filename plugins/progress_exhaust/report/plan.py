@@ -55,16 +55,17 @@ def plan(
         if request.key in planned.rejected or request.key in planned.failed:
             continue
         try:
-            choice = choices.of(request)
+            done = {} if force else request.finished()
+            choice = choices.of(request).without_rejected(done)
             if not request.standalone:
                 check_size(choice.not_retired(), limits.per_request)
             planned.batch_ids[request.key] = choice.batch_ids
             planned.not_made |= choice.rejected
-            choice.check(all_of_them=request.standalone)
+            if not any(batch_id in done for batch_id in choice.batch_ids):
+                choice.check(all_of_them=request.standalone)
         except RequestError as error:
             planned.rejected[request.key] = str(error)
             continue
-        done = {} if force else request.finished()
         to_make = [(batch, facts) for batch, facts in choice.planned if batch.batch_id not in done]
         if not to_make:
             planned.finished.append(request)

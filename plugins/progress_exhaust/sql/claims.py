@@ -3,17 +3,21 @@
 A transaction that changes a claim locks the request's row in job_request first. Every write to that row names the claim.
 """
 
+# The part of the queue that this site processes. Some installations have no column batch_number: the name then means the null of
+# `absent`.
+IN_BATCH_NUMBER = """(%(batch_number)s::integer IS NULL OR EXISTS (
+    SELECT FROM (SELECT NULL::integer AS batch_number) AS absent
+    WHERE (SELECT batch_number FROM {job_request} same WHERE same.tag = j.tag AND same.request_id = j.request_id)
+      = %(batch_number)s))"""
+
 # What a run may work on: requests that wait, and those that failed fewer than three times; one that failed with a permanent error
 # only if it is named, or submitted again. Requests that are PROCESSING too, if the run that holds them has ended, or if no run
 # of ours holds them and they were submitted long ago. `force` adds finished requests: those that are named, otherwise those of
-# the day. Some installations have no column batch_number: the name then means the null of `absent`.
+# the day.
 _PENDING = """
 job_id = '{job_id}'
   AND (%(request_ids)s::text[] IS NULL OR request_id = ANY(%(request_ids)s))
-  AND (%(batch_number)s::integer IS NULL OR EXISTS (
-    SELECT FROM (SELECT NULL::integer AS batch_number) AS absent
-    WHERE (SELECT batch_number FROM {job_request} same WHERE same.tag = j.tag AND same.request_id = j.request_id)
-      = %(batch_number)s))
+  AND IN_BATCH_NUMBER
   AND (%(channels)s::text[] IS NULL OR requested_channel = ANY(%(channels)s))
   AND (%(submitted_before)s::timestamp IS NULL OR dt_job_submitted < %(submitted_before)s)
   AND (status = '{status.SUBMITTED}'
@@ -29,7 +33,7 @@ job_id = '{job_id}'
         AND installation = %(installation)s AND run_id = ANY(%(ended_runs)s))
     OR status = '{status.PROCESSING}' AND dt_job_submitted < %(abandoned_before)s AND NOT EXISTS (
       SELECT FROM {ledger}.claim c WHERE c.tag = j.tag AND c.request_id = j.request_id AND released_at IS NULL))
-"""
+""".replace("IN_BATCH_NUMBER", IN_BATCH_NUMBER)
 
 _OLDEST_FIRST = " ORDER BY dt_job_submitted, request_id LIMIT %(most)s"
 
@@ -53,7 +57,7 @@ FROM {job_request} j WHERE """
 )
 
 # Return the requests whose request_id another row has, too: their files would have the same names. The row with files keeps
-# the request_id, else the one that was submitted earlier.
+# the request_id, else the one that was submitted earlier. A row that was rejected, and not submitted again, keeps nothing.
 WITH_OLDER_REQUEST = """
 SELECT j.tag, j.request_id FROM {job_request} j
 WHERE (j.tag, j.request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
@@ -61,7 +65,10 @@ WHERE (j.tag, j.request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::
     SELECT FROM {job_request} o
     WHERE o.request_id = j.request_id AND o.tag <> j.tag AND o.job_id = '{job_id}'
       AND (coalesce(cardinality(o.download_urls), 0) = 0, coalesce(o.dt_job_submitted, 'infinity'), o.tag)
-        < (coalesce(cardinality(j.download_urls), 0) = 0, coalesce(j.dt_job_submitted, 'infinity'), j.tag))
+        < (coalesce(cardinality(j.download_urls), 0) = 0, coalesce(j.dt_job_submitted, 'infinity'), j.tag)
+      AND NOT (o.status = '{status.FAILED}' AND coalesce(cardinality(o.download_urls), 0) = 0 AND coalesce((
+        SELECT c.permanent FROM {ledger}.claim c
+        WHERE c.tag = o.tag AND c.request_id = o.request_id ORDER BY claimed_at DESC LIMIT 1), false)))
 """
 
 # Submit a request, as the exhaust API does.
@@ -122,6 +129,13 @@ FROM {job_request} j JOIN {ledger}.claim c ON c.tag = j.tag AND c.request_id = j
 WHERE c.installation = %(installation)s AND c.run_id = %(run_id)s AND c.released_at IS NULL
   AND (%(duplicates)s OR c.duplicate_of IS NULL)
 ORDER BY j.dt_job_submitted, j.request_id
+"""
+
+# Return those of these requests that have a row and are held by this run.
+HELD_KEYS = """
+SELECT j.tag, j.request_id FROM {job_request} j JOIN {ledger}.claim c ON c.tag = j.tag AND c.request_id = j.request_id
+WHERE c.installation = %(installation)s AND c.run_id = %(run_id)s AND c.released_at IS NULL
+  AND (j.tag, j.request_id) IN (SELECT * FROM unnest(%(tags)s::text[], %(ids)s::text[]))
 """
 
 # Return the runs that hold these requests.

@@ -108,15 +108,16 @@ CREATE INDEX IF NOT EXISTS batch_run_listed_at ON {ledger}.batch_run (listed_at)
 CREATE INDEX IF NOT EXISTS claim_claimed_at ON {ledger}.claim (claimed_at);
 """
 
-# Tell whether rows of an earlier version have no installation yet.
-HAS_ROWS_TO_ADOPT = """
-SELECT EXISTS (SELECT FROM {ledger}.claim WHERE installation = '')
-  OR EXISTS (SELECT FROM {ledger}.batch_run WHERE installation = '')
-"""
+# Return the runs of an earlier version that hold a request. Their rows do not say which installation they belong to.
+UNADOPTED_RUNS = "SELECT DISTINCT run_id FROM {ledger}.claim WHERE released_at IS NULL AND installation = ''"
 
-# Let the first run after an upgrade adopt the rows of earlier versions, which had one installation only.
-ADOPT_CLAIMS = "UPDATE {ledger}.claim SET installation = %(installation)s WHERE installation = ''"
-ADOPT_BATCH_RUNS = "UPDATE {ledger}.batch_run SET installation = %(installation)s WHERE installation = ''"
+# Note that rows of an earlier version belong to this installation.
+ADOPT_CLAIMS = """
+UPDATE {ledger}.claim SET installation = %(installation)s WHERE installation = '' AND run_id = ANY(%(run_ids)s::text[])
+"""
+ADOPT_BATCH_RUNS = """
+UPDATE {ledger}.batch_run SET installation = %(installation)s WHERE installation = '' AND run_id = ANY(%(run_ids)s::text[])
+"""
 
 # Note which attempt of list_batches made the list of this run: older attempts may not change it.
 MARK_LIST_ATTEMPT = """

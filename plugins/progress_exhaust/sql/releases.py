@@ -3,6 +3,8 @@
 A transaction that changes a claim locks the request's row in job_request first.
 """
 
+from progress_exhaust.sql.claims import IN_BATCH_NUMBER
+
 # Return the claims of ended runs that no run of this site will ever take again: the row was deleted or has ended, or this
 # site does not process this part of the queue. In addition, return whether the row is still PROCESSING.
 ORPHANED = """
@@ -12,10 +14,10 @@ WHERE c.released_at IS NULL AND c.installation = %(installation)s AND c.run_id =
   AND (j.job_id = '{job_id}'
     AND (j.status IN ('{status.SUBMITTED}', '{status.PROCESSING}')
       OR j.status = '{status.FAILED}' AND coalesce(j.iteration, 0) < {max_failures})
-    AND (%(batch_number)s::integer IS NULL OR j.batch_number = %(batch_number)s)
+    AND IN_BATCH_NUMBER
     AND (%(channels)s::text[] IS NULL OR j.requested_channel = ANY(%(channels)s))) IS NOT TRUE
 ORDER BY c.tag, c.request_id
-"""
+""".replace("IN_BATCH_NUMBER", IN_BATCH_NUMBER)
 
 # Return the claims of ended runs that a late task still uses to publish: the next run takes them.
 STILL_PUBLISHING = """

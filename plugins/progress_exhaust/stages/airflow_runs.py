@@ -15,6 +15,18 @@ def find_ended_runs(context: "Context", site: Site) -> list[str]:
     return [run_id for run_id in site.claims().holding_runs() if has_ended(context, run_id)]
 
 
+def prepare_ledger(context: "Context", site: Site) -> None:
+    """Create or upgrade the ledger. Adopt what an earlier version recorded of this run, and of runs that Airflow knows.
+
+    Runs that hold a request and are unknown here may belong to another Airflow: a person has to release what they hold.
+    """
+    ledger = site.ledger()
+    ledger.prepare()
+    if not site.dry_run:
+        known = [run_id for run_id in ledger.unadopted_runs() if run_state(context, run_id) is not None]
+        ledger.adopt({site.run_id, *known})
+
+
 def has_ended(context: "Context", run_id: str) -> bool:
     """Tell whether a run of the report DAG has ended or was deleted."""
     state = run_state(context, run_id)

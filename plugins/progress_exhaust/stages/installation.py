@@ -22,7 +22,7 @@ DESCRIPTION = "Identifies this Airflow in the ledger of progress_exhaust. Do not
 def find_installation(locks: "Locks") -> str:
     """Return the id of this installation; create it if no task has done so.
 
-    It is read from the metadata database only: a secrets backend may serve several installations.
+    It is asked of the API server: the environment and the secrets backend of this worker may serve several installations.
     """
     installation = compat.read_stored_variable(INSTALLATION_VARIABLE)
     if installation is None:

@@ -5,7 +5,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
 
 from progress_exhaust import metrics
 from progress_exhaust.errors import (
@@ -116,7 +116,9 @@ def _run_and_record(
     except Exception as error:
         # Only our own messages are sure to contain no learner data.
         text = str(error) if isinstance(error, ProgressExhaustError) else type(error).__name__
-        record_end(batch_context, BatchState.FAILED, error=text, permanent=isinstance(error, SetupError))
+        record_end(
+            batch_context, BatchState.FAILED, error=text, permanent=isinstance(error, (SetupError, AirflowNotFoundException))
+        )
         raise
     seconds = monotonic() - started
     record_end(batch_context, state_after, counts=counts, seconds=seconds)

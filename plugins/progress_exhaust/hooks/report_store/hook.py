@@ -97,6 +97,14 @@ class ReportStoreHook(BaseHook):
                 elif not INSTALLATION_FOLDER.fullmatch(first):
                     yield first, first, file
 
+    def staged_by_other_installations(self) -> Iterator[tuple[str, StoredFile]]:
+        """Yield the files of other installations in staging, each with the name of the installation's folder."""
+        with self.translate_store_errors():
+            for file in list_files(self._staging):
+                first = file.name.partition("/")[0]
+                if INSTALLATION_FOLDER.fullmatch(first) and first != self._installation_folder:
+                    yield first, file
+
     def staged_run_ids(self) -> list[str]:
         """Return the ids of the runs of this installation that have a folder in staging."""
         folder = self._staging / self._installation_folder

@@ -195,12 +195,12 @@ class Claims(LedgerConnection):
             set_processed(transaction, batch.request_key, progress.processed)
             return Ended()
 
-    def settle(self, tag: str, request_id: str) -> tuple[Ending, Ended]:
+    def settle(self, tag: str, request_id: str, *, list_needs_operator: bool = False) -> tuple[Ending, Ended]:
         """End a request whose tasks have all ended, as the ledger says; return how, and how many requests ended."""
         with self._transaction() as transaction:
             key = tag, request_id
             progress = read_progress(transaction, key, parse_processed(lock_request(transaction, key)))
-            ending = decide_ending(progress)
+            ending = decide_ending(progress, list_needs_operator=list_needs_operator)
             return ending, end_request(transaction, key, progress, ending)
 
     def fail(self, tag: str, request_id: str, message: str) -> Ended:

@@ -1,10 +1,11 @@
 """End the work of a run on a request, together with its duplicates: write the outcome, and release the claim."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from progress_exhaust.hooks.requests.connection import Transaction
-from progress_exhaust.hooks.requests.locks import claim_lost, lock_request
+from progress_exhaust.hooks.requests.locks import check_row_exists, claim_lost, lock_request
 from progress_exhaust.hooks.requests.models import BatchRun, BatchState, ClaimOutcome, Ended, Key, parse_processed
 from progress_exhaust.hooks.requests.outcomes import (
     LAST_LIST,
@@ -55,6 +56,7 @@ def end_request(transaction: Transaction, key: Key, progress: RequestProgress, e
     else:
         ended = transaction.fetch_all(sql.REQUEUE, values)
     if key not in ended:
+        check_row_exists(transaction, key)
         raise claim_lost(transaction, key)
     transaction.execute(sql.RELEASE, values)
     return Ended({ending.outcome: len(ended)})
@@ -65,9 +67,19 @@ def set_processed(transaction: Transaction, key: Key, processed: Processed) -> N
     transaction.execute(sql.SET_PROCESSED, _key_values(key) | _processed_values(processed))
 
 
-def fail_request(transaction: Transaction, key: Key, message: str, *, counts_attempt: bool, permanent: bool = False) -> Ended:
-    """Set a request to FAILED."""
+def fail_request(
+    transaction: Transaction,
+    key: Key,
+    message: str,
+    *,
+    counts_attempt: bool,
+    permanent: bool = False,
+    forget_packages: bool = False,
+) -> Ended:
+    """Set a request to FAILED. It still offers the packages of its finished batches, unless these are to be forgotten."""
     progress = read_progress(transaction, key, parse_processed(lock_request(transaction, key)))
+    if forget_packages:
+        progress = replace(progress, processed=())
     ending = Ending(ClaimOutcome.FAILED, message, counts_attempt=counts_attempt, permanent=permanent)
     return end_request(transaction, key, progress, ending)
 

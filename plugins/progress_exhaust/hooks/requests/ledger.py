@@ -7,8 +7,8 @@ from typing import Any
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.connection import batch_values
 from progress_exhaust.hooks.requests.endings import fail_request, fail_unlisted, finish_request, set_processed
-from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection, adopt_rows, create_ledger
-from progress_exhaust.hooks.requests.locks import attempt_replaced, check_holder, check_list_attempt, check_task_attempt
+from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection, create_ledger
+from progress_exhaust.hooks.requests.locks import attempt_replaced, check_list_attempt, check_task_attempt
 from progress_exhaust.hooks.requests.models import (
     PROGRESS_KEYS,
     BatchRun,
@@ -50,8 +50,19 @@ class Ledger(LedgerConnection):
                 transaction.execute(sql.LOCK_LEDGER)
                 if not transaction.ledger_is_current():  # ask again: another run may have made it meanwhile, and use it now
                     create_ledger(transaction)
-            adopt_rows(transaction)
         return missing
+
+    def unadopted_runs(self) -> list[str]:
+        """Return the runs of an earlier version, which noted no installation, that still hold a request."""
+        with self._transaction() as transaction:
+            return [run_id for (run_id,) in transaction.fetch_all(sql.UNADOPTED_RUNS)]
+
+    def adopt(self, run_ids: Iterable[str]) -> None:
+        """Note that these runs of an earlier version belong to this installation."""
+        values = {"run_ids": list(run_ids)}
+        with self._transaction() as transaction:
+            transaction.execute(sql.ADOPT_CLAIMS, values)
+            transaction.execute(sql.ADOPT_BATCH_RUNS, values)
 
     def list_batches(
         self,
@@ -66,8 +77,11 @@ class Ledger(LedgerConnection):
         finished: Iterable[JobRequest] = (),
         batch_ids: Mapping[Key, Sequence[str]] | None = None,
         processed: Mapping[Key, Sequence[Mapping[str, Any]]] | None = None,
-    ) -> Ended:
-        """Enter what the run does about its requests, completely or not at all; return how many ended now, and how.
+    ) -> tuple[Ended, set[Key]]:
+        """Enter what the run does about its requests, completely or not at all.
+
+        Returns how many ended now, and how; and the requests that this run no longer holds, or whose rows were deleted. Nothing
+        is entered for them.
 
         to_make, deferred: the batches that the run makes, and those that its requests have to wait for
         not_made: the batches with a permanent error, each with the message for the requester
@@ -78,7 +92,7 @@ class Ledger(LedgerConnection):
         finished: requests whose files earlier runs have made, which are SUCCESS now
         batch_ids: all batches of a request, in its order
         processed: the finished batches of a request, where they are fewer than its row says
-        Raises ClaimLostError if a newer attempt has made the list, or if another run holds a request.
+        Raises ClaimLostError if a newer attempt has made the list.
         """
         entries = [
             *((batch, BatchState.WAITING, None) for batch in to_make),
@@ -88,37 +102,43 @@ class Ledger(LedgerConnection):
         duplicates, rejected, failed, finished = list(duplicates), list(rejected), list(failed), list(finished)
         same_request_id = list(same_request_id)
         ending = [key for key, _ in (*rejected, *failed, *same_request_id)] + [request.key for request in finished]
-        listed = list(dict.fromkeys(batch.request_key for batch, _, _ in entries))
+        of_batches = [batch.request_key for batch, _, _ in entries if batch.request_id]  # a standalone run has no request
+        keys = list(dict.fromkeys([*of_batches, *ending, *(key for key, _ in duplicates)]))
         ended = Ended()
         with self._transaction() as transaction:
-            transaction.execute(locking.LOCK_REQUESTS, keys_as_arrays([*listed, *ending, *(key for key, _ in duplicates)]))
+            transaction.execute(locking.LOCK_REQUESTS, keys_as_arrays(keys))
             check_list_attempt(transaction)
-            for key in listed:
-                if key[1]:  # a standalone run has no request
-                    check_holder(transaction, key)
+            held: list[Any] = transaction.fetch_all(claim_sql.HELD_KEYS, keys_as_arrays(keys))
+            dropped = {*keys}.difference(held)
+            dropped_ids = {request_id for _, request_id in dropped}
             transaction.execute(claim_sql.CLEAR_DUPLICATES)
             # Before the duplicates are marked: a mark names a request_id alone.
             for key, message in same_request_id:
-                ended += fail_request(transaction, key, message, counts_attempt=False, permanent=True)
-            for (tag, request_id), duplicate_of in duplicates:
-                values = {"tag": tag, "request_id": request_id, "duplicate_of": duplicate_of}
-                transaction.execute(claim_sql.MARK_DUPLICATE, values)
-            transaction.execute(sql.DELETE_UNFINISHED_BATCHES, keys_as_arrays([*listed, *ending]))
+                if key not in dropped:
+                    ended += fail_request(transaction, key, message, counts_attempt=False, permanent=True, forget_packages=True)
+            for key, duplicate_of in duplicates:
+                if key not in dropped and duplicate_of not in dropped_ids:
+                    transaction.execute(claim_sql.MARK_DUPLICATE, _key_values(key) | {"duplicate_of": duplicate_of})
+            transaction.execute(sql.DELETE_UNFINISHED_BATCHES, keys_as_arrays([*of_batches, *ending]))
             for batch, state, error in entries:
-                transaction.execute(sql.LIST_BATCH, batch_values(batch) | {"state": state, "error": error and storable(error)})
-            for (tag, request_id), ids in (batch_ids or {}).items():
-                names = {"batch_ids": [storable(one) for one in ids]}
-                transaction.execute(claim_sql.SET_BATCH_IDS, {"tag": tag, "request_id": request_id} | names)
+                if batch.request_key not in dropped:
+                    values = batch_values(batch) | {"state": state, "error": error and storable(error)}
+                    transaction.execute(sql.LIST_BATCH, values)
+            for key, ids in (batch_ids or {}).items():
+                transaction.execute(claim_sql.SET_BATCH_IDS, _key_values(key) | {"batch_ids": [storable(one) for one in ids]})
             for key, still_there in (processed or {}).items():
                 set_processed(transaction, key, still_there)
             for key, message in rejected:
-                ended += fail_request(transaction, key, message, counts_attempt=False, permanent=True)
+                if key not in dropped:
+                    ended += fail_request(transaction, key, message, counts_attempt=False, permanent=True)
             for key, needs_operator in failed:
-                ended += fail_unlisted(transaction, key, needs_operator=needs_operator)
+                if key not in dropped:
+                    ended += fail_unlisted(transaction, key, needs_operator=needs_operator)
             for request in finished:
-                ended += finish_request(transaction, request)
+                if request.key not in dropped:
+                    ended += finish_request(transaction, request)
             transaction.execute(sql.MARK_LIST_ATTEMPT)
-        return ended
+        return ended, dropped
 
     def record(
         self,
@@ -193,3 +213,8 @@ class Ledger(LedgerConnection):
         """Forget the size of a package that could not be published."""
         with self._transaction() as transaction:
             transaction.execute(sql.RESERVE_BYTES, batch_values(batch) | {"size_bytes": None})
+
+
+def _key_values(key: Key) -> dict[str, Any]:
+    tag, request_id = key
+    return {"tag": tag, "request_id": request_id}

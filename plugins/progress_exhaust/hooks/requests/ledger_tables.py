@@ -21,7 +21,6 @@ class LedgerConnection(RequestsConnection):
             if self._dry_run and not transaction.ledger_is_current():
                 create_ledger(transaction)
                 transaction.execute(connection_sql.RESET_SEARCH_PATH)
-                adopt_rows(transaction)
             yield transaction
 
 
@@ -35,10 +34,3 @@ def create_ledger(transaction: Transaction) -> None:
             "or upgrade it. Ask a role with the rights to run the following, which is docs/grants/ledger.sql, and then "
             f"docs/grants/postgres.sql:\n{transaction.script(sql.CREATE_LEDGER)}"
         ) from None
-
-
-def adopt_rows(transaction: Transaction) -> None:
-    """Let the first installation that runs after an upgrade adopt the rows of the earlier version, which had none."""
-    if transaction.installation and transaction.fetch_value(sql.HAS_ROWS_TO_ADOPT):
-        transaction.execute(sql.ADOPT_CLAIMS)
-        transaction.execute(sql.ADOPT_BATCH_RUNS)

@@ -10,6 +10,7 @@ from typing import Any
 from progress_exhaust.hooks.requests.models import BatchRun, BatchState, ClaimOutcome
 
 TRIED_AGAIN = "could not be made this time and is tried again, up to three times in all"
+DEFERRED = "waits for the next run, because of a limit"
 LAST_ATTEMPT = "could not be made in three attempts. Submit the request again"
 NEEDS_OPERATOR = "cannot be made until an operator corrects the installation. After that, the next run makes it"
 LIST_AGAIN = "could not be listed this time. It is tried again, up to three times in all"
@@ -57,16 +58,24 @@ class RequestProgress:
         return len({*self.batch_ids, *(run.batch_id for run in self.batches), *self.finished})
 
 
-def decide_ending(progress: RequestProgress) -> Ending:
-    """Decide how a request ends whose tasks have all ended."""
+def decide_ending(progress: RequestProgress, *, list_needs_operator: bool = False) -> Ending:
+    """Decide how a request ends whose tasks have all ended.
+
+    :param list_needs_operator: no retry fixes why the batches could not be listed
+    """
     if not progress.batch_ids and not progress.batches:
-        return Ending(ClaimOutcome.SUBMITTED, NOT_LISTED)
-    failed = [run for run in progress.batches if run.state not in (BatchState.DONE, BatchState.DEFERRED, BatchState.REJECTED)]
-    rejected = [run for run in progress.batches if run.state == BatchState.REJECTED]
+        needs_operator = f"The batches of the request {NEEDS_OPERATOR_TO_LIST}"
+        return Ending(ClaimOutcome.SUBMITTED, needs_operator if list_needs_operator else NOT_LISTED)
+    batches = [run for run in progress.batches if run.batch_id not in progress.finished]
+    failed = [run for run in batches if run.state not in (BatchState.DONE, BatchState.DEFERRED, BatchState.REJECTED)]
+    rejected = [run for run in batches if run.state == BatchState.REJECTED]
+    deferred = [run for run in batches if run.state == BatchState.DEFERRED]
+    if failed and deferred and not progress.attempts_left:  # a deferred batch still gets its first attempt
+        return Ending(ClaimOutcome.SUBMITTED, describe(progress, [*failed, *rejected, *deferred]))
     if failed:
         counts_attempt = any(not run.permanent for run in failed)
         return Ending(ClaimOutcome.FAILED, describe(progress, [*failed, *rejected]), counts_attempt=counts_attempt)
-    if any(run.state == BatchState.DEFERRED for run in progress.batches):
+    if deferred:
         return Ending(ClaimOutcome.SUBMITTED)
     if progress.forgotten:
         return Ending(ClaimOutcome.SUBMITTED, NOT_LISTED)
@@ -94,6 +103,8 @@ def has_package(entry: Mapping[str, Any]) -> bool:
 def _reason(run: BatchRun, progress: RequestProgress, *, some_made: bool) -> str:
     if run.state == BatchState.REJECTED:
         return str(run.error) if some_made else f"cannot be made: {run.error}"
+    if run.state == BatchState.DEFERRED:
+        return DEFERRED
     if run.permanent:
         return NEEDS_OPERATOR
     return TRIED_AGAIN if progress.attempts_left else LAST_ATTEMPT
