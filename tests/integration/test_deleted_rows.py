@@ -67,8 +67,9 @@ def test_an_ended_runs_claim_on_a_deleted_row_is_released_with_one_warning(queue
     queue.submit(requests)
     ended = queue.run_dag({"request_ids": [requests[0]["request_id"]]}).run_id
     queue.sql(
-        "INSERT INTO progress_exhaust.claim (tag, request_id, installation, run_id) VALUES ('tag', 'deleted', %s, %s)",
-        [queue.installation, ended],
+        "INSERT INTO progress_exhaust.claim (tag, request_id, installation, run_id) "
+        "VALUES ('tag', 'deleted', %(installation)s, %(run_id)s), ('tag', 'no/path part', %(installation)s, %(run_id)s)",
+        {"installation": queue.installation, "run_id": ended},
     )
     first = queue.run_dag({"request_ids": [requests[1]["request_id"]]})
     assert first.says("Released request deleted", ended)

@@ -1,5 +1,9 @@
 """A dry run rejects what a run would reject, and changes nothing."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +12,7 @@ from dev.world import Row, World
 from tests.integration.install import Install
 
 DRY = {"dry_run": True}
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,16 @@ def test_a_dry_run_makes_no_ledger(queue: Install, asked: Row) -> None:
         assert (result.state, result.states("batch.package")) == ("success", ["success"]), result.failed()
     assert queue.sql("SELECT FROM pg_namespace WHERE nspname = 'progress_exhaust'") == []
     assert (queue.rows(), queue.published(), queue.staged()) == (before, {}, [])
+
+
+def test_the_preview_of_a_run_makes_no_ledger(queue: Install, asked: Row, tmp_path: Path) -> None:
+    queue.sql("DROP SCHEMA progress_exhaust CASCADE")
+    environment = os.environ | queue.environment(connections={"REQUESTS": queue.postgres}) | {"AIRFLOW_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", "from dev.claims_preview import print_preview; print_preview({})"]
+    told = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert "This run claims 1 requests of" in told
+    assert queue.sql("SELECT FROM pg_namespace WHERE nspname = 'progress_exhaust'") == []
+    assert queue.row(asked)["status"] == "SUBMITTED"
 
 
 def test_a_dry_run_needs_a_ledger_that_it_could_make(queue: Install, asked: Row, world: World) -> None:

@@ -97,12 +97,18 @@ def test_a_request_of_which_no_batch_can_be_made_costs_no_attempt(queue: Install
     assert outcome(queue, treeless)[:2] == ("FAILED", 0)
 
 
-def test_an_error_of_the_installation_costs_no_attempt_and_is_not_called_transient(queue: Install, world: World) -> None:
+@pytest.mark.parametrize("wrong", ["table", "connection"])
+def test_an_error_of_the_installation_costs_no_attempt_and_is_not_called_transient(
+    queue: Install, world: World, wrong: str
+) -> None:
     good = world.batches[0]["batchid"]
     request = ask({"batchId": good})
     queue.submit([request])
     for _ in range(3):
-        result = queue.run_dag(settings={"hierarchy_table": f"{queue.names.hierarchies}.trees"})
+        if wrong == "table":
+            result = queue.run_dag(settings={"hierarchy_table": f"{queue.names.hierarchies}.trees"})
+        else:
+            result = queue.run_dag(connections={"USERS": ""})
         assert result.failed() == ["batch.fetch_hierarchy"]
         words = f"Batch {good} cannot be made until an operator corrects the installation. After that, the next run makes it"
         assert outcome(queue, request) == ("FAILED", 0, words, None)

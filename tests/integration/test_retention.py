@@ -51,6 +51,18 @@ def test_the_staging_of_a_failed_run_is_deleted_after_some_days(queue: Install, 
     assert queue.row(asked)["status"] == "SUCCESS"
 
 
+def test_old_staging_of_another_installation_is_reported_and_kept(queue: Install, asked: Row) -> None:
+    assert queue.run_dag().state == "success"
+    folder = queue.staging / "0123456789ab" / "scheduled__2022-09-20T08:00:00+00:00"
+    folder.mkdir(parents=True)
+    (folder / "00000.parquet").write_bytes(b"learners")
+    words = ("Learner data of another installation stays in staging", "folder=0123456789ab bytes=8")
+    assert not clean(queue).says(words[0])
+    age(folder.parent, days=8)
+    assert clean(queue).says(*words)
+    assert (folder / "00000.parquet").exists()
+
+
 def test_one_new_file_keeps_all_staging_of_its_run(queue: Install, asked: Row) -> None:
     failed = queue.run_dag(connections={"USERS": NO_SERVER})
     [facts] = queue.staging.rglob("batch.json")
