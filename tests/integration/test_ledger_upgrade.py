@@ -146,7 +146,7 @@ def test_a_person_upgrades_it_with_the_same_statements(cursor: Any) -> None:
 
 
 def test_an_installation_adopts_only_the_runs_that_its_airflow_knows(cursor: Any) -> None:
-    """Whoever upgrades first must not take over what another installation holds. A person can release what nobody adopts."""
+    """The first one to upgrade must not claim what another installation holds. A person can release what no Airflow adopts."""
     for request_id in ("held", "shared", "made"):
         insert(cursor, request_id, tag="t", status="PROCESSING")
     cursor.execute(ROWS)

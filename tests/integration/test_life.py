@@ -606,7 +606,7 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "duplicates share the end": ("FAIL", "OR c.duplicate_of = %(request_id)s", "", [SUBMIT, SUBMIT, CLAIM_1, LIST, FAIL_1]),
     "other reports are not ours": ("LOCK_PENDING", "job_id = '{job_id}'", "true", [SUBMIT, CLAIM_1]),
     "an ended run's claim ends": ("RELEASE_LOST", "run_id = ANY(%(ended_runs)s)", "false", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2]),
-    "a list leaves out what is lost": (
+    "a list has no request that is lost": (
         "HELD_KEYS", "AND c.released_at IS NULL", "", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2, SUCCEED_1]
     ),
     "what another run made since stays": (
