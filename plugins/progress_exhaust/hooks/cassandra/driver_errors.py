@@ -79,7 +79,7 @@ def describe_error(error: Exception) -> str:
 
 
 def _kind(error: Exception) -> type[SourceError]:
-    """Return whether a node that is up gave up on the query. An overloaded node is one reason for NoHostAvailable."""
+    """Return the kind of an error without an answer. An overloaded node may be one of the reasons of NoHostAvailable."""
     if isinstance(error, (ReadTimeout, OperationTimedOut)):
         return QueryTimedOutError
     reasons = (error.errors or {}).values() if isinstance(error, NoHostAvailable) else [error]
