@@ -65,7 +65,8 @@ def translate_driver_errors(cluster_name: str, consistency: str, subject: str = 
             f"tombstones: {TOMBSTONES_REMEDY}"
         ) from None
     except (DriverException, ConnectionException, ErrorMessage, NoHostAvailable, UnresolvableContactPoints) as error:
-        raise _kind(error)(f"{cluster_name} does not answer at {consistency}: {describe_error(error)}") from None
+        kind = _kind(error)
+        raise kind(f"{cluster_name} does not answer at {consistency}: {describe_error(error)}") from None
 
 
 def describe_error(error: Exception) -> str:
