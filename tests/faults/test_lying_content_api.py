@@ -277,6 +277,14 @@ def test_a_search_by_identifiers_without_one_of_them_ends(api: Api) -> None:
     assert [one["identifier"] for one in by_identifiers("do_1", "do_2")] == ["do_1"]
 
 
+@pytest.mark.parametrize("empty", [{}, {"content": []}, {"content": None}])
+def test_an_empty_page_ends_a_search_by_identifiers_whatever_its_count(api: Api, empty: Row) -> None:
+    """One of the two collections was deleted, and the API always counts seven."""
+    api.lies = [result(count=7, content=[{"identifier": "do_1"}]), result(count=7, **empty)]
+    assert [one["identifier"] for one in by_identifiers("do_1", "do_2")] == ["do_1"]
+    assert len(api.asked) == 2
+
+
 def test_a_search_by_identifiers_returns_nothing_else(api: Api) -> None:
     api.lies = [result(count=9, content=[{"identifier": "do_7"}, {"identifier": "do_1"}, {"identifier": "do_2"}])]
     assert [one["identifier"] for one in by_identifiers("do_1", "do_2")] == ["do_1", "do_2"]

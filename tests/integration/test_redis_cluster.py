@@ -135,6 +135,23 @@ def test_a_cluster_that_does_not_answer_is_a_transient_error(monkeypatch: pytest
         users.optional_nodes("do_1")
 
 
+def test_a_cluster_that_is_down_is_a_transient_error(nodes: list[redis.Redis], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot without a node, as during a fail-over: the node answers CLUSTERDOWN."""
+    log_in(monkeypatch, port_of(nodes[0]), cluster=True)
+    with cache() as users:
+        users.optional_nodes("do_1")
+        nodes[0].execute_command("CLUSTER DELSLOTS", 0)
+        try:
+            wait_for(lambda: nodes[0].execute_command("CLUSTER INFO")["cluster_state"] == "fail")
+            with pytest.raises(SourceError, match="does not answer: The cluster is down"):
+                users.users([*USERS][:100], ["firstname"])
+            with pytest.raises(SourceError, match="does not answer"):
+                read_optional_nodes(users)
+        finally:
+            nodes[0].execute_command("CLUSTER ADDSLOTS", 0)
+            wait_for(lambda: nodes[0].execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+
+
 def test_the_timeout_applies_while_the_client_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         log_in(monkeypatch, silent.getsockname()[1], cluster=True)

@@ -198,6 +198,17 @@ def test_a_required_column_that_is_missing_names_the_setting(
     assert "ALTER TABLE" not in result.log and "CREATE TABLE" not in result.log
 
 
+def test_a_cluster_of_enrolments_that_is_down_stops_no_list(queue: Install, world: World, asked: Row) -> None:
+    """list_batches looks for missing columns there. The batch itself reports that the cluster is down."""
+    result = queue.run_dag(
+        settings={"enrolments_connection": "progress_exhaust_reports"}, connections={"REPORTS": "cassandra://127.0.0.1:1"}
+    )
+    assert result.failed() == ["batch.extract"]
+    assert result.says("The columns of the learner tables cannot be checked", "connection progress_exhaust_reports")
+    [batch] = queue.sql("SELECT batch_id, stage, state FROM progress_exhaust.batch_run")
+    assert batch == {"batch_id": world.batches[0]["batchid"], "stage": "extract", "state": "failed"}
+
+
 def test_job_request_may_lack_batch_number(queue: Install, world: World, asked: Row) -> None:
     queue.sql("ALTER TABLE job_request DROP COLUMN batch_number")
     result = queue.run_dag(settings={"batch_number": 7})  # which null is not: no request would ever be made

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from progress_exhaust.extract.archived_scores import READ_FIRST, add_archived_scores
+from progress_exhaust.extract.archived_scores import SAMPLE, add_archived_scores
 from progress_exhaust.extract.schemas import ARCHIVED_SCORES, ENROLLED, FACTS_OF_ATTEMPTS, rows_to_table
 from progress_exhaust.hooks.cassandra.decoding import decode_archived_scores
 
@@ -60,7 +60,7 @@ def test_a_batch_without_archived_attempts_is_not_read() -> None:
     aggregates = Aggregates()
     complete = [attempt(f"u{place:04}", content) for place in range(300) for content in (QUIZ, TEST)]
     assert archived(learners(*[2] * 300), aggregates, *complete) == [] and aggregates.asked == []
-    assert archived(learners(*[0] * 5000), aggregates) == [] and [len(asked) for asked in aggregates.asked] == [READ_FIRST]
+    assert archived(learners(*[0] * 5000), aggregates) == [] and [len(asked) for asked in aggregates.asked] == [SAMPLE]
 
 
 @pytest.mark.parametrize("place", [0, 17, 4999])
@@ -69,7 +69,27 @@ def test_one_who_completed_an_assessment_without_an_attempt_is_always_found(plac
     aggregates = Aggregates((f"u{place:04}", QUIZ, 1.0, 2.0, 1), ("u2345", TEST, 1.0, 2.0, 1))
     assert len(archived(chunk, aggregates)) == 2
     first, others = aggregates.asked
-    assert len(first) == READ_FIRST + 1 and len(first) + len(others) == len({*first, *others}) == 5000
+    assert len(first) == SAMPLE + 1 and len(first) + len(others) == len({*first, *others}) == 5000
+
+
+def test_all_who_completed_an_assessment_without_an_attempt_are_read_first() -> None:
+    """Two hundred learners, of whom only one has a score: a sample of them would not find it."""
+    chunk = learners(*(int(place < 200) for place in range(1000)))
+    for place in (150, 151, 199):
+        aggregates = Aggregates((f"u{place:04}", QUIZ, 1.0, 2.0, 1))
+        assert len(archived(chunk, aggregates)) == 1
+        assert [len(asked) for asked in aggregates.asked] == [200 + SAMPLE, 1000 - 200 - SAMPLE]
+
+
+def test_a_grand_total_of_the_aggregates_has_no_exponent() -> None:
+    aggregates = Aggregates(("u0000", QUIZ, 1e-05, 1e16, 1))
+    assert [row["grand_total"] for row in archived(learners(1), aggregates)] == ["0.00001/10000000000000000"]
+
+
+@pytest.mark.parametrize("number", [1e30, -1.0, 2.0**31])
+def test_a_number_of_attempts_that_cannot_be_is_unknown(number: float) -> None:
+    aggregates = {"score:a": 7.0, "max_score:a": 10.0, "attempts_count:a": number}
+    assert list(decode_archived_scores([("u", "do_1", aggregates, None)])) == [("u", "a", 7.0, 10.0, None)]
 
 
 def test_the_aggregates_have_scores_of_any_shape() -> None:

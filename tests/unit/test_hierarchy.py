@@ -50,6 +50,15 @@ def test_contents_are_the_nodes_other_than_collections() -> None:
     assert Hierarchy.from_dict(json.loads(json.dumps(hierarchy.to_dict()))) == hierarchy
 
 
+def test_an_assessment_is_a_content_even_if_it_looks_like_a_collection() -> None:
+    """A question set may lack its mimeType; its questions are its children."""
+    practice = question_set_node("practice", "P")
+    del practice["mimeType"]
+    hierarchy = reduce_tree(course(practice), COURSE, KINDS, frozenset())
+    assert hierarchy.assessment_ids == ["practice"]
+    assert hierarchy.content_ids == {"practice", "practice_q1"}
+
+
 def test_a_column_stands_once_where_it_is_first() -> None:
     quiz, nested = self_assess_node("quiz", "Q"), collection_node("nested", "N", [])
     assert columns(quiz, nested, unit_node("unit", "U", [nested, quiz])) == [("assessment", "quiz"), ("nested", "nested")]

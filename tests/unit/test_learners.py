@@ -195,6 +195,13 @@ def test_removed_contents_count_only_in_the_spark_jobs_layout(layout: str, compl
     assert counts["removed_contents_completed"] == 3
 
 
+@pytest.mark.parametrize(("layout", "counted"), [("standard", 1), ("sunbird-lern-7", 0)])
+def test_completed_assessments_count_only_if_archived_scores_are_shown(layout: str, counted: int) -> None:
+    page = [enrolment(content_statuses=cql_map({"quiz": 2, "test": 1, "a": 2}))]
+    table, _ = make_enrolled_chunk(page, inputs("quiz", "test", contents="a", layout=BUILT_IN[layout]))
+    assert (table["completed_contents"].to_pylist(), table["completed_assessments"].to_pylist()) == ([2], [counted])
+
+
 @pytest.mark.parametrize(("layout", "kept"), [("standard", 0), ("sunbird-lern-7", 2)])
 def test_a_blank_date_counts_only_in_the_spark_jobs_layout(layout: str, kept: int) -> None:
     dates = ["", "  ", None]

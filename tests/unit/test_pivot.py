@@ -282,6 +282,9 @@ def test_the_attempts_at_the_collections_assessments_are_counted_and_none_is_zer
         ([tried("1", 7.0, total_max_score=NAN, grand_total=" 7 / 12.5 ")], "best", "12.5"),
         ([tried("1", 7.0, grand_total="7")], "best", ""),
         ([tried("1", 7.0, total_max_score=0.0)], "best", "0"),
+        # A total of 17 of 10 would mislead.
+        ([tried("1", 7.0, total_max_score=10.0), tried("1", 10.0, content_id=PRACTICE)], "best", ""),
+        ([tried("1", 7.0, total_max_score=10.0), tried("1", content_id=PRACTICE)], "best", "10"),
         ([tried("1", 7.0, content_id="do_removed", total_max_score=10.0)], "best", ""),
     ],
 )

@@ -19,6 +19,8 @@ from time import sleep
 from typing import Any
 
 import pytest
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
 
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.report_store import ReportStoreHook, delete_folder, write_atomically
@@ -55,6 +57,26 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_package_is_published_under_its_key_alone(tmp_path: Path) -> None:
     assert store_in(tmp_path).publish(package(tmp_path), KEY) == 700
     assert files(tmp_path / "reports") == {KEY: b"package" * 100}
+
+
+def test_a_file_that_a_dry_run_cannot_delete_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fs = MemoryFileSystem()
+    attach("memory", "progress_exhaust_store", fs=fs)
+    store = ReportStoreHook(container_url="memory://reports", staging_url=(tmp_path / "staging").as_uri())
+    store.check_writable(KEY)
+    assert (fs.find("/reports"), capsys.readouterr().out) == ([], "")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fs, "rm_file", refuse)
+        store.check_writable(KEY)
+    [left] = fs.find("/reports")
+    warning = capsys.readouterr().out
+    assert left.removeprefix("/reports/") in warning and "Access Denied" in warning
 
 
 def test_a_package_of_an_earlier_run_of_the_day_is_replaced(tmp_path: Path) -> None:

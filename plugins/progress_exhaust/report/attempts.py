@@ -53,16 +53,19 @@ class ChosenAttempts:
         return self._total(self._chosen[POINTS])
 
     def max_scores(self) -> pa.Array:
-        """Return the exact sum of the maximum scores of the chosen attempts, as text. Blank if none has a maximum.
+        """Return the exact sum of the maximum scores of the chosen attempts, as text.
 
-        The maximum of an attempt is total_max_score, else the number after the `/` of grand_total.
+        The maximum of an attempt is total_max_score, else the number after the `/` of grand_total. Blank if an attempt with a
+        score has no maximum, or if there is none at all: the sum would be too small for the total score.
         """
-        return self._total(
-            pc.coalesce(
-                exact.numbers(self._chosen["total_max_score"]),
-                exact.map_distinct(self._chosen["grand_total"], exact.grand_total_maximum, pa.string()),
-            )
+        maxima = pc.coalesce(
+            exact.numbers(self._chosen["total_max_score"]),
+            exact.map_distinct(self._chosen["grand_total"], exact.grand_total_maximum, pa.string()),
         )
+        is_unknown = pc.and_(self._chosen[POINTS].is_valid(), maxima.is_null())
+        lacks_one = np.zeros(self._learners, bool)
+        lacks_one[self._chosen[LEARNER].filter(is_unknown).to_numpy()] = True
+        return pc.if_else(pa.array(lacks_one), "", self._total(maxima))
 
     def _total(self, numbers: pa.Array) -> pa.Array:
         sums = self._sums(numbers)

@@ -65,7 +65,8 @@ def translate_driver_errors(cluster_name: str, consistency: str, subject: str = 
             f"tombstones: {TOMBSTONES_REMEDY}"
         ) from None
     except (DriverException, ConnectionException, ErrorMessage, NoHostAvailable, UnresolvableContactPoints) as error:
-        raise _kind(error)(f"{cluster_name} does not answer at {consistency}: {describe_error(error)}") from None
+        kind = _kind(error)
+        raise kind(f"{cluster_name} does not answer at {consistency}: {describe_error(error)}") from None
 
 
 def describe_error(error: Exception) -> str:
@@ -79,7 +80,7 @@ def describe_error(error: Exception) -> str:
 
 
 def _kind(error: Exception) -> type[SourceError]:
-    """Return whether a node that is up gave up on the query. An overloaded node is one reason for NoHostAvailable."""
+    """Return the kind of an error without an answer. An overloaded node may be one of the reasons of NoHostAvailable."""
     if isinstance(error, (ReadTimeout, OperationTimedOut)):
         return QueryTimedOutError
     reasons = (error.errors or {}).values() if isinstance(error, NoHostAvailable) else [error]

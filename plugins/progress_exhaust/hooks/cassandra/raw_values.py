@@ -6,11 +6,12 @@ each element (of a map: key and value) as its length and its bytes. Numbers have
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 from typing import NamedTuple, Self
 
-_INT_LENGTH = b"\0\0\0\4"
-_NOT_STARTED, _STARTED, _COMPLETED = (_INT_LENGTH + status.to_bytes(4, "big") for status in range(3))
-_STATUS_FOUR = _INT_LENGTH + _INT_LENGTH
+_BEFORE_STATUS = b"\0\0\0\4\0\0\0"  # the length of a status, and its first three bytes
+_STATUSES = frozenset({b"\0", b"\1", b"\2"})  # the last byte
+_COMPLETED = _BEFORE_STATUS + b"\2"
 _MAX_SPLIT_BYTES = 2**20  # a longer map is read entry by entry: its parts would take a multiple of its memory
 
 
@@ -21,29 +22,26 @@ def count_elements(value: bytes | None) -> int:
 
 @dataclass(frozen=True)
 class ContentKeys:
-    """The contents of a collection, as `content_key` writes their ids."""
+    """The contents of a collection, as a map has them as keys: the length of an id and the id."""
 
     required: frozenset[bytes]  # they are in the tree and not optional
     known: frozenset[bytes]  # they are in the tree, or optional
     assessments: frozenset[bytes]
+    # Keys after the last byte of the status before them: what is between two _BEFORE_STATUS.
+    required_parts: frozenset[bytes]
+    assessment_parts: frozenset[bytes]
 
     @classmethod
     def of(cls, content_ids: Iterable[str], optional: Iterable[str], assessment_ids: Iterable[str] = ()) -> Self:
-        tree, ignored, assessments = (frozenset(map(content_key, ids)) for ids in (content_ids, optional, assessment_ids))
-        return cls(tree - ignored, tree | ignored, assessments)
+        tree, ignored, assessments = (
+            frozenset(_key(one.encode()) for one in ids) for ids in (content_ids, optional, assessment_ids)
+        )
+        required = tree - ignored
+        return cls(required, tree | ignored, assessments, _parts(required), _parts(assessments))
 
 
-def content_key(content_id: str) -> bytes:
-    """Return an id as it ends before its status in a map: what follows the last NUL of its length and its text.
-
-    Different ids have different keys: a part of the length stays in the key. An id with a NUL in it keeps all of its length.
-    """
-    return _key_of(content_id.encode())
-
-
-def _key_of(content_id: bytes) -> bytes:
-    key = len(content_id).to_bytes(4, "big") + content_id
-    return key if b"\0" in content_id else key.rpartition(b"\0")[2]
+def _parts(keys: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset(part for key in keys for status in _STATUSES if _is_plain(part := status + key))
 
 
 class Completed(NamedTuple):
@@ -55,44 +53,51 @@ class Completed(NamedTuple):
 
 
 def count_completed(statuses: bytes | None, contents: ContentKeys) -> Completed:
-    """Return how many contents of a map of statuses (text to int) have status 2."""
+    """Return how many contents of a map of statuses (text to int) have status 2.
+
+    The map is cut before the last byte of each status. If each part then is a status of 0, 1 or 2, and the length of an id and an
+    id of that length without a NUL, there is no other way to read the map.
+    """
     if not statuses:
         return Completed()
-    listed = statuses[4:]
-    parts = listed.split(_COMPLETED) if len(listed) <= _MAX_SPLIT_BYTES else []
-    if not parts or not _is_unambiguous(listed, count_elements(statuses), completed=len(parts) - 1):
+    listed = b"\0" + statuses[4:]  # as if a status was before the first key
+    parts = listed.split(_BEFORE_STATUS) if len(listed) <= _MAX_SPLIT_BYTES else []
+    afters = parts[1:]  # each starts with the status of the key in the part before
+    if len(afters) != count_elements(statuses) or not afters or parts.pop() not in _STATUSES:
         return _count_entry_by_entry(statuses, contents)
-    parts.pop()  # each of the others ends with the key of a completed content
-    keys = [part.rpartition(b"\0")[2] for part in parts]
-    required = len(contents.required.intersection(keys))
-    unknown = 0 if required == len(keys) else len(keys) - len(contents.known.intersection(keys))
-    assessments = len(contents.assessments.intersection(keys)) if contents.assessments else 0
-    return Completed(required, unknown, assessments)
+    others: list[bytes] = []
+    if not contents.required_parts.issuperset(parts):
+        if not all(map(_is_plain, set(parts) - contents.required_parts)):
+            return _count_entry_by_entry(statuses, contents)
+        pairs = zip(parts, afters, strict=True)
+        others = [part[1:] for part, after in pairs if after[0] == 2 and part not in contents.required_parts]
+    required = listed.count(_COMPLETED) - len(others)
+    unknown = sum(key not in contents.known for key in others)
+    if not contents.assessments:
+        return Completed(required, unknown)
+    of_assessments = compress(afters, map(contents.assessment_parts.__contains__, parts))
+    return Completed(required, unknown, sum(after[0] == 2 for after in of_assessments))
 
 
 def _count_entry_by_entry(statuses: bytes, contents: ContentKeys) -> Completed:
     required = unknown = assessments = 0
     for content_id, status in _entries(statuses):
         if status == 2:
-            key = _key_of(content_id)
+            key = _key(content_id)
             required += key in contents.required
             unknown += key not in contents.known
             assessments += key in contents.assessments
     return Completed(required, unknown, assessments)
 
 
-def _is_unambiguous(listed: bytes, elements: int, *, completed: int) -> bool:
-    """Return whether the bytes of a status can be searched for in the entries of a map.
+def _key(content_id: bytes) -> bytes:
+    return len(content_id).to_bytes(4, "big") + content_id
 
-    They can if every status is 0, 1 or 2 and no content id has a NUL: then an entry's bytes occur nowhere else.
 
-    :param completed: how often the bytes of status 2 occur
-    """
-    not_started, others = listed.count(_NOT_STARTED), listed.count(_STARTED) + completed
-    entries = not_started + others
-    # Zero bytes in the numbers: three in each length and in each status, but four in status 0.
-    zeros = 6 * entries + 4 * not_started + 3 * others
-    return entries == elements and listed.count(0) == zeros and _STATUS_FOUR not in listed
+def _is_plain(part: bytes) -> bool:
+    """Return whether a part is a status, the length of an id, and an id of that length without a NUL."""
+    status, content_id = part[:1], part[5:]
+    return status in _STATUSES and part[1:] == _key(content_id) and 0 not in content_id
 
 
 def _entries(statuses: bytes) -> Iterator[tuple[bytes, int]]:

@@ -11,13 +11,13 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.bases.hook import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from progress_exhaust.errors import SetupError
+from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store.files import StoredFile, list_files
 from progress_exhaust.hooks.report_store.folders import join_path, open_folder
 from progress_exhaust.hooks.report_store.public_access import is_public
 from progress_exhaust.hooks.report_store.publishing import longest_put_seconds, md5_of, publish_local, publish_to_store
 from progress_exhaust.hooks.report_store.store_errors import CONNECTION_ID, translate_store_errors
-from progress_exhaust.hooks.report_store.write_probe import probe_write
+from progress_exhaust.hooks.report_store.write_probe import WriteProbe
 from progress_exhaust.report.request import JOB_ID, Batch, is_package_key
 
 STANDALONE = "standalone"  # replaces the request id in staging paths of a run without a request
@@ -155,9 +155,21 @@ class ReportStoreHook(BaseHook):
         return 2 * longest_put_seconds(package, self._timeout_seconds) + MARGIN_SECONDS
 
     def check_writable(self, key: str) -> None:
-        """Raise SetupError or SourceError if no package with this key can be published; nothing is left in the container."""
-        with self._translate_container_errors():
-            probe_write(join_path(self._container, *key.split("/")))
+        """Raise SetupError or SourceError if no package with this key can be published.
+
+        It writes a file to the container and deletes it. If the login cannot delete, that is a warning: publishing is possible.
+        """
+        probe = WriteProbe(join_path(self._container, *key.split("/")))
+        try:
+            with self._translate_container_errors():
+                probe.write()
+        finally:
+            try:
+                with self._translate_container_errors():
+                    probe.delete()
+            except ProgressExhaustError as error:
+                file = f"{key.rpartition('/')[0]}/{probe.name}"
+                self.log.warning("The dry run could not delete its file %s. Delete it yourself: %s", file, error)
 
     def holds(self, key: str) -> bool:
         """Tell whether the container has a package with this key, which may come from a row of job_request."""
