@@ -77,7 +77,6 @@ def test_why_a_batch_has_no_report(queue: Install, asked: Row, world: World, hom
 
 def test_a_request_to_try_things_with_is_made_by_the_next_run(queue: Install, asked: Row, world: World, home: Path) -> None:
     queue.sql("DELETE FROM job_request")
-    queue.run_dag({"dry_run": True})  # makes the ledger
     batch, course = world.batches[0]["batchid"], world.batches[0]["courseid"]
     ids = []
     for what in (["--batches", batch], ["--course", course]):
