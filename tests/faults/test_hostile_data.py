@@ -157,7 +157,7 @@ LEARNERS: dict[str, Learner] = {
     "odd contents": Learner(
         {"Progress": "0"}, {"contentstatus": {"a\x00\x00\x00\x04\x00\x00\x00\x02": 1, "": 2, "b": -2, "c": 2**31 - 1}}
     ),
-    "many contents": Learner({"Progress": "100"}, {"contentstatus": {f"do_{n}": 2 for n in range(50_000)}}),
+    "many contents": Learner({"Progress": "0"}, {"contentstatus": {f"do_{n}": 2 for n in range(50_000)}}),
     "empty certificates": Learner({"Certificate Status": "Issued"}, {"certificates": [{}], "certstatus": -(2**31)}),
     # Scores
     **{

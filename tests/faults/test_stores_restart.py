@@ -264,7 +264,7 @@ def test_a_database_that_takes_no_writes(queue: Install, asked: Row, undisturbed
 # What a transaction's connection has sent when its COMMIT comes.
 COMMITS = {
     "the claim": b".claim (tag, request_id, installation, run_id)",
-    "the list": b".batch_run (tag, request_id",
+    "the list": b".batch_run\n  (tag, request_id",
     "the pin of the claim, after the package was put": b"released_at IS NULL FOR SHARE",
     "the mark": b"SET status = 'SUCCESS'",
 }

@@ -17,7 +17,8 @@ TAKEOVER = """
 CREATE FUNCTION change_holder() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   UPDATE progress_exhaust.claim SET released_at = now(), outcome = 'lost' WHERE released_at IS NULL;
-  INSERT INTO progress_exhaust.claim (tag, request_id, run_id) VALUES (NEW.tag, NEW.request_id, TG_ARGV[0]);
+  INSERT INTO progress_exhaust.claim (tag, request_id, installation, run_id)
+    VALUES (NEW.tag, NEW.request_id, NEW.installation, TG_ARGV[0]);
   RETURN NEW;
 END $$;
 CREATE TRIGGER change_holder AFTER UPDATE ON progress_exhaust.batch_run FOR EACH ROW
@@ -46,8 +47,8 @@ def ask(world: World, number: int, **changes: Any) -> Row:
 
 def let_hold(install: Install, request: Row, run_id: str) -> None:
     install.sql(
-        "INSERT INTO progress_exhaust.claim (tag, request_id, run_id) VALUES (%s, %s, %s)",
-        [request["tag"], request["request_id"], run_id],
+        "INSERT INTO progress_exhaust.claim (tag, request_id, installation, run_id) VALUES (%s, %s, %s, %s)",
+        [request["tag"], request["request_id"], install.installation, run_id],
     )
 
 
@@ -75,7 +76,7 @@ def test_only_airflow_decides_that_a_claim_is_lost(queue: Install, world: World)
     held["queued"] = ask(world, 10, status="PROCESSING")
     pending = ask(world, 11)
     queue.submit([*held.values(), pending])
-    queued = queue.run_dag({"batch_ids": ["0199unknown"]}).run_id
+    queued = queue.run_dag({"batch_ids": [world.batches[0]["batchid"]]}).run_id
     airflow.set_state(queued, "queued")
     holders["queued"] = queued
     for name, run_id in holders.items():

@@ -48,7 +48,11 @@ def test_inactive_enrolments_by_layout(queue: Install, world: World, by_user: bo
     done = queue.run_dag(settings={"layouts": {"mine": mine}, "layout": "mine", "learners_per_chunk": 40, **table})
     assert (done.state, done.failed()) == ("success", [])
     _, batch = golden.reports(world)["literacy-batch1"]
-    rows = [row for row in world.enrolments if row["batchid"] == batch and (row.get("enrolled_date") or row.get("enrolleddate"))]
+    rows = [
+        row
+        for row in world.enrolments
+        if row["batchid"] == batch and (row.get("enrolled_date") or str(row.get("enrolleddate") or "").strip())
+    ]
     expected = sorted((row["userid"], "active" if row.get("active") else "inactive") for row in rows)
     assert {status for _, status in expected} == {"active", "inactive"}
     made = csv(queue, world, "literacy-batch1").decode().splitlines()
