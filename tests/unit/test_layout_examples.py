@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import date
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,15 +22,19 @@ from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from progress_exhaust.settings import parse_settings
-from progress_exhaust.stages.site_setup import RunParams
+from progress_exhaust.stages.site_setup import RunParams, Site
+from progress_exhaust.staging.manifests import ExtractInputs
 from tests.cql import cql_list, cql_map
 
 COLLECTION, BATCH, QUIZ = "do_2133", "013300978801321105614", "do_2121589132151005906648"
 
 
+def page(name: str) -> str:
+    return (docs.PROJECT / name).read_text()
+
+
 def section() -> str:
-    page = (docs.PROJECT / "docs/how-to/change-the-columns.md").read_text()
-    return page.partition("\n## Examples\n")[2].partition("\n## ")[0]
+    return page("docs/how-to/change-the-columns.md").partition("\n## Examples\n")[2].partition("\n## ")[0]
 
 
 def examples() -> Iterator[Any]:
@@ -84,6 +89,33 @@ def test_an_example_makes_the_file_that_the_page_shows(text: str, csv: str) -> N
     chunk, counts = make_facts_chunk(enrolled, Eligibility(owned=True, channel="org"), inputs, sources)
     made = (header(report) + chunk_csv(from_parquet(to_parquet(chunk, counts)), report)).decode()
     assert made.replace("\r\n", "\n") == csv
+
+
+def test_the_example_of_a_run_with_a_workbook_makes_the_file_that_the_page_shows() -> None:
+    part = page("docs/how-to/change-the-columns.md").partition("\n## Deliver an Excel workbook\n")[2]
+    [conf, name] = re.findall("```(?:json|text)\n(.*?)\n```", part.partition("\n## ")[0], re.DOTALL)
+    params = RunParams.of(context(json.loads(conf)))  # type: ignore[arg-type]
+    site: Any = SimpleNamespace(settings=parse_settings("{}"))
+    assert (params.force, len(params.request_ids)) == (True, 1)
+    assert Batch("tag", "R1", "org", BATCH, COLLECTION).file_name(date(2022, 9, 27), Site.output_format(site, params)) == name
+
+
+def test_the_page_names_every_key_that_a_stored_extract_depends_on() -> None:
+    [named] = re.findall("These keys decide what `extract` stores: (.*?)\\.", page("docs/reference/columns.md"))
+    assert set(re.findall("`(.*?)`", named)) == ExtractInputs.model_fields.keys() - {"hierarchy", "user_fields"}
+
+
+@pytest.mark.parametrize(
+    "key", [{"enrolments": "all"}, {"learners": "cached"}, {"removed_contents": "counted"}, {"archived_scores": "blank"},
+            {"blank_dates": "kept"}, {"columns": [{"label": "School", "field": "user.schoolname"}]}],
+    ids=lambda key: next(iter(key)),
+)  # fmt: skip
+def test_an_extract_with_another_of_these_keys_is_not_used(key: dict[str, Any]) -> None:
+    hierarchy = Hierarchy(COLLECTION, 4, (), frozenset(), content_ids=frozenset())
+    before, after = (
+        parse_settings(json.dumps({"layouts": {"one": {"like": "standard"} | more}})).layout_named("one") for more in ({}, key)
+    )
+    assert make_inputs(hierarchy, before) != make_inputs(hierarchy, after)
 
 
 @pytest.mark.parametrize("chosen", ["csv", "xlsx", None])
