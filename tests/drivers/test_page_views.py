@@ -94,6 +94,15 @@ def test_request_of_another_program_is_not_running(run_state: str | None) -> Non
     assert one.run_id == RUN, "the last one that had it"
 
 
+def test_request_that_another_installation_holds_names_it() -> None:
+    one = seen(
+        batch("b1", is_ours=False), run_state=None, is_ours=False, claim_installation="b" * 32,
+        claimed_at=datetime(2026, 11, 30, 8, tzinfo=UTC),
+    )  # fmt: skip
+    assert one.holder == f"another installation bbbbbbbb, since 2026-11-30 08:00 UTC, run {RUN}"
+    assert one.held_elsewhere and one.batches[0].state == "running", "only that Airflow knows whether its run has ended"
+
+
 @pytest.mark.parametrize("run_state", ["running", "failed"])
 def test_standalone_run_holds_its_batches(run_state: str) -> None:
     one = seen(request_id="", run_id=RUN, claim_run_id=None, held=False, run_state=run_state)

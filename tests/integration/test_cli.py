@@ -17,7 +17,7 @@ from tests.integration.install import PROJECT, Install
 )
 
 
-def command(install: Install, home: Path, *words: str, **connections: str) -> subprocess.CompletedProcess[str]:
+def command(install: Install, home: Path, *words: str, answer: str = "", **connections: str) -> subprocess.CompletedProcess[str]:
     """Call it as the runbook does, with nothing of ours on the path but plugins/."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PROGRESS_"))}
     environment |= install.environment(connections=connections)
@@ -25,7 +25,7 @@ def command(install: Install, home: Path, *words: str, **connections: str) -> su
     documented = DOCUMENTED.replace("PLUGINS_FOLDER", shlex.quote(str(PROJECT / "plugins")))
     return subprocess.run(
         ["bash", "-c", f"{documented} {shlex.join(words)}"],
-        cwd=home, env=environment, capture_output=True, text=True, check=False,
+        cwd=home, env=environment, capture_output=True, text=True, check=False, input=answer,
     )  # fmt: skip
 
 
@@ -56,6 +56,27 @@ def test_where_a_finished_request_stands(queue: Install, asked: Row, world: Worl
     assert "11 of 11" in one.stdout
     for secret in (asked["requested_by"], *(user for user, _ in world.users)):
         assert secret not in listed.stdout + one.stdout
+
+
+def test_what_another_installation_holds_is_named_and_released(queue: Install, asked: Row, home: Path) -> None:
+    queue.sql("UPDATE job_request SET status = 'PROCESSING'")
+    queue.sql(
+        "INSERT INTO progress_exhaust.claim (tag, request_id, installation, run_id) VALUES (%s, %s, %s, 'run-of-staging')",
+        [asked["tag"], asked["request_id"], "b" * 32],
+    )
+    for words in (["status"], ["status", asked["request_id"]]):
+        assert "another installation" in command(queue, home, *words).stdout
+    kept = command(queue, home, "release", asked["request_id"], answer="n\n")
+    assert (kept.returncode, "It is not released" in kept.stderr) == (1, True)
+    assert "run run-of-staging of another installation bbbbbbbb, since" in kept.stdout
+    assert queue.row(asked)["status"] == "PROCESSING"
+    released = command(queue, home, "release", "--yes", asked["request_id"])
+    assert (released.returncode, released.stderr) == (0, "")
+    assert queue.row(asked)["status"] == "SUBMITTED"
+    again = command(queue, home, "release", "--yes", asked["request_id"])
+    assert (again.returncode, again.stderr.strip()) == (1, f"No run holds request {asked['request_id']}")
+    assert queue.run_dag().state == "success"
+    assert queue.row(asked)["status"] == "SUCCESS"
 
 
 def test_why_a_batch_has_no_report(queue: Install, asked: Row, world: World, home: Path) -> None:
