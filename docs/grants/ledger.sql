@@ -73,6 +73,6 @@ WHERE EXISTS (SELECT FROM jsonb_object_keys(counts) AS key WHERE starts_with(key
 
 CREATE UNIQUE INDEX IF NOT EXISTS claim_held_once ON :"ledger".claim (tag, request_id) WHERE released_at IS NULL;
 CREATE INDEX IF NOT EXISTS batch_run_of_run ON :"ledger".batch_run (run_id);
--- For the page, which counts the last nights.
+-- For the page, which shows the last days.
 CREATE INDEX IF NOT EXISTS batch_run_listed_at ON :"ledger".batch_run (listed_at);
 CREATE INDEX IF NOT EXISTS claim_claimed_at ON :"ledger".claim (claimed_at);
