@@ -85,6 +85,7 @@ def test_progress_without_a_leaf_count_in_the_root_is_100(leaves: int, stated: b
         (0, 40, "0", "0"),
         (40, 40, "100", "100"),
         (41, 40, "100", "100"),
+        (1, 10**20, "0", "0"),
     ],
 )
 def test_progress_is_calculated_in_32_bits_in_the_incumbents_layout_alone(

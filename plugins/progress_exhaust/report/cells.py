@@ -147,6 +147,7 @@ def _float32_percents(completed: Numbers, leaf_count: int) -> pa.Array:
     """Return the same as `_percents`, calculated as the Spark job does: 21 of 40 is 52.499996, and so 52."""
     if leaf_count == 0:
         return pa.repeat("", len(completed))
+    leaf_count = min(leaf_count, 2**53)  # as above
     shares = np.minimum(completed, leaf_count).astype(np.float32) / np.float32(leaf_count)
     percents = np.floor((shares * np.float32(100)).astype(np.float64) + 0.5)
     return _PERCENTS.take(pa.array(percents.astype(np.int64)))

@@ -60,8 +60,10 @@ def count_completed(statuses: bytes | None, contents: ContentKeys) -> Completed:
     """
     if not statuses:
         return Completed()
+    if len(statuses) > _MAX_SPLIT_BYTES:
+        return _count_entry_by_entry(statuses, contents)
     listed = b"\0" + statuses[4:]  # as if a status was before the first key
-    parts = listed.split(_BEFORE_STATUS) if len(listed) <= _MAX_SPLIT_BYTES else []
+    parts = listed.split(_BEFORE_STATUS)
     afters = parts[1:]  # each starts with the status of the key in the part before
     if len(afters) != count_elements(statuses) or not afters or parts.pop() not in _STATUSES:
         return _count_entry_by_entry(statuses, contents)

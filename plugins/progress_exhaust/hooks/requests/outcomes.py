@@ -66,10 +66,9 @@ def decide_ending(progress: RequestProgress, *, list_needs_operator: bool = Fals
     if not progress.batch_ids and not progress.batches:
         needs_operator = f"The batches of the request {NEEDS_OPERATOR_TO_LIST}"
         return Ending(ClaimOutcome.SUBMITTED, needs_operator if list_needs_operator else NOT_LISTED)
-    batches = [run for run in progress.batches if run.batch_id not in progress.finished]
-    failed = [run for run in batches if run.state not in (BatchState.DONE, BatchState.DEFERRED, BatchState.REJECTED)]
-    rejected = [run for run in batches if run.state == BatchState.REJECTED]
-    deferred = [run for run in batches if run.state == BatchState.DEFERRED]
+    failed = [run for run in progress.batches if run.state not in (BatchState.DONE, BatchState.DEFERRED, BatchState.REJECTED)]
+    rejected = [run for run in progress.batches if run.state == BatchState.REJECTED and run.batch_id not in progress.finished]
+    deferred = [run for run in progress.batches if run.state == BatchState.DEFERRED]
     if failed and deferred and not progress.attempts_left:  # a deferred batch still gets its first attempt
         return Ending(ClaimOutcome.SUBMITTED, describe(progress, [*failed, *rejected, *deferred]))
     if failed:
