@@ -77,8 +77,8 @@ def test_extract_that_is_killed_in_the_middle(site: Site, gate: Gate, undisturbe
             run = site.airflow.start_run(request_ids=[request])
             closed.wait()
             paused.enter_context(site.paused("redis"))
-        chunks = site.data / "staging" / run / request / batch / "chunks.json"
-        wait_until(chunks.exists, "the extract's begin")
+        chunks = f"*/{run}/*-{request}/{batch}/chunks.json"
+        wait_until(lambda: list((site.data / "staging").glob(chunks)), "the extract's begin")
         kill(site.airflow.tasks(run)["extract", 0])
     assert site.airflow.end_of(run) == "success"
     check(site, request, run, {site.key(request, batch): expected})
