@@ -253,8 +253,10 @@ WHEN (NEW.batch_id = '{batch}' AND NEW.stage = 'extract' AND NEW.state = 'runnin
 def no_extract(site: Site, batch_id: str) -> Iterator[None]:
     """Make `extract` of one batch fail at each retry: the ledger rejects its start."""
     site.sql(REFUSE.replace("{batch}", batch_id))
-    yield
-    site.sql(f'DROP TRIGGER "refuse {batch_id}" ON progress_exhaust.batch_run')
+    try:
+        yield
+    finally:
+        site.sql(f'DROP TRIGGER "refuse {batch_id}" ON progress_exhaust.batch_run')
 
 
 def kill(task: Task) -> None:
