@@ -7,40 +7,37 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow.sdk import Variable
 from airflow.sdk.bases.hook import BaseHook
+
+from progress_exhaust.settings import VARIABLE, Settings, parse_settings
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
-
-    from progress_exhaust.stages.site_setup import Site
 
 Names = tuple[tuple[str, str], ...]  # namespace and name of each data set
 DEFAULT_PORTS = {"cassandra": 9042, "redis": 6379, "http": 80, "https": 443}
 
 
-def extract_facets(task_instance: "RuntimeTaskInstanceProtocol") -> Any:
-    """Return what an extract task read."""
-    from progress_exhaust.stages.site_setup import read_site
-
-    return facets(sources(read_site(task_instance.get_template_context())), ())
+def extract_facets() -> Any:
+    """Return what an extract task reads."""
+    return facets(sources(_settings()), ())
 
 
 def package_facets(batch: Mapping[str, str], task_instance: "RuntimeTaskInstanceProtocol") -> Any:
     """Return the file that a package task published; nothing for a dry run."""
     from progress_exhaust.report.request import Batch
-    from progress_exhaust.stages.site_setup import RunParams, read_site, report_day
+    from progress_exhaust.stages.site_setup import RunParams, report_day
 
-    context = task_instance.get_template_context()
-    site = read_site(context)
+    context, settings = task_instance.get_template_context(), _settings()
     if RunParams.of(context).dry_run:
         return facets((), ())
-    key = Batch.from_dict(batch).object_key(report_day(context, site.settings))
-    return facets((), package(site.settings.reports_container_url, key))
+    key = Batch.from_dict(batch).object_key(report_day(context, settings))
+    return facets((), package(settings.reports_container_url, key))
 
 
-def sources(site: "Site") -> Names:
+def sources(settings: Settings) -> Names:
     """Return the data sets that extract reads."""
-    settings = site.settings
     courses = _namespace(settings.courses_connection, "cassandra")
     users = _namespace("progress_exhaust_users", "redis")
     return (
@@ -70,6 +67,11 @@ def facets(inputs: Names, outputs: Names) -> Any:
         inputs=[Dataset(namespace=namespace, name=name) for namespace, name in inputs],
         outputs=[Dataset(namespace=namespace, name=name) for namespace, name in outputs],
     )
+
+
+def _settings() -> Settings:
+    """Read the settings alone: OpenLineage asks in a process of its own, which cannot ask Airflow for the installation."""
+    return parse_settings(Variable.get(VARIABLE, default=None))
 
 
 def _namespace(connection_id: str, scheme: str) -> str:

@@ -95,6 +95,6 @@ def test_a_source_is_named_as_it_is_called_and_without_its_login(
     for name, value in connections.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_PROGRESS_EXHAUST_{name}", value)
     site = Site(Settings(), "run")
-    assert [name for name, _ in sources(site)] == ["cassandra://one:9042"] * 4 + ["redis://cache:6379"] * 2 + [namespace]
+    assert [name for name, _ in sources(site.settings)] == ["cassandra://one:9042"] * 4 + ["redis://cache:6379"] * 2 + [namespace]
     with site.content_api() as api:
         assert "a-secret" not in api._where()

@@ -6,6 +6,7 @@ The providers are in an environment of their own (`make stores`); in any other, 
 import importlib.util
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -103,9 +104,11 @@ class Buckets:
         return {path.removeprefix(f"{bucket}/"): fs.cat_file(path) for path in fs.find(bucket)}
 
     def staged(self) -> list[str]:
+        """Return what is in staging, by the path below the folder of its installation."""
         fs = self._fs()
         fs.invalidate_cache()
-        return sorted(path.removeprefix(f"private-{self.name}/staging/") for path in fs.find(f"private-{self.name}"))
+        paths = (path.removeprefix(f"private-{self.name}/staging/") for path in fs.find(f"private-{self.name}"))
+        return sorted(re.sub("^[0-9a-f]{12}/", "", path) for path in paths)
 
     def _fs(self) -> Any:
         return self.hook()._container.fs

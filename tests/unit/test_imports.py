@@ -49,7 +49,7 @@ RULES: dict[str, set[str]] = {
     "cli_output.py": {MODELS, f"{OURS}.hooks.requests.status", *ours("docs_links", "page")},
     "compat.py": {"airflow", "botocore", "fsspec", "sqlalchemy", *DRIVERS},
     "failure_notifier.py": {"airflow", MODELS, *ours("compat", "names", "settings", "stages")},
-    "lineage.py": {"airflow", *ours("names", "report.request", "stages")},
+    "lineage.py": {"airflow", *ours("names", "report.request", "settings", "stages")},
     "links.py": {"airflow", *ours("docs_links")},
     "metrics.py": {MODELS, *ours("compat")},
     "plugin.py": {"airflow", *ours("links", "page")},

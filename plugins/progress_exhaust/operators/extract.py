@@ -28,5 +28,5 @@ class ExtractOperator(StageOperator):
         with batch_context.locks.exclusive_lock(f"extract of {batch.collection_id} {batch.batch_id} {batch.channel}"):
             return (copy_extract(batch_context, same_batches) or extract_batch(batch_context)).counts
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        return lineage.extract_facets(task_instance)
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
+        return lineage.extract_facets()
