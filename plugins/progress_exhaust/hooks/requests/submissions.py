@@ -85,12 +85,13 @@ class SubmissionWatch(RequestsConnection):
 
     @asynccontextmanager
     async def _translate_errors(self) -> AsyncIterator[None]:
+        late, needed = f"no answer in {ANSWER_SECONDS} s", "SELECT"
         try:
             yield
         except TimeoutError:
-            raise SourceError(f"{self._where()} does not answer: no answer in {ANSWER_SECONDS} s") from None
+            raise SourceError(f"{self._where()} does not answer: {late}") from None
         except psycopg.errors.InsufficientPrivilege as error:
-            raise SetupError(f"{self._where()}: {first_line(error)} (for SELECT); {self.rights}") from None
+            raise SetupError(f"{self._where()}: {first_line(error)} (for {needed}); {self.rights}") from None
         except psycopg.errors.UndefinedTable as error:
             raise SetupError(f"{self._where()}: {first_line(error)}; see the setting job_request_table") from None
         except psycopg.Error as error:
