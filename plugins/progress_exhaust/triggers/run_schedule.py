@@ -1,4 +1,4 @@
-"""When runs start: by the schedule, and on request as soon as a request is submitted (docs/how-to/report-on-request.md)."""
+"""When runs start: by the schedule, and on request as soon as a request is submitted (docs/how-to/make-reports-on-request.md)."""
 
 import logging
 from datetime import datetime
