@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.servers.start_up import started_site
 
 TRIGGERER = "airflow-triggerer"
 SOON_SECONDS = 90
+DAY = date(2026, 3, 10)
 WARNING = "New requests cannot be found at the moment"
 
 
@@ -65,6 +66,15 @@ def asks_no_more(site: Site, known: set[str]) -> None:
 
 def log(site: Site) -> str:
     return (site.data / f"{TRIGGERER}.log").read_text(errors="replace")
+
+
+def put_back(site: Site, request: str) -> None:
+    """Defer a request, as a run does that reaches a limit."""
+    site.sql("UPDATE progress_exhaust.claim SET outcome = 'SUBMITTED' WHERE request_id = %s", request)
+    site.sql(
+        "UPDATE job_request SET status = 'SUBMITTED', processed_batches = NULL, download_urls = NULL WHERE request_id = %s",
+        request,
+    )
 
 
 def end_triggerer(site: Site, number: int = signal.SIGTERM) -> None:
@@ -157,9 +167,7 @@ def test_restarted_trigger_does_not_fire_for_what_a_run_put_back(site: Site) -> 
     made(site, request)
     wait_until(lambda: all(run["state"] in OVER for run in runs(site)), "the end of all runs")
     end_triggerer(site)
-    # As a run does that reaches a limit.
-    site.sql("UPDATE progress_exhaust.claim SET outcome = 'SUBMITTED' WHERE request_id = %s", request)
-    site.sql("UPDATE job_request SET status = 'SUBMITTED' WHERE request_id = %s", request)
+    put_back(site, request)
     before = on_request(site)
     site.command("dev/airflow_servers.py", "start")
     wait_until(lambda: "trigger ID" in log(site) or "starting" in log(site), "the trigger")
@@ -167,6 +175,21 @@ def test_restarted_trigger_does_not_fire_for_what_a_run_put_back(site: Site) -> 
     assert status(site, request) == "SUBMITTED"
     site.airflow.run()  # the schedule's next run takes it
     assert status(site, request) == "SUCCESS"
+
+
+def test_backfill_takes_what_its_day_would_have_taken(site: Site) -> None:
+    batch = site.batches[1]
+    request = site.request(batch, at=datetime(DAY.year, DAY.month, DAY.day, 10, tzinfo=REPORT_ZONE))
+    made(site, request)
+    put_back(site, request)
+    before = on_request(site)
+    site.command(
+        "-m", "airflow", "backfill", "create", "--dag-id", "progress_exhaust",
+        "--from-date", f"{DAY}", "--to-date", f"{DAY}T23:59",
+    )  # fmt: skip
+    made(site, request)
+    assert site.row(request)["download_urls"] == [site.key(request, batch, DAY)]
+    assert on_request(site) == before
 
 
 def test_next_run_takes_a_request_whose_event_was_lost(site: Site) -> None:
