@@ -16,7 +16,8 @@ Makes one packaged csv per course batch of each pending row of `job_request`. It
 | settle_requests | makes requests with a failed batch FAILED; fails if a task of the run failed | the same outcome |
 
 **Where to look.** [All requests](PAGE/), their batches and errors · the [pool](/pools) · the [Variable](/variables) ·
-[connections](/connections) · every message: `docs/reference/messages.md` · how to rerun: `docs/how-to/runbook.md`.
+[connections](/connections) · every message: `docs/reference/messages.md` · how to rerun: `docs/how-to/runbook.md` ·
+when runs start: `docs/how-to/make-reports-on-request.md`.
 
 **Resume.** Clear the failed stage of the batch, labelled with the batch id, and its downstream tasks. Earlier stages are not
 run again. The request becomes SUCCESS after its last batch.
