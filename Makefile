@@ -67,7 +67,7 @@ demo-data: services ## submit new requests for the next demo
 run: env ## run the DAG once against the environment's connections; CONF='{"request_ids": ["…"]}' passes Params
 	@$(PY) dev/run_once.py
 
-up: services ## start Airflow's scheduler, dag processor and API server on 127.0.0.1
+up: services ## start Airflow's scheduler, dag processor, triggerer and API server on 127.0.0.1
 	@$(PY) dev/airflow_servers.py start
 
 down: ## stop Airflow and the services

@@ -16,7 +16,8 @@ Makes one packaged csv per course batch of each pending row of `job_request`. It
 | settle_requests | makes requests with a failed batch FAILED; fails if a task of the run failed | the same outcome |
 
 **Where to look.** [All requests](PAGE/), their batches and errors · the [pool](/pools) · the [Variable](/variables) ·
-[connections](/connections) · every message: `docs/reference/messages.md` · how to rerun: `docs/how-to/runbook.md`.
+[connections](/connections) · every message: `docs/reference/messages.md` · how to rerun: `docs/how-to/runbook.md` ·
+when runs start: `docs/how-to/make-reports-on-request.md`.
 
 **Resume.** Clear the failed stage of the batch, labelled with the batch id, and its downstream tasks. Earlier stages are not
 run again. The request becomes SUCCESS after its last batch.
@@ -32,7 +33,7 @@ again. `release_claims`: claim what other installations hold. `dry_run`: publish
 import os
 from datetime import datetime, timedelta
 
-from airflow.sdk import DAG, Param, TriggerRule, task_group
+from airflow.sdk import DAG, Param, TriggerRule, chain, task_group
 
 from progress_exhaust.failure_notifier import ENVIRONMENT, failure_callback
 from progress_exhaust.links import with_links
@@ -46,9 +47,12 @@ from progress_exhaust.operators.package import PackageOperator
 from progress_exhaust.operators.pivot import PivotOperator
 from progress_exhaust.operators.settle_requests import SettleRequestsOperator
 from progress_exhaust.sensors.pending_requests import PendingRequestsSensor
+from progress_exhaust.triggers.run_schedule import run_schedule
 
 # Airflow reads these while it parses the file. Therefore they come from the environment, not from the Variable.
-SCHEDULE = os.environ.get("PROGRESS_EXHAUST_SCHEDULE", "0 8 * * *")
+START_DATE = datetime(2026, 1, 1)
+CRON, ON_REQUEST = os.environ.get("PROGRESS_EXHAUST_SCHEDULE", "0 8 * * *"), os.environ.get("PROGRESS_EXHAUST_ON_REQUEST")
+SCHEDULE, SCHEDULE_ERROR = run_schedule(CRON, ON_REQUEST, START_DATE)
 POOL = os.environ.get("PROGRESS_EXHAUST_POOL", "progress_exhaust")
 RETRIES = int(os.environ.get("PROGRESS_EXHAUST_RETRIES", "4"))
 RETRY_DELAY = timedelta(seconds=float(os.environ.get("PROGRESS_EXHAUST_RETRY_DELAY_SECONDS", "60")))
@@ -84,10 +88,10 @@ PARAMS = {
 
 with DAG(
     dag_id=REPORT_DAG_ID,
-    doc_md=f"{NOTIFIER_ERROR}{with_links(__doc__)}",
+    doc_md=f"{SCHEDULE_ERROR}{NOTIFIER_ERROR}{with_links(__doc__)}",
     on_failure_callback=ON_FAILURE,
     schedule=SCHEDULE,
-    start_date=datetime(2026, 1, 1),
+    start_date=START_DATE,
     catchup=False,
     max_active_runs=4,
     tags=["sunbird", "exhaust"],
@@ -106,12 +110,8 @@ with DAG(
 
     @task_group(group_id="batch")
     def report(batch):
-        previous = None
-        for task_id, stage in BATCH_STAGES.items():
-            task = stage(task_id=task_id, batch=batch, pool=POOL, execution_timeout=STAGE_TIMEOUT, map_index_template=LABEL)
-            if previous is not None:
-                previous >> task
-            previous = task
+        common = {"batch": batch, "pool": POOL, "execution_timeout": STAGE_TIMEOUT, "map_index_template": LABEL}
+        chain(*(stage(task_id=task_id, **common) for task_id, stage in BATCH_STAGES.items()))
 
     settle_requests = SettleRequestsOperator(task_id="settle_requests", trigger_rule=TriggerRule.ALL_DONE)
 

@@ -1,4 +1,4 @@
-"""Airflow's own servers over the services: API server, scheduler with LocalExecutor, dag processor; on 127.0.0.1.
+"""Airflow's own servers over the services: API server, scheduler with LocalExecutor, dag processor, triggerer; on 127.0.0.1.
 
     python dev/airflow_servers.py start | stop | env
 
@@ -28,6 +28,7 @@ from dev.servers import Service, Settings
 PROJECT = Path(__file__).resolve().parent.parent
 AIRFLOW = (sys.executable, "-m", "airflow")  # of an environment that builds on another's, too
 START_TIMEOUT_SECONDS = 90
+ON_REQUEST = "PROGRESS_EXHAUST_ON_REQUEST"  # true by default here: set it to false for runs by the schedule only
 ROLES = {"admin": "admin", "viewer": "viewer"}  # by user
 
 
@@ -46,7 +47,7 @@ class AirflowServer(Service):
         return [*AIRFLOW, *self.words]
 
     def answers(self) -> bool:
-        """Only the API server has a port to ask; the other two say in its health answer that they are there."""
+        """Only the API server has a port to ask; the others say in its health answer that they are there."""
         return self.ask(b"GET /api/v2/monitor/health HTTP/1.0\r\n\r\n", b"HTTP/1.1 200")
 
     def spawn(self) -> None:
@@ -73,6 +74,7 @@ def all_servers(settings: Settings) -> list[AirflowServer]:
     return [
         AirflowServer(settings, "api-server", "--host", "127.0.0.1", "--port", port, "--workers", "1"),
         AirflowServer(settings, "dag-processor"),
+        AirflowServer(settings, "triggerer", "--skip-serve-logs"),
         AirflowServer(settings, "scheduler", "--skip-serve-logs"),
     ]
 
@@ -104,6 +106,7 @@ def environment() -> dict[str, str]:
         "AIRFLOW__API__SECRET_KEY": secret["session"],
         "AIRFLOW__API_AUTH__JWT_SECRET": secret["jwt"],
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata,
+        ON_REQUEST: os.environ.get(ON_REQUEST, "true"),
         "MALLOC_ARENA_MAX": "1",  # as in the Makefile
     }
 
@@ -125,7 +128,7 @@ def start() -> None:
     settings = Settings.from_environment()
     os.environ.update(environment())
     logins = "  ".join(f"user {user}  password {password}" for user, password in passwords().items())
-    servers = all_servers(settings)
+    servers = [server for server in all_servers(settings) if server.words[0] != "triggerer" or os.environ[ON_REQUEST] == "true"]
     missing = [server for server in servers if server.pid() is None]
     if missing:
         print("airflow    preparing its database …", flush=True)

@@ -2,6 +2,7 @@
 -- after ledger.sql, and again after a column was added:
 --   psql -v role=exhaust -v schema=public -v requests=job_request -v ledger=progress_exhaust -f docs/grants/postgres.sql DATABASE
 -- If your table of requests has no column batch_number, remove it from the first GRANT SELECT.
+-- The trigger of new requests in Airflow's triggerer uses the same connection. It needs CONNECT, USAGE and SELECT only.
 -- The role is one with a login alone: CREATE ROLE exhaust LOGIN PASSWORD '…'
 
 GRANT CONNECT ON DATABASE :"DBNAME" TO :"role";

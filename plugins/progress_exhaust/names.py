@@ -3,6 +3,8 @@
 REPORT_DAG_ID = "progress_exhaust"
 RETENTION_DAG_ID = "progress_exhaust_retention"
 
+REQUESTS_ASSET = "progress_exhaust_requests"  # its events start runs on request
+
 INSTALLATION_VARIABLE = "progress_exhaust_installation"  # id of this Airflow, in its metadata database
 
 XCOM_REQUESTS_FOUND = "found"  # pushed by claim_requests: how many requests were pending

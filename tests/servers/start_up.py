@@ -58,8 +58,11 @@ class Take(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def started_site(data: Path, world: World | None = None) -> Iterator[Site]:
-    """Start it all in this folder, load a world without its requests, and stop it all again; the sample world by default."""
+def started_site(data: Path, world: World | None = None, *, on_request: bool = False) -> Iterator[Site]:
+    """Start it all in this folder, load a world without its requests, and stop it all again; the sample world by default.
+
+    :param on_request: whether runs start as soon as a request is submitted. Most tests start their runs themselves
+    """
     now = datetime.now(UTC)
     hour = next(hour for hour in SCHEDULE_HOURS if (hour - now.hour) % 24 > 1)
     # Only in the environment of the commands: these servers do not concern other tests of the session.
@@ -68,6 +71,7 @@ def started_site(data: Path, world: World | None = None) -> Iterator[Site]:
         # Batches of several parts, so that each task has processes of its own.
         "PROGRESS_EXHAUST_DEV_SETTINGS": '{"learners_per_chunk": 20, "processes_per_task": 2}',
         "PROGRESS_EXHAUST_SCHEDULE": f"0 {hour} * * *",
+        "PROGRESS_EXHAUST_ON_REQUEST": str(on_request).lower(),
         "PROGRESS_EXHAUST_RETRIES": "3",
         "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",  # makes one to two seconds, each time
         # A killed scheduler and a killed worker are noticed in seconds, not in minutes.

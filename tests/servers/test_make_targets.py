@@ -115,4 +115,5 @@ def test_airflow_goes_up_and_says_where(demo: tuple[dict[str, str], str]) -> Non
     [url, password] = re.findall(r"airflow    ready: (http://127.0.0.1:\d+)  user admin  password (\S+)", printed)[0]
     login = requests.post(f"{url}/auth/token", json={"username": "admin", "password": password}, timeout=30)
     assert login.ok
-    assert "scheduler stopped" in made("make down", environment)
+    stopped = made("make down", environment)
+    assert "scheduler stopped" in stopped and "triggerer stopped" in stopped

@@ -27,6 +27,13 @@ def test_all_of_airflow_and_of_its_sources_is_there() -> None:
     }  # fmt: skip
 
 
+def test_a_run_starts_as_soon_as_a_request_is_submitted() -> None:
+    """Every service of Airflow reads the DAG file, and the triggerer runs the trigger."""
+    for name in ("api-server", "scheduler", "dag-processor", "triggerer", "worker"):
+        assert SERVICES[name]["environment"]["PROGRESS_EXHAUST_ON_REQUEST"] == "true"
+    assert SERVICES["triggerer"]["command"][:2] == ["airflow", "triggerer"]
+
+
 @each_service
 def test_each_image_is_pinned(name: str) -> None:
     assert re.fullmatch(r"[a-z-]+:\d+\.\d+(\.\d+)?(-[a-z]+)?", SERVICES[name]["image"])

@@ -110,6 +110,13 @@ class Settings(Protection, ReportContents):
         0, ge=0, description="Time that a run waits for a first request before the run is skipped."
     )
 
+    request_poll_seconds: float = Field(
+        5,
+        gt=0,
+        description="How often the trigger looks for new requests, if `PROGRESS_EXHAUST_ON_REQUEST` is `true`. A change takes up "
+        "to five minutes.",
+    )
+
     # Performance
 
     learners_per_chunk: int = Field(5000, ge=1, description="Number of learners that a stage holds in memory at once.")

@@ -10,15 +10,18 @@ IN_BATCH_NUMBER = """(%(batch_number)s::integer IS NULL OR EXISTS (
     WHERE (SELECT batch_number FROM {job_request} same WHERE same.tag = j.tag AND same.request_id = j.request_id)
       = %(batch_number)s))"""
 
+# The requests that this site processes.
+OF_THIS_SITE = """job_id = '{job_id}'
+  AND IN_BATCH_NUMBER
+  AND (%(channels)s::text[] IS NULL OR requested_channel = ANY(%(channels)s))""".replace("IN_BATCH_NUMBER", IN_BATCH_NUMBER)
+
 # What a run may work on: requests that wait, and those that failed fewer than three times; one that failed with a permanent error
 # only if it is named, or submitted again. Requests that are PROCESSING too, if the run that holds them has ended, or if no run
 # of ours holds them and they were submitted long ago. `force` adds finished requests: those that are named, otherwise those of
 # the day.
 _PENDING = """
-job_id = '{job_id}'
+OF_THIS_SITE
   AND (%(request_ids)s::text[] IS NULL OR request_id = ANY(%(request_ids)s))
-  AND IN_BATCH_NUMBER
-  AND (%(channels)s::text[] IS NULL OR requested_channel = ANY(%(channels)s))
   AND (%(submitted_before)s::timestamp IS NULL OR dt_job_submitted < %(submitted_before)s)
   AND (status = '{status.SUBMITTED}'
     OR status = '{status.FAILED}' AND coalesce(iteration, 0) < {max_failures}
@@ -33,7 +36,7 @@ job_id = '{job_id}'
         AND installation = %(installation)s AND run_id = ANY(%(ended_runs)s))
     OR status = '{status.PROCESSING}' AND dt_job_submitted < %(abandoned_before)s AND NOT EXISTS (
       SELECT FROM {ledger}.claim c WHERE c.tag = j.tag AND c.request_id = j.request_id AND released_at IS NULL))
-""".replace("IN_BATCH_NUMBER", IN_BATCH_NUMBER)
+""".replace("OF_THIS_SITE", OF_THIS_SITE)
 
 _OLDEST_FIRST = " ORDER BY dt_job_submitted, request_id LIMIT %(most)s"
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.requests.locks import Locks
     from progress_exhaust.hooks.requests.models import Stage
     from progress_exhaust.hooks.requests.releases import Releases
+    from progress_exhaust.hooks.requests.submissions import SubmissionWatch
     from progress_exhaust.hooks.requests.write_check import WriteCheck
     from progress_exhaust.hooks.user_cache import UserCacheHook
     from progress_exhaust.report.request import Batch
@@ -119,6 +120,11 @@ class Site:
         from progress_exhaust.hooks.requests.releases import Releases
 
         return self._connect(Releases)
+
+    def submission_watch(self) -> "SubmissionWatch":
+        from progress_exhaust.hooks.requests.submissions import SubmissionWatch
+
+        return self._connect(SubmissionWatch)
 
     def write_check(self) -> "WriteCheck":
         from progress_exhaust.hooks.requests.write_check import WriteCheck
