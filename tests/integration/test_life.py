@@ -665,6 +665,7 @@ def test_a_missing_guard_is_seen(guard: str, monkeypatch: pytest.MonkeyPatch) ->
         play(steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guard", ["an end needs a live claim", "a failure counts once a run"])
 def test_a_missing_guard_is_found_at_random(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, part, instead, _ = GUARDS[guard]

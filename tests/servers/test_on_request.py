@@ -125,6 +125,7 @@ def test_request_is_made_without_a_manual_run(site: Site) -> None:
     asks_no_more(site, {*before, run})
 
 
+@pytest.mark.slow
 def test_many_requests_at_once_are_made_by_few_runs(site: Site) -> None:
     before = on_request(site)
     requests = [site.request(batch) for batch in site.batches[1:5]]
@@ -133,12 +134,14 @@ def test_many_requests_at_once_are_made_by_few_runs(site: Site) -> None:
     assert 1 <= len(on_request(site) - before) <= 2
 
 
+@pytest.mark.slow
 def test_request_that_is_deleted_between_two_questions_harms_nothing(site: Site) -> None:
     deleted = site.request(site.batches[1])
     site.sql("DELETE FROM job_request WHERE request_id = %s", deleted)
     made(site, site.request(site.batches[2]))
 
 
+@pytest.mark.slow
 def test_trigger_goes_on_after_postgres_was_away(site: Site) -> None:
     pid, warnings = site.pid(TRIGGERER), log(site).count(WARNING)
     with requests_away(site):
@@ -150,6 +153,7 @@ def test_trigger_goes_on_after_postgres_was_away(site: Site) -> None:
     assert site.pid(TRIGGERER) == pid
 
 
+@pytest.mark.slow
 def test_request_is_made_after_a_restart_of_the_triggerer(site: Site) -> None:
     end_triggerer(site)
     request = site.request(site.batches[1])
@@ -161,6 +165,7 @@ def test_request_is_made_after_a_restart_of_the_triggerer(site: Site) -> None:
     assert len(on_request(site) - before) == 1
 
 
+@pytest.mark.slow
 def test_restarted_trigger_does_not_fire_for_what_a_run_put_back(site: Site) -> None:
     made(site, site.request(site.batches[1]))
     request = site.request(site.batches[2])
@@ -177,6 +182,7 @@ def test_restarted_trigger_does_not_fire_for_what_a_run_put_back(site: Site) -> 
     assert status(site, request) == "SUCCESS"
 
 
+@pytest.mark.slow
 def test_backfill_takes_what_its_day_would_have_taken(site: Site) -> None:
     batch = site.batches[1]
     request = site.request(batch, at=datetime(DAY.year, DAY.month, DAY.day, 10, tzinfo=REPORT_ZONE))
@@ -192,6 +198,7 @@ def test_backfill_takes_what_its_day_would_have_taken(site: Site) -> None:
     assert on_request(site) == before
 
 
+@pytest.mark.slow
 def test_next_run_takes_a_request_whose_event_was_lost(site: Site) -> None:
     """A run by hand without Params takes what a run of the schedule takes."""
     end_triggerer(site)
@@ -204,6 +211,7 @@ def test_next_run_takes_a_request_whose_event_was_lost(site: Site) -> None:
     assert run not in before
 
 
+@pytest.mark.slow
 def test_two_triggerers_make_each_request_once(site: Site) -> None:
     before = on_request(site)
     words = [sys.executable, "-m", "airflow", "triggerer", "--skip-serve-logs"]
