@@ -33,6 +33,7 @@ from dev.airflow_servers import AIRFLOW
 from dev.machine import install_chromium, is_free
 from dev.servers import Postgres, Settings
 from progress_exhaust.hooks.requests.models import SQL_VALUES
+from progress_exhaust.sql.connection import RESET_SEARCH_PATH
 from progress_exhaust.sql.ledger import CREATE_LEDGER
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
             if status == "PROCESSING" and number_in == 0:
                 enrolled = 412_360 - place
                 done = chance.randint(100_000, 380_000)
-                counts = {"enrolled": enrolled, "learners_done": done, "seconds_left": (enrolled - done) // 200}
+                counts = {"enrolled": enrolled, "learners_done": done, "percent": 100 * done // enrolled}
+                counts["seconds_left"] = (enrolled - done) // 200
                 stage, state, seconds = "extract", "running", {"fetch_hierarchy": seconds["fetch_hierarchy"]}
             elif status == "PROCESSING":
                 stage, state, seconds, counts = "list_batches", "waiting", {}, {}
@@ -127,6 +129,7 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
         cursor.execute("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request")
         cursor.execute((PROJECT / "dev/postgres/job_request.sql").read_text())
         cursor.execute(CREATE_LEDGER.format(ledger="progress_exhaust", **SQL_VALUES))
+        cursor.execute(RESET_SEARCH_PATH)
         insert = psycopg2.extras.execute_values
         insert(
             cursor,
