@@ -44,16 +44,7 @@ def strict(install: Install, world: World, tmp_path_factory: pytest.TempPathFact
 def tables(strict: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[LearnerTablesHook]:
     for name, value in strict.environment().items():
         monkeypatch.setenv(name, value)
-    cassandra, names = "progress_exhaust_cassandra", strict.names
-    with LearnerTablesHook(
-        enrolments=(cassandra, names.enrolments_by_batch),
-        courses=(cassandra, names.courses),
-        hierarchies=(cassandra, f"{names.hierarchies}.content_hierarchy"),
-        consistency="LOCAL_ONE",
-        keys_per_read=100,
-        reads_in_flight=4,
-        timeout_seconds=60,
-    ) as hook:
+    with strict.learner_tables() as hook:
         yield hook
 
 

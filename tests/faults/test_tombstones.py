@@ -70,16 +70,7 @@ def uri(deleted: Install, request: pytest.FixtureRequest) -> str:
 def tables(deleted: Install, uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LearnerTablesHook]:
     for name, value in deleted.environment(connections={"CASSANDRA": uri}).items():
         monkeypatch.setenv(name, value)
-    cassandra, names = "progress_exhaust_cassandra", deleted.names
-    with LearnerTablesHook(
-        enrolments=(cassandra, names.enrolments_by_batch),
-        courses=(cassandra, names.courses),
-        hierarchies=(cassandra, f"{names.hierarchies}.content_hierarchy"),
-        consistency="LOCAL_ONE",
-        keys_per_read=100,
-        reads_in_flight=4,
-        timeout_seconds=60,
-    ) as hook:
+    with deleted.learner_tables() as hook:
         yield hook
 
 

@@ -28,6 +28,7 @@ from dev.content_api import ContentServer, serve
 from dev.load import Names, load, submit
 from dev.servers import REDIS_DATABASES
 from dev.world import Row, World
+from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Still the 27th in UTC, and the 28th where the reports are dated.
@@ -313,6 +314,20 @@ class Install:
             assert package.testzip() is None
             assert name == Path(key).with_suffix(".csv").name
             return package.read(name)
+
+    def learner_tables(self, **changes: Any) -> LearnerTablesHook:
+        """Return the hook of this install's tables. Its connections have to be in the environment."""
+        cassandra, names = "progress_exhaust_cassandra", self.names
+        arguments: dict[str, Any] = {
+            "enrolments": (cassandra, names.enrolments_by_batch),
+            "courses": (cassandra, names.courses),
+            "hierarchies": (cassandra, f"{names.hierarchies}.content_hierarchy"),
+            "consistency": "LOCAL_ONE",
+            "keys_per_read": 100,
+            "reads_in_flight": 4,
+            "timeout_seconds": 60,
+        }
+        return LearnerTablesHook(**arguments | changes)
 
     @property
     def installation(self) -> str:

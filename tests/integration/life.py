@@ -1,10 +1,13 @@
 """What the tests of a request's life share: a database of their own, rows as the exhaust API writes them, runs' hooks."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg2
+import pytest
 from psycopg2 import sql
 
 from dev import services
@@ -47,6 +50,25 @@ def empty_database(name: str) -> str:
     with_cursor.execute("CREATE SCHEMA public")
     with_cursor.connection.close()
     return uri
+
+
+@contextmanager
+def database_of_requests(name: str) -> Iterator[Any]:
+    """Yield a cursor on a database of its own, to which runs' hooks connect."""
+    with pytest.MonkeyPatch.context() as patch:
+        uri = empty_database(name)
+        patch.setenv(CONNECTION, uri)
+        connection = connect(uri)
+        connection.cursor().execute(CURRENT)
+        yield connection.cursor()
+        connection.close()
+
+
+def emptied(cursor: Any) -> Any:
+    """Return the cursor of a database whose requests and ledger are empty."""
+    hook_of("any").prepare()
+    cursor.execute(f"TRUNCATE job_request, {LEDGER}.claim, {LEDGER}.batch_run")
+    return cursor
 
 
 def connect(uri: str) -> Any:

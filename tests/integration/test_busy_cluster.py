@@ -25,18 +25,7 @@ ROWS_PER_PAGE = 10
 def tables(install: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[LearnerTablesHook]:
     for name, value in install.environment().items():
         monkeypatch.setenv(name, value)
-    cassandra, names = "progress_exhaust_cassandra", install.names
-    hook = LearnerTablesHook(
-        enrolments=(cassandra, names.enrolments_by_batch),
-        courses=(cassandra, names.courses),
-        hierarchies=(cassandra, f"{names.hierarchies}.content_hierarchy"),
-        consistency="LOCAL_ONE",
-        keys_per_read=100,
-        reads_in_flight=4,
-        timeout_seconds=TIMEOUT_SECONDS,
-        rows_per_page=ROWS_PER_PAGE,
-    )
-    with hook:
+    with install.learner_tables(timeout_seconds=TIMEOUT_SECONDS, rows_per_page=ROWS_PER_PAGE) as hook:
         yield hook
 
 

@@ -20,15 +20,13 @@ from progress_exhaust.hooks.requests.models import Ended
 from progress_exhaust.hooks.requests.status import LOST_AFTER_MILLISECONDS, RequestStatusReader
 from progress_exhaust.report.request import Batch, JobRequest
 from tests.integration.life import (
-    CONNECTION,
-    CURRENT,
     ELSEWHERE,
     INSTALLATION,
     LEDGER,
     RunHook,
     chosen,
-    connect,
-    empty_database,
+    database_of_requests,
+    emptied,
     holders,
     hook_of,
     insert,
@@ -44,20 +42,13 @@ BATCH_ID, COLLECTION = "b1", "do_1"
 @pytest.fixture(scope="module")
 def database(servers: None) -> Iterator[Any]:
     """Yield a cursor on a database that runs' hooks connect to."""
-    with pytest.MonkeyPatch.context() as patch:
-        uri = empty_database("progress_exhaust_races")
-        patch.setenv(CONNECTION, uri)
-        connection = connect(uri)
-        connection.cursor().execute(CURRENT)
-        yield connection.cursor()
-        connection.close()
+    with database_of_requests("progress_exhaust_races") as cursor:
+        yield cursor
 
 
 @pytest.fixture
 def cursor(database: Any) -> Any:
-    hook_of("any").prepare()
-    database.execute(f"TRUNCATE job_request, {LEDGER}.claim, {LEDGER}.batch_run")
-    return database
+    return emptied(database)
 
 
 # Processes

@@ -10,14 +10,12 @@ import pytest
 from progress_exhaust.errors import ClaimLostError, RequestDeletedError
 from progress_exhaust.report.request import Batch
 from tests.integration.life import (
-    CONNECTION,
-    CURRENT,
     DAY,
     ELSEWHERE,
     LEDGER,
     chosen,
-    connect,
-    empty_database,
+    database_of_requests,
+    emptied,
     holders,
     hook_of,
     insert,
@@ -29,20 +27,13 @@ OLD, NEW = "run", f"{ELSEWHERE}run"  # equal run ids
 
 @pytest.fixture(scope="module")
 def database(servers: None) -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        uri = empty_database("progress_exhaust_releases")
-        patch.setenv(CONNECTION, uri)
-        connection = connect(uri)
-        connection.cursor().execute(CURRENT)
-        yield connection.cursor()
-        connection.close()
+    with database_of_requests("progress_exhaust_releases") as cursor:
+        yield cursor
 
 
 @pytest.fixture
 def cursor(database: Any) -> Any:
-    hook_of("any").prepare()
-    database.execute(f"TRUNCATE job_request, {LEDGER}.claim, {LEDGER}.batch_run")
-    return database
+    return emptied(database)
 
 
 def batch_of(key: tuple[str, str], batch_id: str = "b1") -> Batch:

@@ -10,7 +10,6 @@ import pytest
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.cassandra.models import Table
-from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.user_cache import UserCacheHook
 from tests.integration.install import RELATIONS_DB, USERS_DB, Install, cassandra_grants, redis_rules
 
@@ -32,16 +31,7 @@ def few(install: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def read_all(install: Install) -> None:
     """Read each table once."""
-    cassandra, names = "progress_exhaust_cassandra", install.names
-    with LearnerTablesHook(
-        enrolments=(cassandra, names.enrolments_by_batch),
-        courses=(cassandra, names.courses),
-        hierarchies=(cassandra, f"{names.hierarchies}.content_hierarchy"),
-        consistency="LOCAL_ONE",
-        keys_per_read=100,
-        reads_in_flight=4,
-        timeout_seconds=60,
-    ) as tables:
+    with install.learner_tables() as tables:
         assert tables.hierarchy("absent-id") is None
         assert list(tables.batches(["absent-id"])) == list(tables.enrolments_of_batch("absent-id", "absent-id")) == []
         assert list(tables.nested_progress(["absent-id"], ["absent-id"], "absent-id")) == []
