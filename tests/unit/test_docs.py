@@ -227,3 +227,12 @@ def test_how_sentences_are_found() -> None:
 def test_times_are_clock_times(page: str) -> None:
     """A reader in India and a cluster in UTC do not have the same night."""
     assert re.findall(r"\bnight(?:s|ly)?\b", PAGES[page]) == []
+
+
+def test_an_adopter_installs_what_the_package_imports() -> None:
+    """The tutorial and requirements.in must name the same packages, except those of tests, Celery and StatsD."""
+    needed = (PROJECT / "requirements.in").read_text().partition("# Checks and tests")[0]
+    names = set(re.findall(r"^([a-z][\w-]*)", needed, re.MULTILINE))
+    block = next(script for _, script in BLOCKS.findall(PAGES["tutorials/existing-airflow.md"]) if "pip install" in script)
+    named = {re.match(r"[\w-]+", word.strip("'"))[0] for word in block.split()[4:] if re.match(r"'?[a-z]", word)}
+    assert named == names - {"apache-airflow-providers-celery", "celery", "statsd"}
