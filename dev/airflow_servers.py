@@ -1,6 +1,6 @@
 """Airflow's own servers over the services: API server, scheduler with LocalExecutor, dag processor, triggerer; on 127.0.0.1.
 
-    python dev/airflow_servers.py start | stop | env
+    python dev/airflow_servers.py start | stop | env | command-env
 
 Their metadata is a database of the services' Postgres. `airflow standalone` would leave orphans behind: each server is
 started by itself here, and stopped by its pid, with what it started.
@@ -111,6 +111,12 @@ def environment() -> dict[str, str]:
     }
 
 
+def command_environment() -> dict[str, str]:
+    """Return what a command such as `make status` needs. If these servers run, their Airflow is the one that it asks."""
+    running = any(server.pid() for server in all_servers(Settings.from_environment()))
+    return environment() if running else services.environment()
+
+
 def passwords() -> dict[str, str]:
     """Return the users' passwords, made up at the first start."""
     file = Path(environment()["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
@@ -154,4 +160,7 @@ def stop() -> None:
 
 
 if __name__ == "__main__":
-    services.command_line("airflow_servers", {"start": start, "stop": stop, "env": lambda: services.export(environment())})
+    services.command_line("airflow_servers", {
+        "start": start, "stop": stop, "env": lambda: services.export(environment()),
+        "command-env": lambda: services.export(command_environment()),
+    })  # fmt: skip

@@ -115,5 +115,16 @@ def test_airflow_goes_up_and_says_where(demo: tuple[dict[str, str], str]) -> Non
     [url, password] = re.findall(r"airflow    ready: (http://127.0.0.1:\d+)  user admin  password (\S+)", printed)[0]
     login = requests.post(f"{url}/auth/token", json={"username": "admin", "password": password}, timeout=30)
     assert login.ok
+    # `make status` asks this Airflow. Another one would call this one's claims those of another installation.
+    asked = [sys.executable, "dev/airflow_servers.py", "command-env"]
+
+    def database() -> bool:
+        known = subprocess.run(asked, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True).stdout
+        return "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" in known
+
+    assert database()
+    subprocess.run([sys.executable, "dev/airflow_servers.py", "stop"], cwd=PROJECT, env=environment, check=True)
+    assert not database()
+    made("make up", environment)
     stopped = made("make down", environment)
     assert "scheduler stopped" in stopped and "triggerer stopped" in stopped
