@@ -240,7 +240,8 @@ class Life(RuleBasedStateMachine):
                 self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
                 self.ledger[run, row.key] |= dict.fromkeys(missing[:cut], "waiting") | dict.fromkeys(missing[cut:], "deferred")
         no_hope = [(row.key, BROKEN) for row in refused]
-        hook.list_batches(to_make, to_defer, duplicates=duplicates(held).items(), rejected=no_hope, finished=made)
+        ids = {batch.request_key: KINDS[self.model[batch.request_key].kind] for batch in (*to_make, *to_defer)}
+        hook.list_batches(to_make, to_defer, duplicates=duplicates(held).items(), rejected=no_hope, finished=made, batch_ids=ids)
         for row in (*refused, *made):
             states = self.ledger[run, row.key]
             self.ledger[run, row.key] = {one: state for one, state in states.items() if state == "done"}
@@ -282,7 +283,7 @@ class Life(RuleBasedStateMachine):
         states[batch_id] = "done"
         request.done.add(batch_id)
         request.has_urls = True
-        is_last = set(states.values()) == {"done"} and set(states) <= request.done
+        is_last = set(states.values()) == {"done"} and set(KINDS[request.kind]) <= request.done
         assert bool(end()) == is_last
         if is_last:
             self.model_end(run, request, "SUCCESS")
@@ -331,7 +332,7 @@ class Life(RuleBasedStateMachine):
             if states - {"done", "deferred"}:
                 outcome, words = "FAILED", TRIED_AGAIN if request.iteration_at_first + failures < 3 else LAST_ATTEMPT
             elif states == {"done"}:
-                is_forgotten = not set(self.ledger[run, row.key]) <= request.done
+                is_forgotten = not set(KINDS[request.kind]) <= request.done
                 outcome, words = ("SUBMITTED", NOT_LISTED) if is_forgotten else ("SUCCESS", "")
             else:
                 outcome, words = "SUBMITTED", "" if states else NOT_LISTED

@@ -69,6 +69,12 @@ def test_a_batch_whose_package_a_forced_claim_forgot_is_not_made() -> None:
         assert ending_of(run_of("1", DONE), run_of("2", DONE), made=made) == Ending(ClaimOutcome.SUBMITTED, NOT_LISTED)
 
 
+def test_a_batch_of_an_earlier_run_whose_package_a_forced_claim_forgot_is_not_made() -> None:
+    processed = [{"batchId": "2", "filePath": "2.zip"}]
+    progress = RequestProgress(["1", "2"], [run_of("2", DONE)], processed, attempts_left=True)
+    assert decide_ending(progress) == Ending(ClaimOutcome.SUBMITTED, NOT_LISTED)
+
+
 def test_deferred_batches_wait_for_the_next_run() -> None:
     batches = run_of("1", DONE), run_of("2", DEFERRED), run_of("3", REJECTED, "no such batch")
     assert ending_of(*batches, made=("1",)) == Ending(ClaimOutcome.SUBMITTED)

@@ -49,9 +49,13 @@ class RequestProgress:
 
     @property
     def forgotten(self) -> set[str]:
-        """Return the batches that this run has made, but whose packages no longer count: a claim with `force` forgot them."""
+        """Return the batches whose packages no longer count, because a claim with `force` forgot them.
+
+        This run has made them, or an earlier one has, so that this run did not list them.
+        """
         made = {run.batch_id for run in self.batches if run.state == BatchState.DONE}
-        return (made & set(self.batch_ids) if self.batch_ids else made) - self.finished
+        not_listed = set(self.batch_ids) - {run.batch_id for run in self.batches}
+        return ((made & set(self.batch_ids) if self.batch_ids else made) | not_listed) - self.finished
 
     @property
     def total(self) -> int:
