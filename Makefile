@@ -73,7 +73,7 @@ up: services ## start Airflow's scheduler, dag processor, triggerer and API serv
 down: ## stop Airflow and the services
 	@if [ -x $(PY) ]; then $(PY) dev/airflow_servers.py stop; $(PY) dev/services.py stop; fi
 
-# Uses the connections of the environment. If there are none, it uses the services of `make demo`, and the Airflow of `make up` if it runs.
+# Uses the connections of the environment. Without them, it uses the services of `make demo`, and the Airflow of `make up` if it runs.
 COMMAND = $(if $(AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS),,eval "$$($(PY) dev/airflow_servers.py command-env)"; )PYTHONPATH=plugins $(PY) -m progress_exhaust.cli
 
 status: env ## list the newest requests, or show one and its batches; REQUEST=778A36…

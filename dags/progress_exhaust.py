@@ -5,7 +5,7 @@ Makes one packaged csv per course batch of each pending row of `job_request`. It
 
 | task | does | if it is run again |
 |---|---|---|
-| wait_for_requests | waits for a first pending request; skips the run if there is none | no change |
+| wait_for_requests | waits for a first pending request; skips the run if none is pending | no change |
 | claim_requests | claims the pending requests for this run: PROCESSING | the same requests, and new ones |
 | list_batches | finds the batches of the requests; a permanent error makes a request FAILED at once | the same list |
 | batch.fetch_hierarchy | reads the collection tree and reduces it to the columns of the report | the same file |

@@ -110,12 +110,12 @@ class ContentServer(ThreadingHTTPServer):
         return orgs.get(identifier, {})
 
     def key(self, name: str) -> bytes | None:
-        """Return the file with a public key, or None where there is none."""
+        """Return the file with a public key; None if it does not exist."""
         path = self.data / "keys" / name
         return path.read_bytes() if path.is_file() else None
 
     def hierarchy(self, identifier: str) -> Content | None:
-        """Return one content's tree, or None where there is none."""
+        """Return one content's tree; None if it does not exist."""
         path = self.data / "hierarchies" / f"{quote(identifier, safe='')}.json"
         return json.loads(path.read_bytes()) if path.is_file() else None
 

@@ -114,7 +114,7 @@ class Service:
         """Create what clients expect to find in a server that answers; harmless when it is there."""
 
     def pid(self) -> int | None:
-        """Return the pid of our running process, None where there is none."""
+        """Return the pid of our process; None if it does not run."""
         try:
             pid, started, *_ = self.pid_file.read_text().split()
             # After "(name)": field 3 is the state, field 22 the start time.

@@ -472,7 +472,7 @@ def any_score(attempts: list[Row], totals: dict[str, float], content_id: str, op
 
 
 def chosen_score(attempts: list[Row], content_id: str, options: Options) -> float | None:
-    """Give the score of the user's chosen attempt at a content; None where there is none, or it has none."""
+    """Give the score of the user's chosen attempt at a content; None without an attempt, or if it has no score."""
     attempt = chosen_attempt(attempts, content_id, options)
     return None if attempt is None else attempt_score(attempt)
 

@@ -30,7 +30,7 @@ FOLDERS = (
 # The one list: an expression, and what to write instead.
 WORD_LIST = {
     r"(?<!there\s)(?:is|are|was|were) no\b(?! longer)": "is not a …, is not valid, does not support",
-    r"(?<!there\s)(?:is|are|was|were) none\b": "is not valid, is not one of",
+    r"(?:is|are|was|were) none\b": "is not valid, is not one of",
     r"(?:know|knows|knew) (?:no|none|nothing)\b": "does not know, does not support",
     r"mend(?:s|ed|ing)?": "fix, fixed",
     r"in words": "reports, fails with the message …",

@@ -16,6 +16,7 @@ from progress_exhaust.hooks.requests.ledger import Ledger
 from progress_exhaust.hooks.requests.locks import Locks
 from progress_exhaust.hooks.requests.models import Selection
 from progress_exhaust.hooks.requests.releases import Releases
+from progress_exhaust.report.request import Batch
 
 CONNECTION = "AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"
 LEDGER = "progress_exhaust"
@@ -82,6 +83,11 @@ def hook_of(run: str, table: str = "job_request", ledger: str = LEDGER) -> RunHo
     run_id = run.removeprefix(ELSEWHERE)
     installation = INSTALLATION if run == run_id else OTHER_INSTALLATION
     return RunHook(run_id=run_id, installation=installation, job_request_table=table, ledger_schema=ledger)
+
+
+def batch_of(key: tuple[str, str], batch_id: str = "b1") -> Batch:
+    """Return a batch of a request."""
+    return Batch(*key, "org-1", batch_id, "do_1")
 
 
 def name_of(installation: str, run_id: str) -> str:

@@ -18,12 +18,13 @@ from progress_exhaust.errors import ClaimLostError
 from progress_exhaust.hooks.requests.connection import Transaction
 from progress_exhaust.hooks.requests.models import Ended
 from progress_exhaust.hooks.requests.status import LOST_AFTER_MILLISECONDS, RequestStatusReader
-from progress_exhaust.report.request import Batch, JobRequest
+from progress_exhaust.report.request import JobRequest
 from tests.integration.life import (
     ELSEWHERE,
     INSTALLATION,
     LEDGER,
     RunHook,
+    batch_of,
     chosen,
     database_of_requests,
     emptied,
@@ -211,10 +212,6 @@ def wait_for_a_blocked_backend(cursor: Any) -> None:
             return
         sleep(0.01)
     raise AssertionError("no backend waits for a lock")
-
-
-def batch_of(key: tuple[str, str], batch_id: str = BATCH_ID) -> Batch:
-    return Batch(*key, "org-1", batch_id, COLLECTION)
 
 
 def test_two_cleared_batches_of_a_request_take_it_again_together(cursor: Any) -> None:

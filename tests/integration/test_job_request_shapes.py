@@ -22,6 +22,7 @@ from tests.integration.life import (
     DAY,
     SUBMITTED_AT,
     RunHook,
+    batch_of,
     chosen,
     connect,
     empty_database,
@@ -126,10 +127,6 @@ def site(database: Any, request: pytest.FixtureRequest) -> Site:
     site = Site(database, request.param)
     site.clear()
     return site
-
-
-def batch_of(key: tuple[str, str], batch_id: str) -> Batch:
-    return Batch(*key, "org-1", batch_id, "do_1")
 
 
 def entry(batch_id: str, ending: str = "zip", day: str = "20220920") -> dict[str, Any]:

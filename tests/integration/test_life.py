@@ -29,18 +29,16 @@ from progress_exhaust.hooks.requests.models import Ended
 from progress_exhaust.hooks.requests.outcomes import LAST_ATTEMPT, NOT_LISTED, TRIED_AGAIN
 from progress_exhaust.hooks.requests.releases import LOST_TOO_OFTEN
 from progress_exhaust.report.plan import duplicates
-from progress_exhaust.report.request import Batch, JobRequest
+from progress_exhaust.report.request import JobRequest
 from progress_exhaust.sql import claims, endings, releases
 from tests.integration.life import (
-    CONNECTION,
-    CURRENT,
     DAY,
     ELSEWHERE,
     LEDGER,
     RunHook,
+    batch_of,
     chosen,
-    connect,
-    empty_database,
+    database_of_requests,
     holders,
     hook_of,
     insert,
@@ -519,24 +517,14 @@ def finished(processed: list[dict[str, Any]] | None) -> set[str]:
     return {one["batchId"] for one in processed or [] if one["filePath"].endswith(".zip")}
 
 
-def batch_of(key: Key, batch_id: str) -> Batch:
-    return Batch(*key, "org-1", batch_id, "do_1")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def database(servers: None) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        uri = empty_database("progress_exhaust_life")
-        patch.setenv(CONNECTION, uri)
-        connection = connect(uri)
-        Life.cursor = connection.cursor()
-        Life.cursor.execute(CURRENT)
+    with database_of_requests("progress_exhaust_life") as Life.cursor, pytest.MonkeyPatch.context() as patch:
         hook_of("any").prepare()
         kept = Kept(hook_of("any").get_conn())
         patch.setattr(RunHook, "get_conn", lambda _: kept)
         yield
         kept.connection.close()
-        connection.close()
 
 
 class Kept:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from progress_exhaust.errors import ClaimLostError, RequestDeletedError
-from progress_exhaust.report.request import Batch
 from tests.integration.life import (
     DAY,
     ELSEWHERE,
     LEDGER,
+    batch_of,
     chosen,
     database_of_requests,
     emptied,
@@ -34,10 +34,6 @@ def database(servers: None) -> Iterator[Any]:
 @pytest.fixture
 def cursor(database: Any) -> Any:
     return emptied(database)
-
-
-def batch_of(key: tuple[str, str], batch_id: str = "b1") -> Batch:
-    return Batch(*key, "org-1", batch_id, "do_1")
 
 
 # Two installations

@@ -248,7 +248,7 @@ def test_every_service_is_healthy(stack: Stack) -> None:
         stack.wait(name)
     for container in WORKERS:
         stack.wait("worker", container)
-    assert stack.health("worker", "worker-3")  # there is none: the check asks for its own
+    assert stack.health("worker", "worker-3")  # it does not exist: the check asks for its own
 
 
 def test_both_workers_make_the_reports_and_publish_them_in_the_store(stack: Stack, api: Airflow) -> None:
@@ -301,7 +301,7 @@ def wait_until(answer: Any, what: str) -> Any:
 
 
 def run_with_batches(api: Airflow) -> Any:
-    """Return the ended run that made reports, with its tasks; None if there is none yet."""
+    """Return the ended run that made reports, with its tasks; None if no run has ended yet."""
     for run in api.call(f"{DAG}/dagRuns")["dag_runs"]:
         tasks = api.call(f"{DAG}/dagRuns/{run['dag_run_id']}/taskInstances?limit=200")["task_instances"]
         if run["state"] in OVER and any(task["map_index"] >= 0 for task in tasks):

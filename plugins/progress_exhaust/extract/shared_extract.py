@@ -11,7 +11,7 @@ from progress_exhaust.staging.manifests import ChunksManifest, ExtractManifest
 def copy_extract(batch_context: BatchContext, same_batches: Sequence[Batch]) -> ExtractManifest | None:
     """Copy what another request's extract made today; return its manifest.
 
-    Return None if there is none that fits, or if this extract had finished before: then it was started again on purpose.
+    Return None if no extract fits, or if this extract had finished before: then it was started again on purpose.
     """
     staging = batch_context.staging
     if staging.find(ExtractManifest):

@@ -56,7 +56,7 @@ class ChosenAttempts:
         """Return the exact sum of the maximum scores of the chosen attempts, as text.
 
         The maximum of an attempt is total_max_score, else the number after the `/` of grand_total. Blank if an attempt with a
-        score has no maximum, or if there is none at all: the sum would be too small for the total score.
+        score has no maximum, because the sum would be too small for the total score; and if no attempt has one.
         """
         maxima = pc.coalesce(
             exact.numbers(self._chosen["total_max_score"]),

@@ -1,4 +1,4 @@
-"""Wait for a first request; skip the run if there is none."""
+"""Wait for a first request; skip the run if no request is pending."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PendingRequestsSensor(BaseSensorOperator):
-    """Succeed once a request is pending; skip if there is none within the setting `wait_for_requests_seconds`."""
+    """Succeed once a request is pending; skip if that takes longer than the setting `wait_for_requests_seconds`."""
 
     def execute(self, context: "Context") -> Any:
         # Around the whole sensor, not in poke: a sensor that may skip would turn a wrong setting into a skipped, green run.

@@ -20,7 +20,7 @@ class Protection(BaseModel):
     org_policy_source: Literal["api", "none"] = Field(
         "api",
         description="Source of the orgs' security policies and public keys. `api`: the connection `progress_exhaust_org`. "
-        "`none`: there are none, and `default_security_level` applies to every org.",
+        "`none`: `default_security_level` applies to every org.",
     )
     org_preferences_path: UrlPath = Field(
         "/private/v2/org/preferences/read", description="Path of the API for the preferences of an org, below its connection."

@@ -63,7 +63,7 @@ class ReportContents(BaseModel):
     )
 
     def layout_named(self, name: str) -> Layout:
-        """Return the layout with this name; raise SetupError that lists the existing layouts if there is none."""
+        """Return the layout with this name; for another name, raise SetupError that lists the layouts."""
         try:
             return _find_layout(name, BUILT_IN | self.layouts)
         except ValueError as error:

@@ -107,7 +107,7 @@ def requeue_request(transaction: Transaction, key: Key, message: str | None = No
 
 
 def _processed_values(processed: Processed) -> dict[str, Any]:
-    """Return processed_batches, and the keys of the finished packages; null if there is none."""
+    """Return processed_batches, and the keys of the finished packages; null without a package."""
     urls = [str(entry["filePath"]) for entry in processed if has_package(entry)]
     return {"processed": json.dumps(list(processed)) if processed else None, "urls": urls or None}
 

@@ -12,7 +12,7 @@ from progress_exhaust.sql import ledger as sql
 class LedgerConnection(RequestsConnection):
     """A connection whose statements need the ledger.
 
-    A dry run creates no ledger. If there is none, or an old one, each of its transactions creates it and takes it back.
+    A dry run creates no ledger. If it is missing or old, each transaction of the dry run creates it and takes it back.
     """
 
     @contextmanager
