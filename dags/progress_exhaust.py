@@ -13,7 +13,7 @@ Makes one packaged csv per course batch of each pending row of `job_request`. It
 | batch.pivot | writes the csv | the same bytes |
 | batch.package | protects the report according to the org's policy, and publishes it | replaces the same object |
 | batch.mark_complete | enters the batch in processed_batches; after the last batch the request is SUCCESS | no change |
-| settle_requests | makes requests with a failed batch FAILED; fails if a task of the run failed | the same outcome |
+| settle_requests | ends every other request of the run; fails if a task failed, or a request was not listed | the same outcome |
 
 **Where to look.** [All requests](PAGE/), their batches and errors · the [pool](/pools) · the [Variable](/variables) ·
 [connections](/connections) · every message: `docs/reference/messages.md` · how to rerun: `docs/how-to/runbook.md` ·

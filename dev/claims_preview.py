@@ -28,22 +28,16 @@ def print_preview(conf: Mapping[str, Any]) -> None:
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     from airflow.sdk import Variable
 
-    from progress_exhaust.hooks.requests.claims import Claims
-    from progress_exhaust.hooks.requests.ledger import Ledger
     from progress_exhaust.hooks.requests.models import Selection
-    from progress_exhaust.hooks.requests.releases import Releases
     from progress_exhaust.settings import VARIABLE, parse_settings
+    from progress_exhaust.stages.site_setup import Site
 
     if conf.get("batch_ids"):
         return
     settings, now = parse_settings(Variable.get(VARIABLE, default=None)), datetime.now(UTC)
-
-    # A dry run changes nothing.
-    tables: dict[str, Any] = {"job_request_table": settings.job_request_table, "ledger_schema": settings.ledger_schema}
-    tables["dry_run"] = True
-
-    claims = Claims(**tables)
-    Ledger(**tables).prepare()  # it checks the tables
+    site = Site(settings, run_id="", dry_run=True)  # a dry run changes nothing
+    site.ledger().prepare()  # it checks the tables
+    claims = site.claims()
     selection = Selection(
         most=settings.batches_per_run,
         day=now.date(),
@@ -64,7 +58,5 @@ def print_preview(conf: Mapping[str, Any]) -> None:
         flush=True,
     )
     if conf.get("release_claims"):
-        for holder in Releases(**tables).holders(conf.get("request_ids") or ()):
-            print(
-                f"Request {holder.request_id} is held by run {holder.run_id}, since {holder.claimed_at:%F %H:%M} UTC", flush=True
-            )
+        for holder in site.releases().holders(conf.get("request_ids") or ()):
+            print(f"Request {holder.request_id} is held by {holder}", flush=True)

@@ -2,7 +2,7 @@
 
 ProgressExhaustError
 ├── RequestError   permanent error of a request or batch: it asks for something that cannot be made
-├── RequestDeletedError  permanent error: the row of the request was deleted while a run made it
+├── RequestDeletedError  the row of the request was deleted while a run made it
 ├── SetupError     permanent error of the installation: an engineer must fix a setting, connection, table or column
 ├── OverLimitError a limit was reached: the batch waits for the next run
 ├── SourceError    transient error: a system did not answer as it should, and Airflow retries the task

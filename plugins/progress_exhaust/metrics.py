@@ -30,9 +30,10 @@ def oldest_pending(age_seconds: float) -> None:
     compat.set_metric(f"{PREFIX}.oldest_pending_seconds", round(age_seconds))
 
 
-def undeleted_staging(folders: int) -> None:
-    """Set how many folders with learner data stay in staging because the store did not delete them. 0 is good."""
-    compat.set_metric(f"{PREFIX}.undeleted_staging_folders", folders)
+def undeleted_staging(folders: int | None) -> None:
+    """Set how many folders with learner data stay in staging because the store did not delete them. None: not known."""
+    if folders is not None:
+        compat.set_metric(f"{PREFIX}.undeleted_staging_folders", folders)
 
 
 def batch_ended(state: str) -> None:

@@ -99,7 +99,7 @@ def test_request_that_another_installation_holds_names_it() -> None:
         batch("b1", is_ours=False), run_state=None, is_ours=False, claim_installation="b" * 32,
         claimed_at=datetime(2026, 11, 30, 8, tzinfo=UTC),
     )  # fmt: skip
-    assert one.holder == f"another installation bbbbbbbb, since 2026-11-30 08:00 UTC, run {RUN}"
+    assert one.holder == f"another installation bbbbbbbbbbbb, since 2026-11-30 08:00 UTC, run {RUN}"
     assert one.held_elsewhere and one.batches[0].state == "running", "only that Airflow knows whether its run has ended"
 
 

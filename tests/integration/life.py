@@ -12,9 +12,11 @@ from psycopg2 import sql
 
 from dev import services
 from progress_exhaust.hooks.requests.claims import Claims
+from progress_exhaust.hooks.requests.endings import end_request, read_progress
 from progress_exhaust.hooks.requests.ledger import Ledger
-from progress_exhaust.hooks.requests.locks import Locks
-from progress_exhaust.hooks.requests.models import Selection
+from progress_exhaust.hooks.requests.locks import Locks, lock_request
+from progress_exhaust.hooks.requests.models import ClaimOutcome, Ended, Key, Selection, parse_processed
+from progress_exhaust.hooks.requests.outcomes import Ending
 from progress_exhaust.hooks.requests.releases import Releases
 from progress_exhaust.report.request import Batch
 
@@ -38,7 +40,21 @@ ELSEWHERE = "elsewhere:"  # before the id of a run of the other installation
 
 
 class RunHook(Claims, Ledger, Locks, Releases):
-    """The claims, the ledger, the locks and the releases of one run in one object."""
+    """The claims, the ledger, the locks and the releases of one run in one object.
+
+    `fail` and `requeue` end a request at any moment, as a run does when its tasks have ended: by the same statements.
+    """
+
+    def fail(self, tag: str, request_id: str, message: str) -> Ended:
+        return self._end((tag, request_id), Ending(ClaimOutcome.FAILED, message, counts_attempt=True))
+
+    def requeue(self, tag: str, request_id: str) -> Ended:
+        return self._end((tag, request_id), Ending(ClaimOutcome.SUBMITTED))
+
+    def _end(self, key: Key, ending: Ending) -> Ended:
+        with self._transaction() as transaction:
+            progress = read_progress(transaction, key, parse_processed(lock_request(transaction, key)))
+            return end_request(transaction, key, progress, ending)
 
 
 def empty_database(name: str) -> str:

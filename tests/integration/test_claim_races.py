@@ -37,7 +37,6 @@ from tests.integration.life import (
 
 WORKERS, ROUNDS, REQUESTS = 8, 10, 1000
 WAIT_SECONDS = 180
-BATCH_ID, COLLECTION = "b1", "do_1"
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def test_what_another_installation_holds_is_named_and_released(queue: Install, a
         assert "another installation" in command(queue, home, *words).stdout
     kept = command(queue, home, "release", asked["request_id"], answer="n\n")
     assert (kept.returncode, "It is not released" in kept.stderr) == (1, True)
-    assert "run run-of-staging of another installation bbbbbbbb, since" in kept.stdout
+    assert "run run-of-staging of another installation bbbbbbbbbbbb, since" in kept.stdout
     assert queue.row(asked)["status"] == "PROCESSING"
     released = command(queue, home, "release", "--yes", asked["request_id"])
     assert (released.returncode, released.stderr) == (0, "")

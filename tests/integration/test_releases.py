@@ -46,7 +46,7 @@ def test_equal_run_ids_of_two_installations_settle_their_own_claims(cursor: Any)
     assert holders(cursor) == [(*ours, OLD), (*others, NEW)]
     assert [request.key for request in hook_of(OLD).held_without_duplicates()] == [ours]
     for run, key in ((OLD, others), (NEW, ours)):
-        with pytest.raises(ClaimLostError, match=r"held by run run of another installation [ab]{8}, since \d{4}-"):
+        with pytest.raises(ClaimLostError, match=r"held by run run of another installation [ab]{12}, since \d{4}-"):
             hook_of(run).fail(*key, "not mine")
     hook_of(OLD).list_batches([batch_of(ours)], [])
     hook_of(NEW).list_batches([batch_of(others)], [])

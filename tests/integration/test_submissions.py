@@ -363,9 +363,6 @@ def test_it_goes_on_after_an_outage(queue: Any, proxy: FaultProxy) -> None:
             await until(0, events)
             proxy.end()
             await until(1, events)
-            proxy.begin(REFUSE)
-            proxy.end()
-            await until(1, events)
 
     asyncio.run(follow())
 

@@ -203,12 +203,11 @@ def test_next_run_takes_a_request_whose_event_was_lost(site: Site) -> None:
     """A run by hand without Params takes what a run of the schedule takes."""
     end_triggerer(site)
     request = site.request(site.batches[1])
-    run = site.airflow.run()
+    site.airflow.run()
     assert status(site, request) == "SUCCESS"
     before = on_request(site)
     site.command("dev/airflow_servers.py", "start")
     asks_no_more(site, before)
-    assert run not in before
 
 
 @pytest.mark.slow

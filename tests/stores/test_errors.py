@@ -259,11 +259,11 @@ def test_a_login_without_rights_on_s3_publishes_nothing_until_it_has_them(
     staged = hook.run_folder("run") / "x.json"
     write_atomically(staged, b"{}")
     assert staged.read_bytes() == b"{}"
-    assert [file.name for _, _, file in hook.staged_runs()] == ["run/x.json"]
+    assert [file.name for _, _, file in hook.staged_files()] == ["run/x.json"]
     hook.check_staging_is_private("run")
     # moto asks for the right to remove several at once of the bucket, and AWS of each object: so they are removed one by one.
     delete_folder(hook.run_folder("run"))
-    assert list(hook.staged_runs()) == []
+    assert list(hook.staged_files()) == []
     [stored] = hook.packages()
     hook.delete_package(stored.name)
     assert list(hook.packages()) == []

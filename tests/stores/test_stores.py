@@ -89,7 +89,7 @@ def test_retention_sees_packages_and_staging_with_their_age_and_removes_them(buc
     hook._container.fs.pipe_file((hook._container / "progress-exhaust" / "notes.txt").path, b"")
     write_atomically(hook.batch_folder(RUN, BATCH) / "batch.json", b"{}")
     [found] = hook.packages()
-    [(folder, run_id, staged)] = hook.staged_runs()
+    [(folder, run_id, staged)] = hook.staged_files()
     assert (found.name, found.size_bytes) == (KEY, 3)
     assert (folder, run_id, staged.size_bytes) == (RUN, RUN, 2)
     assert staged.name.startswith(f"{RUN}/") and staged.name.endswith("-R1/B1/batch.json")

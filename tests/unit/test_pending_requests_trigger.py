@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseEventTrigger
 
 from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.hooks.requests.models import Submission
 from progress_exhaust.settings import Settings
 from progress_exhaust.triggers import pending_requests
 from progress_exhaust.triggers.announcements import CLAIM_SECONDS, MOST_REMEMBERED, Announcements
@@ -22,22 +23,17 @@ SETTINGS = Settings(request_poll_seconds=7, batch_number=3, channels=("org-1",))
 DOWN = SourceError("Postgres at host:5432 (connection progress_exhaust_requests) does not answer")
 
 
-@dataclass(frozen=True)
-class Waits:
-    """One submission, as the hook returns it."""
-
-    request_id: str
-    submitted_at: str = "2022-09-26 10:00:00"
-    passed_over: bool = field(default=False, compare=False)
+def waits(request_id: str, submitted_at: str = "2022-09-26 10:00:00", *, passed_over: bool = False) -> Submission:
+    return Submission("tag", request_id, submitted_at, passed_over)
 
 
-A, B, C = Waits("A"), Waits("B"), Waits("C")
+A, B, C = waits("A"), waits("B"), waits("C")
 
 
 class FakePostgres:
     """Gives the answers of a script, one for each question; an exception is raised. After the last one it does not answer."""
 
-    def __init__(self, answers: Iterable[Sequence[Waits] | Exception], *, connects: Iterable[Exception | None] = ()) -> None:
+    def __init__(self, answers: Iterable[Sequence[Submission] | Exception], *, connects: Iterable[Exception | None] = ()) -> None:
         self.answers = list(answers)
         self.connects = list(connects)
         self.asked: list[dict[str, Any]] = []
@@ -53,7 +49,7 @@ class FakePostgres:
             raise error
         self.open += 1
 
-    async def waiting(self, **values: Any) -> list[Waits]:
+    async def waiting(self, **values: Any) -> list[Submission]:
         self.asked.append(values)
         if not self.answers:
             self.at_the_end.set()
@@ -119,7 +115,7 @@ def test_request_that_waits_at_the_start_fires(monkeypatch: pytest.MonkeyPatch) 
 
 def test_request_that_a_run_passed_over_does_not_fire(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restart: it waits because of a limit. The next answers do not say so any more."""
-    postgres = FakePostgres([[Waits("A", passed_over=True)], [A], [A, B]])
+    postgres = FakePostgres([[waits("A", passed_over=True)], [A], [A, B]])
     assert run(postgres, monkeypatch).payloads == [{"pending": 2}]
     assert [values["starting"] for values in postgres.asked] == [True, False, False, False]
 
@@ -130,7 +126,7 @@ def test_claimed_request_that_returns_does_not_fire_again(monkeypatch: pytest.Mo
 
 
 def test_request_that_is_submitted_again_fires_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    again = Waits("A", "2022-09-26 10:05:00")
+    again = waits("A", "2022-09-26 10:05:00")
     assert run(FakePostgres([[A], [], [again], [again]]), monkeypatch).payloads == [{"pending": 1}] * 2
 
 
@@ -153,7 +149,7 @@ def test_request_fires_if_no_run_claims_anything_for_a_minute(monkeypatch: pytes
 def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     announcements = Announcements()
     for number in range(3 * MOST_REMEMBERED):
-        announcements.add([Waits(str(number))], float(number))
+        announcements.add([waits(str(number))], float(number))
     assert len(announcements._known) <= MOST_REMEMBERED + 1
 
 
@@ -184,7 +180,7 @@ def test_request_of_an_outage_fires_after_it(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_start_in_an_outage_looks_up_what_was_passed_over_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    postgres = FakePostgres([DOWN, [Waits("A", passed_over=True)], [A]])
+    postgres = FakePostgres([DOWN, [waits("A", passed_over=True)], [A]])
     assert run(postgres, monkeypatch).payloads == []
     assert [values["starting"] for values in postgres.asked] == [True, True, False, False]
 

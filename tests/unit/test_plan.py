@@ -9,7 +9,7 @@ import pytest
 
 from progress_exhaust.errors import RequestError, SetupError, SourceError
 from progress_exhaust.report.catalogue import PROBE_ID, Catalogue, Collection
-from progress_exhaust.report.plan import SAME_REQUEST_ID, Limits, Plan, duplicates, plan
+from progress_exhaust.report.plan import Limits, Plan, duplicates, plan
 from progress_exhaust.report.request import BatchFacts, JobRequest
 
 ORG, OTHER_ORG = "org", "other org"
@@ -181,13 +181,6 @@ def test_a_finished_batch_that_cannot_be_made_any_more_stays_finished(other: str
     assert made(found) == ([("R1", other)] if other == "12" else [])
     assert found.finished == ([] if other == "12" else [request])
     assert "00" in not_made(planned(request, force=True)) or planned(request, force=True).rejected
-
-
-def test_a_request_with_the_id_of_an_older_one_is_rejected() -> None:
-    first, second = asked({"batchId": "11"}), replace(asked({"batchId": "12"}), tag="another tag")
-    found = planned(first, second, with_older_request=[second.key])
-    assert made(found) == [("R1", "11")]
-    assert found.rejected == {second.key: SAME_REQUEST_ID}
 
 
 # Errors of the sources

@@ -25,6 +25,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.report_store import ReportStoreHook, delete_folder, write_atomically
 from progress_exhaust.hooks.report_store.publishing import publish_local
+from progress_exhaust.hooks.requests.models import short_installation
 from progress_exhaust.report.request import Batch
 
 KEY = "progress-exhaust/R1/B1_progress_20220927.zip"
@@ -260,12 +261,12 @@ def test_every_file_in_staging_is_seen_with_its_run_and_size(tmp_path: Path) -> 
     store = store_in(tmp_path)
     write_atomically(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
     (tmp_path / "staging" / "manual__empty" / "R2").mkdir(parents=True)
-    found = {file.name: file for _, _, file in store.staged_runs()}
+    found = {file.name: file for _, _, file in store.staged_files()}
     sizes = {re.sub("[0-9a-f]{12}-", "tag-", name): file.size_bytes for name, file in found.items()}
     assert sizes == {f"{RUN}/tag-R1/B1/batch.json": 2, "manual__empty/R2/": 0}
     assert all(abs((datetime.now(UTC) - file.changed_at).total_seconds()) < 3600 for file in found.values())
     delete_folder(store.run_folder(RUN))
-    assert [file.name for _, _, file in store.staged_runs()] == ["manual__empty/R2/"]
+    assert [file.name for _, _, file in store.staged_files()] == ["manual__empty/R2/"]
 
 
 def test_rows_with_one_request_id_and_two_tags_do_not_share_staging(tmp_path: Path) -> None:
@@ -282,10 +283,12 @@ def test_installations_with_equal_run_ids_do_not_share_staging(tmp_path: Path) -
         write_atomically(store.batch_folder(RUN, BATCH) / "batch.json", b"{}")
     write_atomically(store_in(tmp_path).batch_folder("manual__of_an_earlier_version", BATCH) / "batch.json", b"{}")
     assert (tmp_path / "staging" / ("a" * 12)).stat().st_mode & 0o077 == 0
-    runs = [(folder, run_id) for folder, run_id, _ in ours.staged_runs()]
-    assert sorted(runs) == sorted(
-        [(f"{'a' * 12}/{RUN}", RUN), ("manual__of_an_earlier_version", "manual__of_an_earlier_version")]
-    )
+    runs = [(folder, run_id) for folder, run_id, _ in ours.staged_files()]
+    assert dict(runs) == {
+        f"{short_installation('a' * 32)}/{RUN}": RUN,
+        short_installation("b" * 32): None,
+        "manual__of_an_earlier_version": "manual__of_an_earlier_version",
+    }
     delete_folder(ours.run_folder(RUN))
     assert (other.batch_folder(RUN, BATCH) / "batch.json").exists()
 
@@ -320,7 +323,7 @@ def test_no_link_leads_out_of_the_container(tmp_path: Path) -> None:
     (base / "R1").symlink_to(outside / "R1")
     (base / "B1_progress_20220927.zip").symlink_to(outside / "R1" / "B1_progress_20220927.zip")
     Path(store.run_folder(RUN).path).symlink_to(outside)
-    assert list(store.packages()) == list(store.staged_runs()) == []
+    assert list(store.packages()) == list(store.staged_files()) == []
 
 
 def test_a_removed_package_takes_its_empty_folder_along_and_no_other(tmp_path: Path) -> None:

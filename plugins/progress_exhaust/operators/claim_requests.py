@@ -1,6 +1,6 @@
 """Claim the pending requests for this run."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from progress_exhaust import metrics
@@ -63,11 +63,13 @@ class ClaimRequestsOperator(BaseTaskOperator):
         self.log.info("requests found=%d %s=%d", found, "would_be_claimed" if params.dry_run else "claimed", len(held))
         return [request.request_id for request in held]
 
-    def _delete_staging(self, site: Site, lost: "Iterable[LostClaim]") -> None:
+    def _delete_staging(self, site: Site, lost: "Sequence[LostClaim]") -> None:
         """Delete the staging of requests that ended runs held: they start again. Staging of the run's other requests stays."""
         from progress_exhaust.hooks.report_store import delete_empty_folder
         from progress_exhaust.report.request import is_id
 
+        if not lost:
+            return
         store, cleanup = site.store(), StagingCleanup(site, self.log)
         # A request with an id that is not valid has no folder: list_batches rejects it.
         claims = [claim for claim in lost if is_id(claim.request_id)]

@@ -1,6 +1,7 @@
 """Find out which batches the requests of the run ask for."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -8,9 +9,10 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from progress_exhaust import metrics
 from progress_exhaust.errors import ProgressExhaustError, SetupError
+from progress_exhaust.hooks.requests.outcomes import SAME_REQUEST_ID
 from progress_exhaust.names import XCOM_LIST_NEEDS_OPERATOR, XCOM_REQUESTS_NOT_LISTED
 from progress_exhaust.stages.airflow_runs import find_ended_runs
-from progress_exhaust.stages.base_operator import BaseTaskOperator
+from progress_exhaust.stages.base_operator import BaseTaskOperator, needs_operator
 from progress_exhaust.stages.selection import select_requests
 from progress_exhaust.stages.site_setup import RunParams, Site
 from progress_exhaust.staging.manifests import BatchManifest
@@ -18,6 +20,9 @@ from progress_exhaust.staging.manifests import BatchManifest
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
+    from progress_exhaust.hooks.report_store import ReportStoreHook
+    from progress_exhaust.hooks.requests.models import Key
     from progress_exhaust.report.plan import Plan
     from progress_exhaust.report.request import JobRequest
 
@@ -28,29 +33,27 @@ class ListBatchesOperator(BaseTaskOperator):
     def run(self, context: "Context", site: Site, params: RunParams) -> list[dict[str, str]]:
         try:
             return self._list(context, site, params)
-        except (SetupError, AirflowNotFoundException):
-            context["ti"].xcom_push(key=XCOM_LIST_NEEDS_OPERATOR, value=True)
+        except Exception as error:
+            context["ti"].xcom_push(key=XCOM_LIST_NEEDS_OPERATOR, value=needs_operator(error))
             raise
 
     def _list(self, context: "Context", site: Site, params: RunParams) -> list[dict[str, str]]:
         from progress_exhaust.report.catalogue import Catalogue
         from progress_exhaust.report.plan import Limits, duplicates, plan
 
-        requests = self._requests(context, site, params)
-        held = [self._with_existing_files(site, request) for request in requests]
-        same_request_id = site.claims().with_older_request(held)
-        shared = duplicates([request for request in held if request.key not in same_request_id])
+        requests, store = self._requests(context, site, params), site.store()
+        same_request_id = site.claims().with_older_request(requests)
+        self._log_same_request_id(same_request_id, dry_run=params.dry_run)
+        requests = [request for request in requests if request.key not in same_request_id]
+        held = [self._with_existing_files(store, request) for request in requests]
+        shared = duplicates(held)
         settings = site.settings
         limits = Limits(settings.batches_per_request, settings.batches_per_channel, settings.batches_per_run)
         with site.learner_tables() as tables, site.content_api() as content:
             catalogue = Catalogue(tables.batches, tables.batches_of_collections, content.collections, content.search)
-            planned = plan(
-                [request for request in held if request.key not in shared],
-                catalogue,
-                limits,
-                force=params.force,
-                with_older_request=same_request_id,
-            )
+            planned = plan([request for request in held if request.key not in shared], catalogue, limits, force=params.force)
+            if planned.to_make:
+                self._warn_of_missing_columns(tables)
         self._log_plan(planned, dry_run=params.dry_run)
         context["ti"].xcom_push(key=XCOM_REQUESTS_NOT_LISTED, value=[request_id for _, request_id in planned.failed])
         if params.dry_run:
@@ -61,9 +64,9 @@ class ListBatchesOperator(BaseTaskOperator):
                 [batch for batch, _ in planned.deferred],
                 not_made=[(batch, reason.text) for batch, reason in planned.not_made.items()],
                 duplicates=shared.items(),
-                rejected=[(key, message) for key, message in planned.rejected.items() if key not in same_request_id],
-                failed=[(key, isinstance(error, SetupError)) for key, error in planned.failed.items()],
-                same_request_id=[(key, planned.rejected[key]) for key in same_request_id],
+                rejected=planned.rejected.items(),
+                failed=[(key, needs_operator(error)) for key, error in planned.failed.items()],
+                same_request_id=[(key, SAME_REQUEST_ID) for key in same_request_id],
                 finished=planned.finished,
                 batch_ids=planned.batch_ids,
                 processed={
@@ -80,8 +83,6 @@ class ListBatchesOperator(BaseTaskOperator):
             planned.to_make = [one for one in planned.to_make if one[0].request_key not in dropped]
             with site.locks().lock_list():
                 self._write_manifests(site, planned)
-        if planned.to_make:
-            self._warn_of_missing_columns(site)
         return [batch.to_dict() for batch, _ in planned.to_make]
 
     def _requests(self, context: "Context", site: Site, params: RunParams) -> "list[JobRequest]":
@@ -94,11 +95,8 @@ class ListBatchesOperator(BaseTaskOperator):
             return site.claims().pending(select_requests(context, site, params, find_ended_runs(context, site)))
         return site.claims().requests_to_list()
 
-    def _with_existing_files(self, site: Site, request: "JobRequest") -> "JobRequest":
+    def _with_existing_files(self, store: "ReportStoreHook", request: "JobRequest") -> "JobRequest":
         """Return the request with only those finished batches whose files still exist: retention may have deleted some."""
-        if not request.processed:
-            return request
-        store = site.store()
         return replace(request, processed=tuple(one for one in request.processed if store.holds(str(one.get("filePath")))))
 
     def _log_plan(self, planned: "Plan", *, dry_run: bool) -> None:
@@ -106,9 +104,8 @@ class ListBatchesOperator(BaseTaskOperator):
         for (_, request_id), error in planned.failed.items():
             if not request_id:
                 raise error
-            # Only our own messages are sure to contain no learner data.
-            text = str(error) if isinstance(error, ProgressExhaustError) else type(error).__name__
-            self.log.warning("Request %s: %s: its batches could not be listed: %s", request_id, failed, text)
+            text, fault = (str(error), None) if isinstance(error, ProgressExhaustError) else (type(error).__name__, error)
+            self.log.warning("Request %s: %s: its batches could not be listed: %s", request_id, failed, text, exc_info=fault)
         for (_, request_id), message in planned.rejected.items():
             if not request_id:
                 raise SetupError(f"Param batch_ids: {message}")
@@ -123,13 +120,17 @@ class ListBatchesOperator(BaseTaskOperator):
         for batch, _ in planned.to_make:
             self.log.info("%s: to make", batch)
 
-    def _warn_of_missing_columns(self, site: Site) -> None:
+    def _log_same_request_id(self, keys: "Iterable[Key]", *, dry_run: bool) -> None:
+        failed = "would be FAILED" if dry_run else "FAILED"
+        for _, request_id in keys:
+            self.log.warning("Request %s: %s: permanent error: %s", request_id, failed, SAME_REQUEST_ID)
+
+    def _warn_of_missing_columns(self, tables: "LearnerTablesHook") -> None:
         """Log which optional columns are missing. If that cannot be found out, the stages that read the tables report it."""
         try:
-            with site.learner_tables() as tables:
-                for warning in tables.missing_columns():
-                    self.log.warning("%s", warning)
-        except ProgressExhaustError as error:
+            for warning in tables.missing_columns():
+                self.log.warning("%s", warning)
+        except (ProgressExhaustError, AirflowNotFoundException) as error:
             self.log.warning("The columns of the learner tables cannot be checked: %s", error)
 
     def _write_manifests(self, site: Site, planned: "Plan") -> None:

@@ -59,7 +59,6 @@ class RemoveOldFilesOperator(BaseTaskOperator):
             if deleted(what, partial(delete_folder, store.staged_folder(folder))):
                 self.log.info("%s staging of run %s: bytes=%d", verb, run_id, size_bytes)
                 counts.update(staged_runs=1, staged_bytes=size_bytes)
-        self._report_other_installations(store, site, now)
         self.log.info("%s: %s", verb, format_counts(counts))
         if errors:
             raise type(errors[0])(f"not_deleted={len(errors)}: the warnings above name each. The first error: {errors[0]}")
@@ -74,34 +73,32 @@ class RemoveOldFilesOperator(BaseTaskOperator):
         return [package for package in store.packages() if package.changed_at < before]
 
     def _old_runs(self, context: "Context", store: "ReportStoreHook", site: Site, now: datetime) -> dict[str, int]:
-        """Return the bytes in staging of each ended run of this installation, by the name of its folder."""
+        """Return the bytes in staging of each ended run of this installation, by the name of its folder.
+
+        What other installations left there is only reported: only they know whether they still need it.
+        """
         before = now - timedelta(days=site.settings.staging_days)
         newest: dict[str, datetime] = {}
         size_bytes: Counter[str] = Counter()
-        run_ids: dict[str, str] = {}
-        for folder, run_id, file in store.staged_runs():
+        run_ids: dict[str, str | None] = {}
+        for folder, run_id, file in store.staged_files():
             run_ids[folder] = run_id
             newest[folder] = max(newest.get(folder, file.changed_at), file.changed_at)
             size_bytes[folder] += file.size_bytes
-        old = sorted(folder for folder, changed_at in newest.items() if changed_at < before)
-        return {folder: size_bytes[folder] for folder in old if self._has_ended(context, run_ids[folder])}
-
-    def _report_other_installations(self, store: "ReportStoreHook", site: Site, now: datetime) -> None:
-        """Log what other installations left in staging: only they know whether they still need it."""
-        newest: dict[str, datetime] = {}
-        size_bytes: Counter[str] = Counter()
-        for folder, file in store.staged_by_other_installations():
-            newest[folder] = max(newest.get(folder, file.changed_at), file.changed_at)
-            size_bytes[folder] += file.size_bytes
-        before = now - timedelta(days=site.settings.staging_days)
+        old: dict[str, int] = {}
         for folder in sorted(folder for folder, changed_at in newest.items() if changed_at < before):
-            self.log.warning(
-                "Learner data of another installation stays in staging: folder=%s bytes=%d date=%s. If that Airflow is shut "
-                "down, delete the folder",
-                folder,
-                size_bytes[folder],
-                f"{newest[folder]:%F}",
-            )
+            run_id = run_ids[folder]
+            if run_id is None:
+                self.log.warning(
+                    "Learner data of another installation stays in staging: folder=%s bytes=%d date=%s. If that Airflow is shut "
+                    "down, delete the folder",
+                    folder,
+                    size_bytes[folder],
+                    f"{newest[folder]:%F}",
+                )
+            elif self._has_ended(context, run_id):
+                old[folder] = size_bytes[folder]
+        return old
 
     def _has_ended(self, context: "Context", run_id: str) -> bool:
         state = run_state(context, run_id)

@@ -1,15 +1,13 @@
 """Decide which batches to make for each request, and which requests to reject (data model, section 1)."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from progress_exhaust.errors import RequestError
 from progress_exhaust.report.catalogue import Catalogue, Errors, Key, by_id, look_up, search_all
 from progress_exhaust.report.choice import Choice, Planned, Reason, choose_found, choose_named
 from progress_exhaust.report.request import Batch, JobRequest, Wanted, is_id, parse_request_data
-
-SAME_REQUEST_ID = "An older request has the same request_id. Submit this request again under another request_id"
 
 
 @dataclass(frozen=True)
@@ -40,16 +38,14 @@ def plan(
     limits: Limits,
     *,
     force: bool = False,
-    with_older_request: Collection[Key] = (),
 ) -> Plan:
     """Decide which batches to make for these requests. Raises the error of a source that does not work at all.
 
     :param requests: without duplicates
     :param force: make a batch again if a previous run finished it
-    :param with_older_request: requests whose request_id an older one has, too: their files would have the same names
     """
     planned = Plan()
-    choices = _Choices(catalogue, _wanted(requests, limits, with_older_request, planned), planned)
+    choices = _Choices(catalogue, _wanted(requests, limits, planned), planned)
     of_channel: Counter[str] = Counter()
     for request in requests:
         if request.key in planned.rejected or request.key in planned.failed:
@@ -132,15 +128,11 @@ def check_size(planned: Sequence[object], most: int) -> None:
         raise RequestError(f"Number of batches in request exceeded. It should be within {most}")
 
 
-def _wanted(
-    requests: Iterable[JobRequest], limits: Limits, with_older_request: Collection[Key], planned: Plan
-) -> dict[Key, Wanted]:
+def _wanted(requests: Iterable[JobRequest], limits: Limits, planned: Plan) -> dict[Key, Wanted]:
     """Return what each request asks for; reject the others."""
     wanted: dict[Key, Wanted] = {}
     for request in requests:
         try:
-            if request.key in with_older_request:
-                raise RequestError(SAME_REQUEST_ID)
             check_request_id(request)
             want = parse_request_data(request.request_data)
             if not request.standalone:

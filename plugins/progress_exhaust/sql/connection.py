@@ -26,7 +26,7 @@ FROM (VALUES ('statement_timeout', '0'), ('lock_timeout', '0'),
   ('idle_in_transaction_session_timeout', %(milliseconds)s::bigint::text)) AS w (name, value)
 """
 
-# End a statement of the page after 20 seconds: a person is waiting for it.
+# End a statement of the page or the trigger after 20 seconds. A person waits for the page.
 LIMIT_READS = "SET LOCAL statement_timeout = '20s'"
 
 # After the ledger was created in the same transaction: names of tables mean again what they meant before.

@@ -186,9 +186,6 @@ WHERE c.installation = %(installation)s AND c.run_id = %(run_id)s AND c.outcome 
   AND b.installation = c.installation AND b.run_id <> c.run_id AND b.state <> '{state.DONE}'
 """
 
-# Let one package of an org and run at a time be measured against bytes_per_channel.
-LOCK_CHANNEL = "SELECT pg_advisory_xact_lock(hashtextextended(%(work)s, 0))"
-
 # Record the bytes that a batch is about to publish, so that packages that are published at the same time count each other.
 RESERVE_BYTES = """
 UPDATE {ledger}.batch_run SET size_bytes = %(size_bytes)s

@@ -3,7 +3,7 @@
 A transaction that changes a claim locks the request's row in job_request first.
 """
 
-from progress_exhaust.sql.claims import IN_BATCH_NUMBER
+from progress_exhaust.sql.claims import OF_THIS_SITE
 
 # Return the claims of ended runs that no run of this site will ever take again: the row was deleted or has ended, or this
 # site does not process this part of the queue. In addition, return whether the row is still PROCESSING.
@@ -11,13 +11,12 @@ ORPHANED = """
 SELECT c.tag, c.request_id, coalesce(j.job_id = '{job_id}' AND j.status = '{status.PROCESSING}', false)
 FROM {ledger}.claim c LEFT JOIN {job_request} j ON j.tag = c.tag AND j.request_id = c.request_id
 WHERE c.released_at IS NULL AND c.installation = %(installation)s AND c.run_id = ANY(%(ended_runs)s)
-  AND (j.job_id = '{job_id}'
+  AND (OF_THIS_SITE
     AND (j.status IN ('{status.SUBMITTED}', '{status.PROCESSING}')
       OR j.status = '{status.FAILED}' AND coalesce(j.iteration, 0) < {max_failures})
-    AND IN_BATCH_NUMBER
-    AND (%(channels)s::text[] IS NULL OR j.requested_channel = ANY(%(channels)s))) IS NOT TRUE
+    ) IS NOT TRUE
 ORDER BY c.tag, c.request_id
-""".replace("IN_BATCH_NUMBER", IN_BATCH_NUMBER)
+""".replace("OF_THIS_SITE", OF_THIS_SITE)
 
 # Return the claims of ended runs that a late task still uses to publish: the next run takes them.
 STILL_PUBLISHING = """

@@ -27,6 +27,11 @@ def fail_on_permanent_errors() -> Iterator[None]:
         raise AirflowFailException(f"{error}. Add the connection in Airflow: {connections} lists them all") from None
 
 
+def needs_operator(error: Exception) -> bool:
+    """Tell whether no retry fixes an error, until an engineer corrects the installation."""
+    return isinstance(error, (SetupError, AirflowNotFoundException))
+
+
 class BaseTaskOperator(BaseOperator):
     """A task with the site's settings and the Params of the run; `run` does its work."""
 

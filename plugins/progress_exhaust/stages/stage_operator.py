@@ -5,7 +5,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
-from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust import metrics
 from progress_exhaust.errors import (
@@ -14,11 +14,10 @@ from progress_exhaust.errors import (
     ProgressExhaustError,
     RequestDeletedError,
     RequestError,
-    SetupError,
 )
 from progress_exhaust.hooks.requests.models import BatchState, Stage
 from progress_exhaust.links import RequestLink
-from progress_exhaust.stages.base_operator import BaseTaskOperator
+from progress_exhaust.stages.base_operator import BaseTaskOperator, needs_operator
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.deleted_requests import drop_deleted_request
 from progress_exhaust.stages.progress import format_counts
@@ -116,9 +115,7 @@ def _run_and_record(
     except Exception as error:
         # Only our own messages are sure to contain no learner data.
         text = str(error) if isinstance(error, ProgressExhaustError) else type(error).__name__
-        record_end(
-            batch_context, BatchState.FAILED, error=text, permanent=isinstance(error, (SetupError, AirflowNotFoundException))
-        )
+        record_end(batch_context, BatchState.FAILED, error=text, permanent=needs_operator(error))
         raise
     seconds = monotonic() - started
     record_end(batch_context, state_after, counts=counts, seconds=seconds)

@@ -48,14 +48,14 @@ class StagingCleanup:
         if remaining or noted:  # also the same again: the deletion of the run's folder may have deleted the note
             self._note(run_id, remaining)
 
-    def retry(self, context: "Context") -> int:
-        """Try to delete what ended or deleted runs could not delete; return how many folders remain."""
+    def retry(self, context: "Context") -> int | None:
+        """Try to delete what ended or deleted runs could not delete; return how many folders remain, None if not known."""
         undeleted = 0
         try:
             run_ids = self._store.staged_run_ids()
         except ProgressExhaustError as error:
             self._log.warning("Staging cannot be checked for data that should be deleted: %s", error)
-            return 0
+            return None
         for run_id in run_ids:
             noted = self._find_noted(run_id)
             if noted and run_id != self._own_run_id and has_ended(context, run_id):

@@ -52,7 +52,7 @@ class SharedHierarchy(_WithHierarchy):
 class ExtractInputs(_WithHierarchy):
     """What the extracted files depend on, in addition to the sources: if it changes, they are extracted again."""
 
-    enrolments: str = "active"  # of the layout: active, or all. The default is for manifests of an earlier version
+    enrolments: str  # of the layout: active, or all
     learners: str  # of the layout: all, or cached
     user_fields: tuple[str, ...]
     removed_contents: str  # of the layout, as the next two

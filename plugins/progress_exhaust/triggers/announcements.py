@@ -1,7 +1,8 @@
 """Which new submissions need an event. It decides from answers and times alone, and asks nothing itself."""
 
-from collections.abc import Hashable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
+
+from progress_exhaust.hooks.requests.models import Submission
 
 # After an event, a run claims the requests within seconds, with all others that came meanwhile. No second event is sent for
 # those before the first run has claimed, or has had this long to do so.
@@ -9,23 +10,15 @@ CLAIM_SECONDS = 60
 MOST_REMEMBERED = 10_000
 
 
-class Waiting(Hashable, Protocol):
-    """A submission that waits for its first run."""
-
-    @property
-    def passed_over(self) -> bool:
-        """Whether a run has claimed other requests since. It waits because of a limit: the schedule takes it."""
-
-
 class Announcements:
     """The submissions that an event was sent for. Each gets one event, as long as this object lives."""
 
     def __init__(self) -> None:
-        self._known: set[Waiting] = set()
-        self._last: set[Waiting] = set()  # of the last event
+        self._known: set[Submission] = set()
+        self._last: set[Submission] = set()  # of the last event
         self._last_at = float("-inf")
 
-    def add(self, waiting: Iterable[Waiting], now: float) -> int:
+    def add(self, waiting: Iterable[Submission], now: float) -> int:
         """Return how many submissions need an event now, and remember them; 0 if a run is about to claim them.
 
         :param waiting: all that wait, as Postgres answers now

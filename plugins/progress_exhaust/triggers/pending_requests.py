@@ -16,7 +16,8 @@ from progress_exhaust.stages.site_setup import Site
 from progress_exhaust.triggers.announcements import Announcements
 
 if TYPE_CHECKING:
-    from progress_exhaust.hooks.requests.submissions import Submission, SubmissionWatch
+    from progress_exhaust.hooks.requests.models import Submission
+    from progress_exhaust.hooks.requests.submissions import SubmissionWatch
 
 # After this time it connects again, with the settings and the connection as they are then.
 CONNECTED_SECONDS = 300

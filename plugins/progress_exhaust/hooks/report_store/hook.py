@@ -21,7 +21,7 @@ from progress_exhaust.hooks.report_store.write_probe import WriteProbe
 from progress_exhaust.report.request import JOB_ID, Batch, is_package_key
 
 STANDALONE = "standalone"  # replaces the request id in staging paths of a run without a request
-MARGIN_SECONDS = 3600  # for checksums on a slow disk
+CHECKSUM_SECONDS = 3600  # on a slow disk
 TAG_CHARACTERS = 12  # of the tag's digest, in the name of a request's folder
 INSTALLATION_CHARACTERS = 12  # of the installation's id, as the name of its folder
 INSTALLATION_FOLDER = re.compile(f"[0-9a-f]{{{INSTALLATION_CHARACTERS}}}")
@@ -80,11 +80,11 @@ class ReportStoreHook(BaseHook):
         return self.staged_folder(f"{self._installation_folder}/{run_id}" if self._installation_folder else run_id)
 
     def staged_folder(self, name: str) -> ObjectStoragePath:
-        """Return a folder of staging by the name that staged_runs gives."""
+        """Return a folder of staging by the name that staged_files gives."""
         return self._staging / name
 
-    def staged_runs(self) -> "Iterator[tuple[str, str, StoredFile]]":
-        """Yield the files of this installation in staging, each with the folder and the id of the run that wrote it.
+    def staged_files(self) -> Iterator[tuple[str, str | None, StoredFile]]:
+        """Yield the files in staging, each with its folder and the id of the run that wrote it; None for another installation.
 
         Folders that an earlier version wrote, without an installation, belong to this installation, too.
         """
@@ -94,16 +94,8 @@ class ReportStoreHook(BaseHook):
                 if self._installation_folder and first == self._installation_folder:
                     if run_id := rest.partition("/")[0]:
                         yield f"{first}/{run_id}", run_id, file
-                elif not INSTALLATION_FOLDER.fullmatch(first):
-                    yield first, first, file
-
-    def staged_by_other_installations(self) -> Iterator[tuple[str, StoredFile]]:
-        """Yield the files of other installations in staging, each with the name of the installation's folder."""
-        with self.translate_store_errors():
-            for file in list_files(self._staging):
-                first = file.name.partition("/")[0]
-                if INSTALLATION_FOLDER.fullmatch(first) and first != self._installation_folder:
-                    yield first, file
+                else:
+                    yield first, None if INSTALLATION_FOLDER.fullmatch(first) else first, file
 
     def staged_run_ids(self) -> list[str]:
         """Return the ids of the runs of this installation that have a folder in staging."""
@@ -137,7 +129,7 @@ class ReportStoreHook(BaseHook):
 
     # The reports container
 
-    def publish(self, package: Path, key: str, run_id: str = "") -> int:
+    def publish(self, package: Path, key: str, publisher: str = "") -> int:
         """Put a finished package into the container, check what has arrived, and return its size in bytes.
 
         It replaces an object with the same key.
@@ -145,14 +137,14 @@ class ReportStoreHook(BaseHook):
         target, md5 = join_path(self._container, *key.split("/")), md5_of(package)
         with self._translate_container_errors():
             if target.protocol == "file":
-                publish_local(package, Path(target.path), md5, run_id)
+                publish_local(package, Path(target.path), md5, publisher)
             else:
                 publish_to_store(package, target, md5, self._timeout_seconds)
         return package.stat().st_size
 
     def longest_publish_seconds(self, package: Path) -> float:
         """Return how long `publish` may take: to put a package, and to read it back if the store reports no checksum."""
-        return 2 * longest_put_seconds(package, self._timeout_seconds) + MARGIN_SECONDS
+        return 2 * longest_put_seconds(package, self._timeout_seconds) + CHECKSUM_SECONDS
 
     def check_writable(self, key: str) -> None:
         """Raise SetupError or SourceError if no package with this key can be published.

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from progress_exhaust.hooks.requests.connection import Transaction, batch_values
-from progress_exhaust.hooks.requests.endings import end_request, fail_request, read_progress, requeue_request, set_processed
+from progress_exhaust.hooks.requests.endings import end_request, read_progress, set_processed
 from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection
 from progress_exhaust.hooks.requests.locks import (
     check_holder,
@@ -202,16 +202,6 @@ class Claims(LedgerConnection):
             progress = read_progress(transaction, key, parse_processed(lock_request(transaction, key)))
             ending = decide_ending(progress, list_needs_operator=list_needs_operator)
             return ending, end_request(transaction, key, progress, ending)
-
-    def fail(self, tag: str, request_id: str, message: str) -> Ended:
-        """Set a request to FAILED; count one failed attempt per run. message: what the requester reads."""
-        with self._transaction() as transaction:
-            return fail_request(transaction, (tag, request_id), message, counts_attempt=True)
-
-    def requeue(self, tag: str, request_id: str) -> Ended:
-        """Put a request back to SUBMITTED, for the next run."""
-        with self._transaction() as transaction:
-            return requeue_request(transaction, (tag, request_id))
 
     # Inside a transaction
 

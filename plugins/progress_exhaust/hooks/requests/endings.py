@@ -6,7 +6,7 @@ from typing import Any
 
 from progress_exhaust.hooks.requests.connection import Transaction
 from progress_exhaust.hooks.requests.locks import check_row_exists, claim_lost, lock_request
-from progress_exhaust.hooks.requests.models import BatchRun, BatchState, ClaimOutcome, Ended, Key, parse_processed
+from progress_exhaust.hooks.requests.models import BatchRun, BatchState, ClaimOutcome, Ended, Key, key_values, parse_processed
 from progress_exhaust.hooks.requests.outcomes import (
     LAST_LIST,
     LIST_AGAIN,
@@ -24,7 +24,7 @@ from progress_exhaust.sql import ledger as ledger_sql
 
 def read_progress(transaction: Transaction, key: Key, processed: Processed) -> RequestProgress:
     """Return how far a request has come. Its row is locked."""
-    values = _key_values(key)
+    values = key_values(key)
     rows = transaction.fetch_all(sql.CLAIM_PROGRESS, values)
     batch_ids, failures, failure_counted = rows[0] if rows else (None, 0, False)
     places = {batch_id: place for place, batch_id in enumerate(batch_ids or ())}
@@ -40,7 +40,7 @@ def read_progress(transaction: Transaction, key: Key, processed: Processed) -> R
 def end_request(transaction: Transaction, key: Key, progress: RequestProgress, ending: Ending) -> Ended:
     """End a request and its duplicates in this run, and release their claims."""
     values = (
-        _key_values(key)
+        key_values(key)
         | _processed_values(progress.processed)
         | {
             "message": ending.message and transaction.fit_message(ending.message),
@@ -64,24 +64,15 @@ def end_request(transaction: Transaction, key: Key, progress: RequestProgress, e
 
 def set_processed(transaction: Transaction, key: Key, processed: Processed) -> None:
     """Enter the finished batches of a request that has not ended, and list their packages."""
-    transaction.execute(sql.SET_PROCESSED, _key_values(key) | _processed_values(processed))
+    transaction.execute(sql.SET_PROCESSED, key_values(key) | _processed_values(processed))
 
 
-def fail_request(
-    transaction: Transaction,
-    key: Key,
-    message: str,
-    *,
-    counts_attempt: bool,
-    permanent: bool = False,
-    forget_packages: bool = False,
-) -> Ended:
-    """Set a request to FAILED. It still offers the packages of its finished batches, unless these are to be forgotten."""
+def reject_request(transaction: Transaction, key: Key, message: str, *, forget_packages: bool = False) -> Ended:
+    """Set a request to FAILED by a permanent error. It still offers the packages of its finished batches, unless forgotten."""
     progress = read_progress(transaction, key, parse_processed(lock_request(transaction, key)))
     if forget_packages:
         progress = replace(progress, processed=())
-    ending = Ending(ClaimOutcome.FAILED, message, counts_attempt=counts_attempt, permanent=permanent)
-    return end_request(transaction, key, progress, ending)
+    return end_request(transaction, key, progress, Ending(ClaimOutcome.FAILED, message, permanent=True))
 
 
 def fail_unlisted(transaction: Transaction, key: Key, *, needs_operator: bool) -> Ended:
@@ -100,18 +91,7 @@ def finish_request(transaction: Transaction, request: JobRequest) -> Ended:
     return end_request(transaction, request.key, progress, ending)
 
 
-def requeue_request(transaction: Transaction, key: Key, message: str | None = None) -> Ended:
-    """Put a request back to SUBMITTED."""
-    progress = read_progress(transaction, key, parse_processed(lock_request(transaction, key)))
-    return end_request(transaction, key, progress, Ending(ClaimOutcome.SUBMITTED, message))
-
-
 def _processed_values(processed: Processed) -> dict[str, Any]:
     """Return processed_batches, and the keys of the finished packages; null without a package."""
     urls = [str(entry["filePath"]) for entry in processed if has_package(entry)]
     return {"processed": json.dumps(list(processed)) if processed else None, "urls": urls or None}
-
-
-def _key_values(key: Key) -> dict[str, Any]:
-    tag, request_id = key
-    return {"tag": tag, "request_id": request_id}

@@ -6,7 +6,7 @@ from typing import Any
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.connection import batch_values
-from progress_exhaust.hooks.requests.endings import fail_request, fail_unlisted, finish_request, set_processed
+from progress_exhaust.hooks.requests.endings import fail_unlisted, finish_request, reject_request, set_processed
 from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection, create_ledger
 from progress_exhaust.hooks.requests.locks import attempt_replaced, check_list_attempt, check_task_attempt
 from progress_exhaust.hooks.requests.models import (
@@ -16,6 +16,7 @@ from progress_exhaust.hooks.requests.models import (
     Ended,
     Key,
     Stage,
+    key_values,
     keys_as_arrays,
     storable,
 )
@@ -115,22 +116,24 @@ class Ledger(LedgerConnection):
             # Before the duplicates are marked: a mark names a request_id alone.
             for key, message in same_request_id:
                 if key not in dropped:
-                    ended += fail_request(transaction, key, message, counts_attempt=False, permanent=True, forget_packages=True)
+                    ended += reject_request(transaction, key, message, forget_packages=True)
             for key, duplicate_of in duplicates:
                 if key not in dropped and duplicate_of not in dropped_ids:
-                    transaction.execute(claim_sql.MARK_DUPLICATE, _key_values(key) | {"duplicate_of": duplicate_of})
+                    transaction.execute(claim_sql.MARK_DUPLICATE, key_values(key) | {"duplicate_of": duplicate_of})
             transaction.execute(sql.DELETE_UNFINISHED_BATCHES, keys_as_arrays([*of_batches, *ending]))
             for batch, state, error in entries:
                 if batch.request_key not in dropped:
                     values = batch_values(batch) | {"state": state, "error": error and storable(error)}
                     transaction.execute(sql.LIST_BATCH, values)
             for key, ids in (batch_ids or {}).items():
-                transaction.execute(claim_sql.SET_BATCH_IDS, _key_values(key) | {"batch_ids": [storable(one) for one in ids]})
+                if key not in dropped:
+                    names = {"batch_ids": [storable(one) for one in ids]}
+                    transaction.execute(claim_sql.SET_BATCH_IDS, key_values(key) | names)
             for key, still_there in (processed or {}).items():
                 set_processed(transaction, key, still_there)
             for key, message in rejected:
                 if key not in dropped:
-                    ended += fail_request(transaction, key, message, counts_attempt=False, permanent=True)
+                    ended += reject_request(transaction, key, message)
             for key, needs_operator in failed:
                 if key not in dropped:
                     ended += fail_unlisted(transaction, key, needs_operator=needs_operator)
@@ -200,7 +203,8 @@ class Ledger(LedgerConnection):
         values = batch_values(batch) | {"size_bytes": size_bytes}
         with self._transaction() as transaction:
             transaction.execute(
-                sql.LOCK_CHANNEL, {"work": f"progress_exhaust {self.installation} {self.run_id} bytes of {batch.channel}"}
+                locking.WAIT_FOR_EXCLUSIVE_LOCK,
+                {"work": f"progress_exhaust {self.installation} {self.run_id} bytes of {batch.channel}"},
             )
             check_task_attempt(transaction, batch, Stage.PACKAGE)
             published = int(transaction.fetch_value(sql.CHANNEL_BYTES, values))
@@ -213,8 +217,3 @@ class Ledger(LedgerConnection):
         """Forget the size of a package that could not be published."""
         with self._transaction() as transaction:
             transaction.execute(sql.RESERVE_BYTES, batch_values(batch) | {"size_bytes": None})
-
-
-def _key_values(key: Key) -> dict[str, Any]:
-    tag, request_id = key
-    return {"tag": tag, "request_id": request_id}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from progress_exhaust.errors import ClaimLostError, RequestDeletedError
 from progress_exhaust.hooks.requests.connection import RequestsConnection, Row, Transaction, batch_values
-from progress_exhaust.hooks.requests.models import Holder, Key, Stage
+from progress_exhaust.hooks.requests.models import Holder, Key, Stage, key_values
 from progress_exhaust.report.request import Batch
 from progress_exhaust.sql import connection as limits
 from progress_exhaust.sql import locks as sql
@@ -85,8 +85,7 @@ class Locks(RequestsConnection):
 
 def lock_request(transaction: Transaction, key: Key) -> str | None:
     """Lock the row of a request, and those of its duplicates in this run; return its processed_batches."""
-    tag, request_id = key
-    rows = transaction.fetch_all(sql.LOCK_REQUEST, {"tag": tag, "request_id": request_id})
+    rows = transaction.fetch_all(sql.LOCK_REQUEST, key_values(key))
     return {(row[0], row[1]): row[2] for row in rows}.get(key)
 
 
@@ -124,18 +123,18 @@ def holds(transaction: Transaction, key: Key) -> bool:
 
 def check_row_exists(transaction: Transaction, key: Key) -> None:
     """Raise RequestDeletedError if a request has no row any more."""
-    tag, request_id = key
-    if not transaction.fetch_value(sql.REQUEST_EXISTS, {"tag": tag, "request_id": request_id}):
+    _, request_id = key
+    if not transaction.fetch_value(sql.REQUEST_EXISTS, key_values(key)):
         raise RequestDeletedError(f"The row of request {request_id} no longer exists in job_request: nothing is published for it")
 
 
 def claim_lost(transaction: Transaction, key: Key) -> ClaimLostError:
     """Return the error of a run that does not hold a request; it names the run that does."""
-    tag, request_id = key
+    _, request_id = key
     holder = _holder(transaction, key)
     words = f"is held by {holder}" if holder else "is no longer held by this run"
     if not holder:
-        other = transaction.fetch_value(sql.COMPLETED_BY, {"tag": tag, "request_id": request_id})
+        other = transaction.fetch_value(sql.COMPLETED_BY, key_values(key))
         words += f", and run {other} has completed it" if other else ""
     return ClaimLostError(f"request {request_id} {words}: this run changes nothing more of it")
 
@@ -147,8 +146,7 @@ def holder_of(transaction: Transaction, row: Row) -> Holder:
 
 
 def _holder(transaction: Transaction, key: Key) -> Holder | None:
-    tag, request_id = key
-    rows = transaction.fetch_all(sql.HOLDER, {"tag": tag, "request_id": request_id})
+    rows = transaction.fetch_all(sql.HOLDER, key_values(key))
     return holder_of(transaction, rows[0]) if rows else None
 
 

@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
@@ -99,8 +99,8 @@ def describe_other(installation: str, since: datetime) -> str:
 
 
 def short_installation(installation: str) -> str:
-    """Return the first characters of an installation's id, which are enough for a person."""
-    return installation[:8] or "unknown"
+    """Return the first characters of an installation's id, as its folder in staging has them."""
+    return installation[:12] or "unknown"
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,12 @@ def storable(text: str) -> str:
     return re.sub("[\x00\ud800-\udfff]", "\ufffd", text)
 
 
+def key_values(key: Key) -> dict[str, Any]:
+    """Return the key of a request as values of a statement."""
+    tag, request_id = key
+    return {"tag": tag, "request_id": request_id}
+
+
 def keys_as_arrays(keys: Iterable[Key]) -> dict[str, list[str]]:
     """Return keys of requests as the two arrays that a statement takes."""
     keys = list(keys)
@@ -221,3 +227,13 @@ def _has_safe_key(entry: Any) -> bool:
 
 def _naive_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One submission of a request. If the requester submits it again, that is another one."""
+
+    tag: str
+    request_id: str
+    submitted_at: str  # as Postgres writes it; it may be "infinity", or empty
+    passed_over: bool = field(default=False, compare=False)  # a run has claimed other requests since

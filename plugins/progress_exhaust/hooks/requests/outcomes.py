@@ -17,6 +17,7 @@ LIST_AGAIN = "could not be listed this time. It is tried again, up to three time
 LAST_LIST = "could not be listed in three attempts. Submit the request again"
 NEEDS_OPERATOR_TO_LIST = "cannot be listed until an operator corrects the installation. After that, the next run tries again"
 NOT_LISTED = "The batches of the request could not be listed this time. The next run tries again"
+SAME_REQUEST_ID = "An older request has the same request_id. Submit this request again under another request_id"
 MAX_IDS = 20  # that a message names for one reason
 
 Processed = Sequence[Mapping[str, Any]]  # entries of processed_batches

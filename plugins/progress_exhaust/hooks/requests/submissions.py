@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -11,22 +10,12 @@ from psycopg.rows import tuple_row
 
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.requests.connection import RequestsConnection, first_line
-from progress_exhaust.hooks.requests.models import SQL_VALUES
+from progress_exhaust.hooks.requests.models import SQL_VALUES, Submission
 from progress_exhaust.sql import connection as limits
 from progress_exhaust.sql import submissions as sql
 
 MOST = 1000  # the newest ones; those after them were seen before
 ANSWER_SECONDS, LOST_AFTER_MILLISECONDS = 25, 20_000
-
-
-@dataclass(frozen=True)
-class Submission:
-    """One submission of a request. If the requester submits it again, that is another one."""
-
-    tag: str
-    request_id: str
-    submitted_at: str  # as Postgres writes it; it may be "infinity", or empty
-    passed_over: bool = field(default=False, compare=False)  # a run has claimed other requests since
 
 
 class SubmissionWatch(RequestsConnection):
