@@ -182,8 +182,7 @@ class LearnerTablesHook(CourseTables):
             if sum(len(part.encode()) + 3 for part in key) <= MAX_KEY_BYTES:
                 routing_key = compat.cassandra_routing_key(key)
                 users_of_owner[cluster.owners(self._courses, routing_key)].append(user_id)
-        for ids in users_of_owner.values():
-            yield from cut(ids, self._keys_per_read)
+        yield from users_of_owner.values()  # the connection cuts them to the size of a query
 
     def _select_for_scan(self, cluster: ClusterConnection, table: Table) -> Select:
         if table is Table.ENROLMENTS:
