@@ -163,7 +163,7 @@ def release_request(parsed: argparse.Namespace, settings: Settings) -> int:
     status = 0
     for holder in holders:
         output.print_line(f"Request {holder.request_id} (tag {holder.tag}) is held by {holder}")
-        if (holder.is_ours or not releases.installation) and find_runs([holder.run_id]):
+        if holder.is_ours and find_runs([holder.run_id]):
             status = _error("Airflow has this run. Mark it as failed in Airflow: the next run claims the request", INVALID_INPUT)
         elif not parsed.yes and input("Release it? That run publishes nothing more for it. [y/N] ").strip().lower() != "y":
             status = _error("It is not released", NOT_FOUND)
