@@ -103,8 +103,9 @@ test: check stores unit
 	@$(PY) tests/run_all.py
 endif
 
-test-faults: check stores ## run every fault test, the slow ones too: broken servers, lost answers, hostile data, soak
+test-faults: check stores ## run every fault test, and every slow test of the other folders
 	@$(STORES)/bin/python -m pytest tests/faults -m ""
+	@$(STORES)/bin/python -m pytest tests/integration tests/drivers tests/servers tests/stores -m slow
 
 test-kills: env ## kill processes at N random moments of whole runs, and compare the results with a quiet run; N=200
 	@$(PY) tests/faults/kills.py $(N)
