@@ -23,7 +23,7 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env status why submit release bench bench-small stores demo demo-data run up down services unit test test-faults test-kills check docs docs-site lock
+.PHONY: help env status why submit release bench bench-small stores demo demo-data run up down services unit test test-faults test-kills check docs docs-site wheel lock
 # How many random kills `make test-kills` spreads over whole runs.
 N := 200
 
@@ -103,8 +103,9 @@ test: check stores unit
 	@$(PY) tests/run_all.py
 endif
 
-test-faults: check stores ## run every fault test, the slow ones too: broken servers, lost answers, hostile data, soak
+test-faults: check stores ## run every fault test, and every slow test of the other folders
 	@$(STORES)/bin/python -m pytest tests/faults -m ""
+	@$(STORES)/bin/python -m pytest tests/integration tests/drivers tests/servers tests/stores -m slow
 
 test-kills: env ## kill processes at N random moments of whole runs, and compare the results with a quiet run; N=200
 	@$(PY) tests/faults/kills.py $(N)
@@ -125,6 +126,9 @@ $(DOCS_VENV)/.installed: dev/docs_site/requirements.txt
 	@python3 -m venv --clear $(DOCS_VENV)
 	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r dev/docs_site/requirements.txt
 	@touch $@
+
+wheel: env ## build the package as a wheel, in dist
+	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 lock: ## pin the newest versions for requirements.in, and for the image and the stores (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" \

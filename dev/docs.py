@@ -37,7 +37,7 @@ def settings_tables() -> str:
 def params_table() -> str:
     """Return the Params of a run as the DAG file defines them. The file is not run: Airflow is slow to import."""
     rows = []
-    for node in ast.walk(ast.parse((PROJECT / "dags" / "progress_exhaust.py").read_text())):
+    for node in ast.walk(ast.parse((PROJECT / "plugins" / "progress_exhaust" / "dags" / "report.py").read_text())):
         if isinstance(node, ast.Dict):
             for name, value in zip(node.keys, node.values, strict=True):
                 if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Param":

@@ -19,6 +19,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 STORES_PYTHON = PROJECT / ".venv-stores" / "bin" / "python"
 # These share one site, that is Airflow's own servers: one process runs them.
 SITE_TESTS = ("tests/servers", "tests/faults/test_random_kills.py", "tests/faults/test_two_of_everything.py")
+SLOWEST = ("--durations=10", "--durations-min=10")  # each group lists its slowest tests
 CLOSING_LINE = re.compile(r"=+ (.*) in ([\d.]+)s\b.*=+")
 
 
@@ -30,7 +31,7 @@ class Group:
 
     def run(self) -> tuple[int, str]:
         """Run the group; return pytest's exit code and its closing line."""
-        command = [self.python, "-m", "pytest", "-o", "console_output_style=count", *self.arguments]
+        command = [self.python, "-m", "pytest", "-o", "console_output_style=count", *SLOWEST, *self.arguments]
         closing_line = "ended without a closing line"
         with subprocess.Popen(
             command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1

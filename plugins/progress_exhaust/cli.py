@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="progress_exhaust", description="Requests for progress reports, for engineers")
+    parser = argparse.ArgumentParser(prog="progress-exhaust", description="Requests for progress reports, for engineers")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     status = commands.add_parser("status", help="list the newest requests, or show one request and its batches")
     status.add_argument("request", nargs="?", metavar="REQUEST", help="request_id, or its first characters")

@@ -36,7 +36,7 @@ RULES: dict[str, set[str]] = {
     "operators": {"airflow", "pydantic", *SHARED, *ours("extract", "lineage", "links", "stages")},
     "sensors": {"airflow", *SHARED, *ours("stages")},
     "triggers": {"airflow", *SHARED, *ours("stages")},
-    "dags": {"airflow", *ours("failure_notifier", "links", "names", "operators", "sensors", "triggers")},
+    "dags": {"airflow", *ours("errors", "failure_notifier", "links", "names", "operators", "sensors", "triggers")},
     "page": {
         *("airflow", "fastapi", "jinja2", "pydantic"),  # what Airflow's API server is made of
         *(MODELS, f"{OURS}.hooks.report_store", f"{OURS}.hooks.requests.status"),

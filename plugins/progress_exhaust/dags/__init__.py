@@ -1,0 +1,1 @@
+"""The DAGs. Airflow finds them by the files of `dags/`."""
