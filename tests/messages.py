@@ -14,7 +14,10 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "plugins" / "progress_exhaust"
 PAGE = PROJECT / "docs" / "reference" / "messages.md"
-ERRORS = {"RequestError", "SetupError", "SourceError", "OverLimitError", "ClaimLostError", "AirflowFailException"}
+ERRORS = {
+    *("RequestError", "SetupError", "SourceError", "OverLimitError", "ClaimLostError", "InputError"),
+    "AirflowFailException",
+}
 # In these folders a ValueError becomes a SetupError with the same text.
 VALIDATORS = ("settings/", "report/layout", "report/columns")
 

@@ -1,9 +1,9 @@
 """The command line for engineers: the state of requests and batches, a test request, and the release of a claim.
 
-    python -m progress_exhaust.cli status [REQUEST] | why BATCH | submit … | release REQUEST
+    python -m progress_exhaust.cli status [REQUEST] | why BATCH | submit … | release REQUEST | compare OLD NEW
 
 It needs plugins/ on PYTHONPATH and Airflow's configuration. It reads the connection `progress_exhaust_requests` and the
-Variable as a task does. It shows no data of a learner.
+Variable as a task does. `compare` reads files only. No command shows data of a learner, unless an option asks for it.
 """
 
 import argparse
@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
+from progress_exhaust import cli_compare
 from progress_exhaust import cli_output as output
-from progress_exhaust.errors import ProgressExhaustError, RequestError
+from progress_exhaust.errors import InputError, ProgressExhaustError, RequestError
 from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import INSTALLATION_VARIABLE
 from progress_exhaust.report.request import MAX_FAILURES, is_id, is_path_part, parse_request_data
@@ -33,6 +34,13 @@ NOT_FOUND, INVALID_INPUT, NOT_WORKING = 1, 2, 3  # exit statuses
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
     parsed = _parser().parse_args(arguments)
+    if parsed.command is cli_compare.compare_files:  # it needs no Airflow
+        try:
+            return int(parsed.command(parsed))
+        except InputError as error:
+            return _error(str(error), INVALID_INPUT)
+        except OSError as error:
+            return _error(f"{error.strerror}. Rows are stored in the temporary folder: set TMPDIR to one with space", NOT_WORKING)
     # Outside a task, Airflow reads connections from its database only in a process of this kind.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     from airflow.sdk.exceptions import AirflowNotFoundException
@@ -69,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     release.add_argument("request", metavar="REQUEST", help="request_id")
     release.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     release.set_defaults(command=release_request)
+    cli_compare.add_command(commands)
     return parser
 
 

@@ -5,6 +5,7 @@ ProgressExhaustError
 ├── RequestDeletedError  the row of the request was deleted while a run made it
 ├── SetupError     permanent error of the installation: an engineer must fix a setting, connection, table or column
 ├── OverLimitError a limit was reached: the batch waits for the next run
+├── InputError     a file or an option that a user gave to a command is not valid
 ├── SourceError    transient error: a system did not answer as it should, and Airflow retries the task
 └── ClaimLostError another run holds the request, or a newer attempt of the task has started: write and publish nothing
 
@@ -31,6 +32,10 @@ class OverLimitError(ProgressExhaustError):
 
 class SetupError(ProgressExhaustError):
     """The installation is not set up correctly."""
+
+
+class InputError(ProgressExhaustError):
+    """A file or an option of a command is not valid."""
 
 
 class SourceError(ProgressExhaustError):

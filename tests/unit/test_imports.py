@@ -27,6 +27,7 @@ SHARED = ours("compat", "docs_links", "errors", "hooks", "metrics", "names", "re
 RULES: dict[str, set[str]] = {
     "report": {*FRAMES, "isal", "stream_zip", "pydantic", "xlsxwriter", *ours("errors", "security")},
     "security": {"cryptography", *ours("errors", "report.request")},
+    "compare": {"numpy", "pyarrow", "pyzipper", *ours("errors", "report.layout", "report.text", "security")},
     "sql": set(),
     "settings": {"pydantic", *ours("errors", "report.layout", "report.options", "security.levels")},
     "hooks": {"airflow", *DRIVERS, API_BASE, *ours("compat", "docs_links", "errors", "report", "security", "sql")},
@@ -45,8 +46,9 @@ RULES: dict[str, set[str]] = {
     "cli.py": {
         "airflow",
         *(MODELS, *ours("hooks.requests.claims", "hooks.requests.releases", "hooks.requests.status")),
-        *ours("cli_output", "errors", "names", "page", "report.request", "settings"),
+        *ours("cli_compare", "cli_output", "errors", "names", "page", "report.request", "settings"),
     },
+    "cli_compare.py": ours("cli_output", "compare", "docs_links", "errors", "report.layout"),
     "cli_output.py": {MODELS, f"{OURS}.hooks.requests.status", *ours("docs_links", "page")},
     "compat.py": {"airflow", "botocore", "fsspec", "sqlalchemy", *DRIVERS},
     "failure_notifier.py": {"airflow", MODELS, *ours("compat", "names", "settings", "stages")},

@@ -35,8 +35,12 @@ def encrypted_csv(chunks: Iterable[bytes], level: Level, wrap: Wrap) -> Iterator
 
 def wrap_by_text(text: str) -> Wrap:
     """Return a function that encrypts a file key with a requester's text."""
-    key = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest().upper().encode()
-    return lambda file_key: b"".join(_aes_cbc(key, [file_key]))
+    return lambda file_key: b"".join(_aes_cbc(text_key(text), [file_key]))
+
+
+def text_key(text: str) -> bytes:
+    """Return the AES key that the platform makes of a requester's text."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest().upper().encode()
 
 
 def wrap_by_public_key(public_key: RSAPublicKey) -> Wrap:

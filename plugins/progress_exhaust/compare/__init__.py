@@ -1,0 +1,1 @@
+"""Compare two files of a report: which learners, which cells, and why they differ."""
