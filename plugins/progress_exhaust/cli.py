@@ -1,6 +1,6 @@
-"""The command line for engineers: the state of requests and batches, a test request, and the release of a claim.
+"""The command line for engineers: a check of the installation, requests and batches, a test request, the release of a claim.
 
-    python -m progress_exhaust.cli status [REQUEST] | why BATCH | submit … | release REQUEST
+    python -m progress_exhaust.cli check | status [REQUEST] | why BATCH | submit … | release REQUEST
 
 It needs plugins/ on PYTHONPATH and Airflow's configuration. It reads the connection `progress_exhaust_requests` and the
 Variable as a task does. It shows no data of a learner.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 50
 NOT_FOUND, INVALID_INPUT, NOT_WORKING = 1, 2, 3  # exit statuses
+CHECK_FAILED = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     from airflow.sdk.exceptions import AirflowNotFoundException
 
+    if parsed.name == "check":  # wrong settings are one of its findings
+        return check_installation(as_json=parsed.json)
     try:
         return int(parsed.command(parsed, _settings()))
     except RequestError as error:
@@ -49,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="progress_exhaust", description="Requests for progress reports, for engineers")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="check every connection, right, table and store; it changes nothing")
+    check.add_argument("--json", action="store_true", help="print JSON for a script")
     status = commands.add_parser("status", help="list the newest requests, or show one request and its batches")
     status.add_argument("request", nargs="?", metavar="REQUEST", help="request_id, or its first characters")
     status.set_defaults(command=show_status)
@@ -70,6 +75,25 @@ def _parser() -> argparse.ArgumentParser:
     release.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     release.set_defaults(command=release_request)
     return parser
+
+
+def check_installation(*, as_json: bool) -> int:
+    """Check the installation; return CHECK_FAILED if a report could not be made."""
+    from airflow.sdk import Variable
+
+    from progress_exhaust.checks.findings import Level, format_levels, run_checks
+    from progress_exhaust.checks.installation import all_checks
+
+    with redirect_stdout(io.StringIO()):  # where there is no Airflow, it prints a traceback and answers "not found"
+        variable = Variable.get(VARIABLE, default=None)
+    with output.printing_to_stderr():  # Airflow logs to standard output
+        findings = list(run_checks(all_checks(variable, sees_pools=True)))
+    if as_json:
+        output.print_line(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        output.print_table(("LEVEL", "CHECK", "WHERE", "RESULT, AND WHAT TO DO"), findings)
+        output.print_line(format_levels(findings))
+    return CHECK_FAILED if any(finding.level is Level.ERROR for finding in findings) else 0
 
 
 def show_status(parsed: argparse.Namespace, settings: Settings) -> int:

@@ -33,7 +33,8 @@ RULES: dict[str, set[str]] = {
     "staging": {"pydantic", *ours("errors", "hooks", "report")},
     "stages": {"airflow", *SHARED, *ours("links")},
     "extract": {"airflow", "pydantic", *FRAMES, *SHARED, *ours("stages")},
-    "operators": {"airflow", "pydantic", *SHARED, *ours("extract", "lineage", "links", "stages")},
+    "checks": {"airflow", *SHARED, *ours("stages")},
+    "operators": {"airflow", "pydantic", *SHARED, *ours("checks", "extract", "lineage", "links", "stages")},
     "sensors": {"airflow", *SHARED, *ours("stages")},
     "triggers": {"airflow", *SHARED, *ours("stages")},
     "dags": {"airflow", *ours("failure_notifier", "links", "names", "operators", "sensors", "triggers")},
@@ -45,7 +46,7 @@ RULES: dict[str, set[str]] = {
     "cli.py": {
         "airflow",
         *(MODELS, *ours("hooks.requests.claims", "hooks.requests.releases", "hooks.requests.status")),
-        *ours("cli_output", "errors", "names", "page", "report.request", "settings"),
+        *ours("checks", "cli_output", "errors", "names", "page", "report.request", "settings"),
     },
     "cli_output.py": {MODELS, f"{OURS}.hooks.requests.status", *ours("docs_links", "page")},
     "compat.py": {"airflow", "botocore", "fsspec", "sqlalchemy", *DRIVERS},
