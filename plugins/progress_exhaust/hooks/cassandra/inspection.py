@@ -46,12 +46,16 @@ def _excess_rights(connection: ClusterConnection) -> list[str] | None:
     login = connection.cluster.auth_provider
     if login is None:
         return None
-    role = '"' + login.username.replace('"', '""') + '"'
     try:
-        roles = list(connection.query(cql.ROLES.format(role=role)))
-        permissions = list(connection.query(cql.PERMISSIONS.format(role=role)))
+        roles = list(connection.query(cql.ROLES.format(role=quoted_name(login.username))))
+        permissions = list(connection.query(cql.PERMISSIONS.format(role=quoted_name(login.username))))
     except SetupError:  # AllowAllAuthorizer has no permissions to list
         return None
     if any(is_super for _, is_super, *_ in roles):
         return ["everything, as a superuser"]
     return sorted({permission for _, _, _, permission, *_ in permissions} - {"SELECT"})
+
+
+def quoted_name(name: str) -> str:
+    """Return a name as CQL has it in a statement that takes no values."""
+    return '"' + name.replace('"', '""') + '"'
