@@ -16,12 +16,14 @@ import pytest
 from dev.world import World
 from progress_exhaust.checks.findings import Finding, Level, run_checks
 from progress_exhaust.checks.installation import all_checks
-from tests.integration.install import Install, cassandra_grants, redis_rules
+from tests.integration.install import PROJECT, Install, cassandra_grants, redis_rules
 from tests.integration.test_cli import command
 from tests.openssl import platform_encrypted
 
 SALT = "the/installs?salt"
 SALT_CONNECTION = f"generic://:{quote(SALT, safe='')}@"
+PAGE = (PROJECT / "docs/how-to/check-the-installation.md").read_text()
+[DOCUMENTED] = re.findall("^(PYTHONPATH=PLUGINS_FOLDER python .* check) ", PAGE, re.MULTILINE)
 POSTGRES, USERS, CASSANDRA = "progress_exhaust_requests", "progress_exhaust_users", "progress_exhaust_cassandra"
 
 
@@ -354,7 +356,7 @@ def test_a_temporary_folder_that_does_not_exist_is_reported(checked: Checked, mo
 
 
 def test_the_command_prints_json_and_has_an_exit_status(queue: Install, tmp_path: Path) -> None:
-    failing = command(queue, tmp_path, "check", "--json", SALT=SALT_CONNECTION, USERS="redis://127.0.0.1:1")
+    failing = command(queue, tmp_path, "--json", start=DOCUMENTED, SALT=SALT_CONNECTION, USERS="redis://127.0.0.1:1")
     assert failing.returncode == 1, failing.stderr
     findings = json.loads(failing.stdout)
     assert {finding["level"] for finding in findings} == {"ok", "warning", "error"}
