@@ -81,7 +81,7 @@ def test_it_changes_nothing(checked: Checked) -> None:
     checked.install.sql(f"REVOKE CREATE ON DATABASE {name} FROM {checked.install.login}")
     assert (finding.level, finding.check) == (Level.WARNING, "ledger")
     assert "The first task creates or upgrades it" in finding.text
-    assert checked.install.sql("SELECT FROM pg_namespace WHERE nspname = 'progress_exhaust'") == []
+    assert checked.install.sql("SELECT nspname FROM pg_namespace WHERE nspname = 'progress_exhaust'") == []
     assert [path for folder in (checked.install.reports, checked.install.staging) for path in folder.rglob("*")] == []
 
 
@@ -379,4 +379,4 @@ def test_it_runs_on_a_worker(queue: Install) -> None:
     assert failing.says("warning: salt (progress_exhaust_salt): There is no salt")
     assert failing.says("error: Redis (progress_exhaust_users): Redis at 127.0.0.1:1", "does not answer")
     assert failing.says("The installation has errors (ok=", "warning=1 error=1)")
-    assert queue.sql("SELECT FROM progress_exhaust.claim") == []
+    assert queue.sql("SELECT run_id FROM progress_exhaust.claim") == []

@@ -12,8 +12,7 @@ WHERE = UserCacheHook.connection_id
 def check_user_cache(site: Site) -> Iterator[Finding]:
     """Check what the runs need of Redis. Without a connection, there is one finding."""
     with site.user_cache() as cache:
-        cache.optional_nodes(NO_ONE)
-        cache.users([NO_ONE], ["status"])
+        cache.users([NO_ONE], ["status"])  # it first checks each right, also on the optional nodes
         readable = passed(f"readable: databases {site.settings.user_cache_db} and {site.settings.optional_nodes_db}")
         yield from guarded("Redis", WHERE, lambda: [readable])
         yield from guarded("TLS of Redis", WHERE, lambda: [describe_tls(cache.tls())])
