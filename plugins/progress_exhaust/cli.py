@@ -1,6 +1,6 @@
-"""The command line for engineers: the state of requests and batches, a test request, and the release of a claim.
+"""The command line for engineers: a check of the installation, requests and batches, a test request, the release of a claim.
 
-    python -m progress_exhaust.cli status [REQUEST] | why BATCH | submit … | release REQUEST | compare OLD NEW
+    progress-exhaust check | status [REQUEST] | why BATCH | submit … | release REQUEST | compare OLD NEW
 
 It needs plugins/ on PYTHONPATH and Airflow's configuration. It reads the connection `progress_exhaust_requests` and the
 Variable as a task does. `compare` reads files only. No command shows data of a learner, unless an option asks for it.
@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
@@ -29,41 +29,52 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 50
 NOT_FOUND, INVALID_INPUT, NOT_WORKING = 1, 2, 3  # exit statuses
+CHECK_FAILED = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
     parsed = _parser().parse_args(arguments)
-    if parsed.command is cli_compare.compare_files:  # it needs no Airflow
-        try:
-            return int(parsed.command(parsed))
-        except InputError as error:
-            return _error(str(error), INVALID_INPUT)
-        except OSError as error:
-            return _error(f"{error.strerror}. Rows are stored in the temporary folder: set TMPDIR to one with space", NOT_WORKING)
-    # Outside a task, Airflow reads connections from its database only in a process of this kind.
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
     try:
-        return int(parsed.command(parsed, _settings()))
-    except RequestError as error:
+        return int(parsed.command(parsed))
+    except (InputError, RequestError) as error:
         return _error(str(error), INVALID_INPUT)
     except ProgressExhaustError as error:
         return _error(str(error), NOT_WORKING)
-    except AirflowNotFoundException as error:
-        return _error(f"{error}. Add the connection in Airflow, or set its AIRFLOW_CONN_… here", NOT_WORKING)
+
+
+def _with_settings(command: Callable[[argparse.Namespace, Settings], int]) -> Callable[[argparse.Namespace], int]:
+    """Return the command, which gets the settings of the Variable, and reports a missing connection."""
+
+    def run(parsed: argparse.Namespace) -> int:
+        _use_airflow()
+        from airflow.sdk.exceptions import AirflowNotFoundException
+
+        try:
+            return command(parsed, _settings())
+        except AirflowNotFoundException as error:
+            return _error(f"{error}. Add the connection in Airflow, or set its AIRFLOW_CONN_… here", NOT_WORKING)
+
+    return run
+
+
+def _use_airflow() -> None:
+    """Let this process read Airflow's database: outside a task, only a process of this kind may."""
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="progress-exhaust", description="Requests for progress reports, for engineers")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="check every connection, right, table and store; it changes nothing")
+    check.add_argument("--json", action="store_true", help="print JSON for a script")
+    check.set_defaults(command=check_installation)
     status = commands.add_parser("status", help="list the newest requests, or show one request and its batches")
     status.add_argument("request", nargs="?", metavar="REQUEST", help="request_id, or its first characters")
-    status.set_defaults(command=show_status)
+    status.set_defaults(command=_with_settings(show_status))
     why = commands.add_parser("why", help="show a batch in each request for it: its state, and why")
     why.add_argument("batch", metavar="BATCH", help="batch id")
-    why.set_defaults(command=show_why)
+    why.set_defaults(command=_with_settings(show_why))
     submit = commands.add_parser("submit", help="submit a test request, which the next run makes")
     wanted = submit.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--batches", nargs="+", metavar="BATCH", help="batch ids")
@@ -72,13 +83,33 @@ def _parser() -> argparse.ArgumentParser:
         "--channel", required=True, help="id of the requesting org. For a batch of another org, it gets its own learners only"
     )
     submit.add_argument("--by", default="operator", help="user id of the requester")
-    submit.set_defaults(command=submit_request)
+    submit.set_defaults(command=_with_settings(submit_request))
     release = commands.add_parser("release", help="release a request that another installation holds, so that this one claims it")
     release.add_argument("request", metavar="REQUEST", help="request_id")
     release.add_argument("--yes", action="store_true", help="do not ask for confirmation")
-    release.set_defaults(command=release_request)
+    release.set_defaults(command=_with_settings(release_request))
     cli_compare.add_command(commands)
     return parser
+
+
+def check_installation(parsed: argparse.Namespace) -> int:
+    """Check the installation; return CHECK_FAILED if a report could not be made. Wrong settings are a finding, too."""
+    _use_airflow()
+    from airflow.sdk import Variable
+
+    from progress_exhaust.checks.findings import Level, format_levels, run_checks
+    from progress_exhaust.checks.installation import all_checks
+
+    with redirect_stdout(io.StringIO()):  # where there is no Airflow, it prints a traceback and answers "not found"
+        variable = Variable.get(VARIABLE, default=None)
+    with output.printing_to_stderr():  # Airflow logs to standard output
+        findings = list(run_checks(all_checks(variable, sees_pools=True)))
+    if parsed.json:
+        output.print_line(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        output.print_table(("LEVEL", "CHECK", "WHERE", "RESULT, AND WHAT TO DO"), findings)
+        output.print_line(format_levels(findings))
+    return CHECK_FAILED if any(finding.level is Level.ERROR for finding in findings) else 0
 
 
 def show_status(parsed: argparse.Namespace, settings: Settings) -> int:

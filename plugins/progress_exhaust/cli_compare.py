@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from progress_exhaust import cli_output as output
 from progress_exhaust.docs_links import docs_page
-from progress_exhaust.errors import InputError
+from progress_exhaust.errors import InputError, SetupError
 
 if TYPE_CHECKING:
     from progress_exhaust.compare.comparison import Comparison, Difference, Example, FileFacts
@@ -48,7 +48,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def compare_files(parsed: argparse.Namespace) -> int:
     """Print how two files differ. Return 0 if no difference is unknown, else 1.
 
-    Raises InputError if a file or an option is not valid.
+    Raises InputError if a file or an option is not valid, SetupError if the temporary folder is full or missing.
     """
     from progress_exhaust.compare.comparison import compare_reports
     from progress_exhaust.compare.report_file import ReportFile
@@ -56,13 +56,16 @@ def compare_files(parsed: argparse.Namespace) -> int:
 
     if not is_time_zone(parsed.timezone):
         raise InputError(f"--timezone {parsed.timezone!r} is not an IANA time zone, such as Asia/Kolkata")
-    comparison = compare_reports(
-        ReportFile("OLD", parsed.old, _key("OLD", parsed.old_key_file)),
-        ReportFile("NEW", parsed.new, _key("NEW", parsed.new_key_file)),
-        key_label=parsed.learner_column,
-        time_zone=parsed.timezone,
-        max_examples=parsed.examples,
-    )
+    try:
+        comparison = compare_reports(
+            ReportFile("OLD", parsed.old, _key("OLD", parsed.old_key_file)),
+            ReportFile("NEW", parsed.new, _key("NEW", parsed.new_key_file)),
+            key_label=parsed.learner_column,
+            time_zone=parsed.timezone,
+            max_examples=parsed.examples,
+        )
+    except OSError as error:
+        raise SetupError(f"{error.strerror}. Rows are stored in the temporary folder: set TMPDIR to one with space") from None
     if parsed.json:
         output.print_line(json.dumps(_as_json(comparison, show_cells=parsed.show_cells)))
     else:

@@ -1,6 +1,9 @@
 """What the command line prints about requests and batches."""
 
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
@@ -67,6 +70,20 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: st
 def print_line(text: str, file: TextIO | None = None) -> None:
     """Print a line. Replace the characters that could control the terminal or break the line."""
     print("".join(character if character.isprintable() else " " for character in text), file=file)
+
+
+@contextmanager
+def printing_to_stderr() -> Iterator[None]:
+    """Send to standard error what is printed in the block, also by a logger that holds standard output."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def age(timestamp: datetime | None) -> str:

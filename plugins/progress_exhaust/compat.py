@@ -123,6 +123,16 @@ def find_task_results(dag_id: str, run_ids: Iterable[str], task_id: str) -> dict
         return {xcom.run_id: XComModel.deserialize_value(xcom) for xcom in session.scalars(query)}
 
 
+def find_pool_slots(name: str) -> int | None:
+    """Return the slots of a pool; None if there is no such pool."""
+    from airflow.models.pool import Pool
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return session.scalar(select(Pool.slots).where(Pool.pool == name))
+
+
 # Processes
 
 

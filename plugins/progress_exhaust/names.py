@@ -2,6 +2,7 @@
 
 REPORT_DAG_ID = "progress_exhaust"
 RETENTION_DAG_ID = "progress_exhaust_retention"
+CHECK_DAG_ID = "progress_exhaust_check"
 
 REQUESTS_ASSET = "progress_exhaust_requests"  # its events start runs on request
 

@@ -14,24 +14,32 @@ from airflow.sdk.exceptions import ParamValidationError
 from airflow.utils.file import list_py_file_paths
 
 from progress_exhaust.hooks.requests.models import BATCH_STAGES
-from progress_exhaust.names import REPORT_DAG_ID, RETENTION_DAG_ID
+from progress_exhaust.names import CHECK_DAG_ID, REPORT_DAG_ID, RETENTION_DAG_ID
 from progress_exhaust.report.layout import BUILT_IN
 from progress_exhaust.report.options import OutputFormat
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def test_both_dags_are_found_if_the_repository_is_the_dag_folder() -> None:
+DAG_FILES = ["dags/progress_exhaust.py", "dags/progress_exhaust_check.py", "dags/progress_exhaust_retention.py"]
+
+
+def test_all_dags_are_found_if_the_repository_is_the_dag_folder() -> None:
     found = [Path(path).relative_to(PROJECT).as_posix() for path in list_py_file_paths(PROJECT)]
-    assert sorted(found) == ["dags/progress_exhaust.py", "dags/progress_exhaust_retention.py"]
+    assert sorted(found) == DAG_FILES
 
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
     bag = DagBag(str(PROJECT / "dags"))
     assert bag.import_errors == {}
-    assert sorted(bag.dags) == [REPORT_DAG_ID, RETENTION_DAG_ID]
+    assert sorted(bag.dags) == [REPORT_DAG_ID, CHECK_DAG_ID, RETENTION_DAG_ID]
     return bag.dags[REPORT_DAG_ID]
+
+
+@pytest.fixture(scope="module")
+def check() -> Any:
+    return DagBag(str(PROJECT / "dags")).dags[CHECK_DAG_ID]
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +179,10 @@ def test_the_retention_removes_files_unless_it_is_a_dry_run(retention: Any) -> N
     assert {name: retention.params.get_param(name).value for name in retention.params} == {"dry_run": False}
     with pytest.raises(ParamValidationError):
         retention.params.get_param("dry_run").resolve("yes")
+
+
+def test_the_check_is_one_task_that_runs_only_if_it_is_triggered(check: Any) -> None:
+    assert [task.task_id for task in check.tasks] == ["check_installation"]
+    assert (check.schedule, check.is_paused_upon_creation) == (None, False)
+    # Without the pool of the stages, Airflow would not start it.
+    assert [(task.retries, task.pool) for task in check.tasks] == [(0, "default_pool")]

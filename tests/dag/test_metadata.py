@@ -42,6 +42,11 @@ def test_the_runs_that_still_exist() -> None:
     assert compat.find_dag_runs("another", ["one"]) == []
 
 
+def test_the_slots_of_a_pool() -> None:
+    assert compat.find_pool_slots("default_pool") == 128
+    assert compat.find_pool_slots("compat") is None
+
+
 def test_what_a_task_returned() -> None:
     assert compat.find_task_results("compat", ["one"], "list_batches") == {"one": [{"batch_id": "B1"}]}
     assert compat.find_task_results("compat", ["deleted"], "list_batches") == {}

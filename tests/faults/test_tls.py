@@ -28,8 +28,10 @@ from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.content_api import ContentApiHook
 from progress_exhaust.hooks.org_api import OrgApiHook
+from progress_exhaust.hooks.requests.inspection import DatabaseInspection
 from progress_exhaust.hooks.requests.ledger import Ledger
 from progress_exhaust.hooks.user_cache import UserCacheHook
+from progress_exhaust.security.tls import Tls
 
 DOCS = (Path(__file__).parents[2] / "docs/how-to/protect-connections.md").read_text()
 CA_IN_DOCS = "/etc/ssl/sunbird-ca.pem"
@@ -125,41 +127,50 @@ def documented_extra(connection: str, ca: Path) -> dict[str, Any]:
     return dict(json.loads(text.replace(CA_IN_DOCS, str(ca))))
 
 
+def is_checked(tls: Tls) -> bool:
+    """Tell whether the check of an installation sees that a connection is protected."""
+    return tls.is_encrypted and tls.is_verified
+
+
 def check_requests() -> None:
     ledger = Ledger(run_id="run", job_request_table="job_request", ledger_schema="progress_exhaust")
     ledger.prepare()
     ledger.run_batches()
+    names = {"job_request_table": "job_request", "ledger_schema": "progress_exhaust"}
+    assert is_checked(DatabaseInspection(**names).server().tls)
 
 
 def check_users() -> None:
     with UserCacheHook(user_db=12, relation_db=5, timeout_seconds=2) as cache:
         cache.users(["no such user"], ["firstname"])
+        assert is_checked(cache.tls())
 
 
 def check_content() -> None:
     with ContentApiHook(search_path="/v1/search", hierarchy_path="/v3/hierarchy/{id}", timeout_seconds=10) as content:
         list(content.collections(["do_1"]))
+        assert is_checked(content.tls())
 
 
 def check_org() -> None:
     with OrgApiHook(preferences_path="/private/v2/org/preferences/read", search_path="/s", timeout_seconds=10) as orgs:
         orgs.security_policy("org")
+        assert is_checked(orgs.tls())
 
 
 def check_cassandra() -> None:
-    with (
-        LearnerTablesHook(
-            enrolments=("progress_exhaust_cassandra", "sunbird_courses.report_user_enrolments"),
-            courses=("progress_exhaust_cassandra", "sunbird_courses"),
-            hierarchies=("progress_exhaust_cassandra", "dev_hierarchy_store.content_hierarchy"),
-            consistency="LOCAL_ONE",
-            keys_per_read=100,
-            reads_in_flight=4,
-            timeout_seconds=60,
-        ) as tables,
-        pytest.raises(SetupError, match="has no table dev_hierarchy_store"),
-    ):  # it is connected, and empty
-        tables.hierarchy("no such course")
+    with LearnerTablesHook(
+        enrolments=("progress_exhaust_cassandra", "sunbird_courses.report_user_enrolments"),
+        courses=("progress_exhaust_cassandra", "sunbird_courses"),
+        hierarchies=("progress_exhaust_cassandra", "dev_hierarchy_store.content_hierarchy"),
+        consistency="LOCAL_ONE",
+        keys_per_read=100,
+        reads_in_flight=4,
+        timeout_seconds=60,
+    ) as tables:
+        assert is_checked(tables.inspect("progress_exhaust_cassandra").tls)
+        with pytest.raises(SetupError, match="has no table dev_hierarchy_store"):  # it is connected, and empty
+            tables.hierarchy("no such course")
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ from tests.integration.install import PROJECT, Install
 )
 
 
-def command(install: Install, home: Path, *words: str, answer: str = "", **connections: str) -> subprocess.CompletedProcess[str]:
+def command(
+    install: Install, home: Path, *words: str, answer: str = "", start: str = DOCUMENTED, **connections: str
+) -> subprocess.CompletedProcess[str]:
     """Call it as the runbook does, with nothing of ours on the path but plugins/."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PROGRESS_"))}
     environment |= install.environment(connections=connections)
     environment |= {"AIRFLOW_HOME": str(home), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    documented = DOCUMENTED.replace("PLUGINS_FOLDER", shlex.quote(str(PROJECT / "plugins")))
+    documented = start.replace("PLUGINS_FOLDER", shlex.quote(str(PROJECT / "plugins")))
     return subprocess.run(
         ["bash", "-c", f"{documented} {shlex.join(words)}"],
         cwd=home, env=environment, capture_output=True, text=True, check=False, input=answer,

@@ -120,10 +120,10 @@ def test_command_and_plugin_are_found_without_the_folders(python: Path, tmp_path
     assert f"progress-exhaust=={VERSION}: " in plugin and plugin.endswith("] {}")
 
 
-def test_bundle_of_one_file_has_both_dags(python: Path, bundle: Path, tmp_path: Path) -> None:
+def test_bundle_of_one_file_has_every_dag(python: Path, bundle: Path, tmp_path: Path) -> None:
     assert (
         printed(python, LIST_DAGS, str(bundle), env=environment(tmp_path))
-        == "['progress_exhaust', 'progress_exhaust_retention'] []"
+        == "['progress_exhaust', 'progress_exhaust_check', 'progress_exhaust_retention'] []"
     )
 
 

@@ -34,7 +34,8 @@ RULES: dict[str, set[str]] = {
     "staging": {"pydantic", *ours("errors", "hooks", "report")},
     "stages": {"airflow", *SHARED, *ours("links")},
     "extract": {"airflow", "pydantic", *FRAMES, *SHARED, *ours("stages")},
-    "operators": {"airflow", "pydantic", *SHARED, *ours("extract", "lineage", "links", "stages")},
+    "checks": {"airflow", *SHARED, *ours("stages")},
+    "operators": {"airflow", "pydantic", *SHARED, *ours("checks", "extract", "lineage", "links", "stages")},
     "sensors": {"airflow", *SHARED, *ours("stages")},
     "triggers": {"airflow", *SHARED, *ours("stages")},
     "dags": {"airflow", *ours("errors", "failure_notifier", "links", "names", "operators", "sensors", "triggers")},
@@ -46,7 +47,7 @@ RULES: dict[str, set[str]] = {
     "cli.py": {
         "airflow",
         *(MODELS, *ours("hooks.requests.claims", "hooks.requests.releases", "hooks.requests.status")),
-        *ours("cli_compare", "cli_output", "errors", "names", "page", "report.request", "settings"),
+        *ours("checks", "cli_compare", "cli_output", "errors", "names", "page", "report.request", "settings"),
     },
     "cli_compare.py": ours("cli_output", "compare", "docs_links", "errors", "report.layout"),
     "cli_output.py": {MODELS, f"{OURS}.hooks.requests.status", *ours("docs_links", "page")},

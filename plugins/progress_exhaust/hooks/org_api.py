@@ -11,6 +11,10 @@ POLICY = "dataSecurityPolicy"
 PUBLIC_KEYS = "exhaustEncryptionKey"
 
 
+class OrgNotFoundError(SourceError):
+    """The org search does not have the org."""
+
+
 class OrgApiHook(SunbirdApiHook):
     """The user-org service.
 
@@ -53,7 +57,7 @@ class OrgApiHook(SunbirdApiHook):
         found = [org for org in content if isinstance(org, dict) and org.get("id") == org_id] if isinstance(content, list) else []
         if not found:
             # The org exists, because it asks for a report. So the search is wrong, and the org may have a key.
-            raise SourceError(f"{self._where()} does not find the org {org_id}. Its index may be incomplete")
+            raise OrgNotFoundError(f"{self._where()} does not find the org {org_id}. Its index may be incomplete")
         keys = found[0].get("keys") or {}
         urls = keys.get(PUBLIC_KEYS) if isinstance(keys, dict) else [None]
         if urls is None or urls == []:

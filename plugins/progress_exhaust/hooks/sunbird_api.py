@@ -11,11 +11,13 @@ from itertools import islice
 from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 
 from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.security.tls import Tls
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -86,6 +88,11 @@ class SunbirdApiHook(HttpHook):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._session.close()
+
+    def tls(self) -> Tls:
+        """Return how the connection is protected."""
+        url = urlsplit(self.base_url)
+        return Tls(url.hostname or "", url.scheme == "https", self._session.verify is not False)
 
     @classmethod
     def get_connection(cls, conn_id: str) -> "Connection":

@@ -13,6 +13,7 @@ from redis.exceptions import AskError, ClusterDownError, NoPermissionError, Redi
 from progress_exhaust import compat
 from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.security.tls import Tls
 
 USERS_PER_ROUND_TRIP = 2000
 MAX_CONNECT_SECONDS = 10
@@ -85,6 +86,24 @@ class UserCacheHook:
                     f"{self._where}: the key {key} in database {self._relation_db} is not a set. Let the job that fills the "
                     "cache write it again, or set optional_nodes_db to the right database. Then clear the task"
                 ) from None
+
+    def tls(self) -> Tls:
+        """Return how the connection is protected."""
+        connection = RedisHook.get_connection(self.connection_id)
+        extra = connection.extra_dejson
+        is_verified = extra.get("ssl_cert_reqs", "required") == "required" and bool(extra.get("ssl_check_hostname"))
+        return Tls(connection.host or "localhost", bool(extra.get("ssl")), is_verified)
+
+    def has_excess_rights(self) -> bool:
+        """Return whether the login may do more than a run needs, such as asking for its own name."""
+        with self._translate_errors():
+            try:
+                self._users.acl_whoami()
+            except NoPermissionError:
+                return False
+            except ResponseError:  # Redis before version 6 does not have this command, and no rights
+                pass
+        return True
 
     def _check_rights(self) -> None:
         """Raise SetupError if the login lacks a right that only some reads need, before anything is read."""

@@ -38,7 +38,7 @@ class RemoveOldFilesOperator(BaseTaskOperator):
         verb = "Would delete" if params.dry_run else "Deleted"
         errors: list[ProgressExhaustError] = []
 
-        def deleted(what: str, delete: Callable[[], None]) -> bool:
+        def deleted(what: str, delete: Callable[[], object]) -> bool:
             """Delete something unless this is a dry run; return False if it cannot be deleted, so that the others still are."""
             try:
                 if not params.dry_run:

@@ -1,16 +1,14 @@
 """Wait for a first request; skip the run if no request is pending."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 
 from progress_exhaust import metrics
-from progress_exhaust.errors import SetupError
 from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.base_operator import fail_on_permanent_errors
 from progress_exhaust.stages.other_installations import find_held_elsewhere, report_holders
-from progress_exhaust.stages.selection import select_requests
+from progress_exhaust.stages.selection import check_batch_number, select_requests
 from progress_exhaust.stages.site_setup import RunParams, read_site
 
 if TYPE_CHECKING:
@@ -28,20 +26,11 @@ class PendingRequestsSensor(BaseSensorOperator):
             self.site.layout(self.run_params)
             self.timeout = self.site.settings.wait_for_requests_seconds
             missing = self.site.ledger().prepare()
-            self._check_settings(missing)
+            check_batch_number(self.site.settings, missing)
             result = super().execute(context)  # raises if there is nothing to do yet
             for column in missing:
                 self.log.warning("Table %s lacks %s: it counts as null", self.site.settings.job_request_table, column)
             return result
-
-    def _check_settings(self, missing: Sequence[str]) -> None:
-        """Raise SetupError if a setting selects requests by a column that the table lacks: no request would ever be made."""
-        settings = self.site.settings
-        if "batch_number" in missing and settings.batch_number is not None:
-            raise SetupError(
-                f"The setting batch_number is {settings.batch_number}, but table {settings.job_request_table} has no such "
-                "column. Remove batch_number from the Variable progress_exhaust"
-            )
 
     def poke(self, context: "Context") -> bool:
         if self.run_params.batch_ids:

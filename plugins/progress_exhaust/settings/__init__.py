@@ -6,6 +6,6 @@
 """
 
 from progress_exhaust.settings.model import Settings
-from progress_exhaust.settings.parsing import VARIABLE, nearest, parse_settings
+from progress_exhaust.settings.parsing import VARIABLE, nearest, parse_settings, valid_settings
 
-__all__ = ["VARIABLE", "Settings", "nearest", "parse_settings"]
+__all__ = ["VARIABLE", "Settings", "nearest", "parse_settings", "valid_settings"]

@@ -37,6 +37,24 @@ def parse_settings(text: str | None) -> Settings:
         raise SetupError(f"Variable {VARIABLE}: " + "; ".join(_message(mistake) for mistake in error.errors())) from None
 
 
+def valid_settings(text: str | None) -> Settings:
+    """Return the settings of a Variable that has mistakes, with the default in place of each wrong one."""
+    try:
+        values = json.loads(text or "{}")
+        return Settings.model_validate(_without_mistakes(with_new_names(values, VARIABLE)))
+    except (ValueError, TypeError, AttributeError, RecursionError, SetupError):  # a ValidationError is a ValueError
+        return Settings()
+
+
+def _without_mistakes(values: dict[str, object]) -> dict[str, object]:
+    try:
+        Settings.model_validate(values)
+    except ValidationError as error:
+        wrong = {mistake["loc"][0] for mistake in error.errors() if mistake["loc"]}
+        return {name: value for name, value in values.items() if name not in wrong}
+    return values
+
+
 def nearest(name: str, valid_names: Iterable[str]) -> str:
     """Return a hint for an unknown name: the valid name that is most like it, else all valid names."""
     names = sorted(valid_names)

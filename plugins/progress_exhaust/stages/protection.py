@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from progress_exhaust.hooks.report_store import ReportStoreHook
     from progress_exhaust.security.levels import Protection
+    from progress_exhaust.settings import Settings
 
 
 def choose_protection(batch_context: BatchContext) -> "Protection":
@@ -44,14 +45,9 @@ def check_container(batch_context: BatchContext, store: "ReportStoreHook", prote
     from progress_exhaust.security.levels import Level, ZipCipher
 
     settings, batch = batch_context.site.settings, batch_context.batch
-    if not store.is_public():
+    if not is_allowed_public(settings, store):
         return
-    public = f"The reports container {settings.reports_container_url} is public: everyone can download from it"
-    if not settings.allow_public_container:
-        raise SetupError(
-            f"{public}. Make it private: the API signs the links. The setting allow_public_container publishes there anyway, "
-            "but no plain zip"
-        )
+    public = describe_public(settings)
     if protection.level is Level.PLAIN and not batch.request_id:
         raise SetupError(f"{public}. A run without a request has no key to protect its report. Make the container private")
     if protection.level is Level.PLAIN:
@@ -61,6 +57,22 @@ def check_container(batch_context: BatchContext, store: "ReportStoreHook", prote
         )
     if protection.level is Level.PASSWORD and settings.zip_cipher is ZipCipher.ZIP_CRYPTO:
         raise SetupError(f"{public}, and the zip cipher ZipCrypto is broken. Set zip_cipher to AES-256, or make it private")
+
+
+def is_allowed_public(settings: "Settings", store: "ReportStoreHook") -> bool:
+    """Tell whether the container is public; raise SetupError if it is, and the settings do not allow that."""
+    public = store.is_public()
+    if public and not settings.allow_public_container:
+        raise SetupError(
+            f"{describe_public(settings)}. Make it private: the API signs the links. The setting allow_public_container "
+            "publishes there anyway, but no plain zip"
+        )
+    return public
+
+
+def describe_public(settings: "Settings") -> str:
+    """Return what is wrong with a public container, for messages."""
+    return f"The reports container {settings.reports_container_url} is public: everyone can download from it"
 
 
 def _requester_key(batch_context: BatchContext) -> str | None:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from progress_exhaust.errors import SetupError
+from progress_exhaust.settings import Settings
 from progress_exhaust.stages.site_setup import RunParams, Site, report_day
 
 if TYPE_CHECKING:
@@ -32,3 +34,12 @@ def select_requests(context: "Context", site: Site, params: RunParams, ended_run
         ended_runs=ended_runs,
         force=params.force,
     )
+
+
+def check_batch_number(settings: Settings, missing: Sequence[str]) -> None:
+    """Raise SetupError if a setting selects requests by a column that the table lacks: no request would ever be made."""
+    if "batch_number" in missing and settings.batch_number is not None:
+        raise SetupError(
+            f"The setting batch_number is {settings.batch_number}, but table {settings.job_request_table} has no such column. "
+            "Remove batch_number from the Variable progress_exhaust"
+        )

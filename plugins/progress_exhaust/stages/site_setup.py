@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.report_store import ReportStoreHook
     from progress_exhaust.hooks.requests.claims import Claims
     from progress_exhaust.hooks.requests.connection import RequestsConnection
+    from progress_exhaust.hooks.requests.inspection import DatabaseInspection
     from progress_exhaust.hooks.requests.ledger import Ledger
     from progress_exhaust.hooks.requests.locks import Locks
     from progress_exhaust.hooks.requests.models import Stage
@@ -130,6 +131,11 @@ class Site:
         from progress_exhaust.hooks.requests.write_check import WriteCheck
 
         return self._connect(WriteCheck)
+
+    def inspection(self) -> "DatabaseInspection":
+        from progress_exhaust.hooks.requests.inspection import DatabaseInspection
+
+        return self._connect(DatabaseInspection)
 
     def learner_tables(self) -> "LearnerTablesHook":
         from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook

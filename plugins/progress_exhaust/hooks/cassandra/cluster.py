@@ -111,6 +111,11 @@ class ClusterConnection(CassandraHook):
             self._prepared[query] = statement
         return self._prepared[query]
 
+    def query(self, statement: str) -> list[Row]:
+        """Return the rows of a short statement that cannot be prepared."""
+        with translate_driver_errors(self.name, self._consistency):
+            return list(self._session.execute(statement))
+
     def rows(self, queries: Iterable[Query], in_flight: int, subject: str) -> Iterator[Row]:
         """Yield the rows of all queries, in their order. At most `in_flight` are sent before the rows of the first are used.
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 from cassandra.query import PreparedStatement
 
 from progress_exhaust.hooks.cassandra.cluster import ClusterConnection
+from progress_exhaust.hooks.cassandra.inspection import ClusterState, inspect_cluster
 from progress_exhaust.hooks.cassandra.models import Table
 from progress_exhaust.hooks.cassandra.optional_columns import Select, select_existing
 from progress_exhaust.hooks.cassandra.refusals import Query
@@ -62,12 +63,19 @@ class TableConnections:
             cluster.shutdown_cluster()
         self._clusters.clear()
 
+    def inspect(self, connection_id: str) -> ClusterState:
+        """Return what a cluster says about itself."""
+        return inspect_cluster(self._cluster(connection_id))
+
     def _cluster(self, connection_id: str) -> ClusterConnection:
         if connection_id not in self._clusters:
             self._clusters[connection_id] = ClusterConnection(
                 connection_id, self._consistency, self._timeout_seconds, self._rows_per_page, self._keys_per_read
             )
         return self._clusters[connection_id]
+
+    def _cluster_of(self, table: Table) -> ClusterConnection:
+        return self._cluster(self._enrolments_connection if table is Table.ENROLMENTS else self._courses_connection)
 
     def _name_of(self, table: Table) -> str:
         """Return `keyspace.table`."""

@@ -29,6 +29,11 @@ from progress_exhaust.hooks.cassandra.table_connections import KEYS_PER_FILTER, 
 from progress_exhaust.hooks.cassandra.token_ranges import cut_ring
 from progress_exhaust.sql import learner_tables as cql
 
+COLUMNS = {
+    Table.ENROLMENTS: cql.ENROLMENT_COLUMNS,
+    Table.AGGREGATES: cql.AGGREGATE_COLUMNS,
+    Table.ATTEMPTS: cql.ATTEMPT_COLUMNS,
+}
 MAX_KEY_BYTES = 65_535  # of a partition key with the lengths and ends of its parts: Cassandra has no longer key
 
 
@@ -39,9 +44,8 @@ class LearnerTablesHook(CourseTables):
 
     def enrolments_keyed_by_batch(self) -> bool:
         """Return whether the site's table of enrolments is keyed by batch (True) or by user (False)."""
-        cluster = self._cluster(self._enrolments_connection)
-        check_columns(cluster, self._enrolments, cql.ENROLMENT_COLUMNS, "enrolments_table")
-        return is_keyed_by_batch(cluster, self._enrolments)
+        self.check_table(Table.ENROLMENTS)
+        return is_keyed_by_batch(self._cluster(self._enrolments_connection), self._enrolments)
 
     def enrolments_of_batch(self, collection_id: str, batch_id: str) -> Iterator[Enrolment]:
         """Yield a batch's enrolments in the order of their user ids, from a table keyed by batch."""
@@ -130,7 +134,7 @@ class LearnerTablesHook(CourseTables):
     def _scan_ranges(self, table: Table, ranges: Sequence[TokenRange], ids: Sequence[str]) -> Iterator[Row]:
         """Yield the rows with these ids. If the server does not filter the enrolments, yield those of all batches."""
         name = self._name_of(table)
-        cluster = self._cluster(self._enrolments_connection if table is Table.ENROLMENTS else self._courses_connection)
+        cluster = self._cluster_of(table)
 
         def read(select: Select, *values: Sequence[str]) -> Iterator[Row]:
             queries = (single_query(select, (*tokens, *values)) for tokens in ranges)
@@ -149,24 +153,21 @@ class LearnerTablesHook(CourseTables):
 
     def estimate_partitions(self, table: Table) -> int:
         """Return how many partitions a table has, by the cluster's estimate; 0 if not known."""
-        if table is Table.ENROLMENTS:
-            return self._cluster(self._enrolments_connection).estimate_partitions(self._enrolments)
-        return self._cluster(self._courses_connection).estimate_partitions(self._name_of(table))
+        return self._cluster_of(table).estimate_partitions(self._name_of(table))
 
     def check_courses(self) -> None:
         """Raise SetupError if a table or column of the courses keyspace is missing."""
-        cluster = self._cluster(self._courses_connection)
-        check_columns(cluster, self._name_of(Table.AGGREGATES), cql.AGGREGATE_COLUMNS, "courses_keyspace")
-        check_columns(cluster, self._name_of(Table.ATTEMPTS), cql.ATTEMPT_COLUMNS, "courses_keyspace")
+        self.check_table(Table.AGGREGATES)
+        self.check_table(Table.ATTEMPTS)
 
-    def missing_columns(self) -> list[str]:
+    def check_table(self, table: Table) -> None:
+        """Raise SetupError if a table or a column of it is missing, or cannot be read."""
+        setting = "enrolments_table" if table is Table.ENROLMENTS else "courses_keyspace"
+        check_columns(self._cluster_of(table), self._name_of(table), COLUMNS[table], setting)
+
+    def missing_columns(self, tables: Iterable[Table] = Table) -> list[str]:
         """Return a warning for each table that lacks optional columns."""
-        courses, enrolments = self._cluster(self._courses_connection), self._cluster(self._enrolments_connection)
-        warnings = (
-            describe_missing_columns(enrolments, self._enrolments, cql.ENROLMENT_COLUMNS),
-            describe_missing_columns(courses, self._name_of(Table.AGGREGATES), cql.AGGREGATE_COLUMNS),
-            describe_missing_columns(courses, self._name_of(Table.ATTEMPTS), cql.ATTEMPT_COLUMNS),
-        )
+        warnings = (describe_missing_columns(self._cluster_of(table), self._name_of(table), COLUMNS[table]) for table in tables)
         return [warning for warning in warnings if warning]
 
     def _group_by_owner(

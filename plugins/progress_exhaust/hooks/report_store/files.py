@@ -59,10 +59,11 @@ def delete_file(path: ObjectStoragePath) -> None:
             path.fs.rm_file(path.path)
 
 
-def delete_folder(folder: ObjectStoragePath) -> None:
+def delete_folder(folder: ObjectStoragePath) -> bool:
     """Delete a staging folder with everything in it; a folder that does not exist is not an error.
 
-    A file that cannot be deleted does not keep the others. Raises SetupError or SourceError if files remain.
+    A file that cannot be deleted does not keep the others. Raises SetupError or SourceError if files remain. Returns False if
+    the files had to be deleted one by one.
     """
     with translate_store_errors(f"Staging {folder}"), suppress(FileNotFoundError):
         try:
@@ -74,12 +75,14 @@ def delete_folder(folder: ObjectStoragePath) -> None:
                 shutil.rmtree(folder.path, ignore_errors=True)  # it goes on after an error
                 if Path(folder.path).exists():
                     raise
-                return
+                return True
         else:
             # The client of S3 does not report objects that the store did not delete.
             if folder.protocol != "s3" or not folder.fs.find(folder.path):
-                return
+                return True
         _delete_one_by_one(folder)
+        return False
+    return True
 
 
 def _delete_one_by_one(folder: ObjectStoragePath) -> None:

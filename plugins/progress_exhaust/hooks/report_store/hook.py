@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.bases.hook import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from progress_exhaust.errors import ProgressExhaustError, SetupError
-from progress_exhaust.hooks.report_store.files import StoredFile, list_files
+from progress_exhaust.hooks.report_store.files import StoredFile, delete_folder, list_files, write_atomically
 from progress_exhaust.hooks.report_store.folders import join_path, open_folder
-from progress_exhaust.hooks.report_store.public_access import is_public
+from progress_exhaust.hooks.report_store.public_access import anonymous_url, is_public
 from progress_exhaust.hooks.report_store.publishing import longest_put_seconds, md5_of, publish_local, publish_to_store
 from progress_exhaust.hooks.report_store.store_errors import CONNECTION_ID, translate_store_errors
-from progress_exhaust.hooks.report_store.write_probe import WriteProbe
+from progress_exhaust.hooks.report_store.write_probe import DATA, WriteProbe
 from progress_exhaust.report.request import JOB_ID, Batch, is_package_key
+from progress_exhaust.security.tls import Tls
 
 STANDALONE = "standalone"  # replaces the request id in staging paths of a run without a request
 CHECKSUM_SECONDS = 3600  # on a slow disk
@@ -123,6 +125,24 @@ class ReportStoreHook(BaseHook):
         if public:
             raise SetupError(f"Staging {self._staging_url} is public: everyone can download from it. Make it private")
 
+    def probe_staging(self, run_id: str) -> bool:
+        """Write two files to staging, read them and delete them. Return False if they had to be deleted one by one.
+
+        Raises SetupError or SourceError if a file could not be written, read or deleted.
+        """
+        folder = self.run_folder(run_id)
+        try:
+            with self.translate_store_errors():
+                for name in ("1", "2"):
+                    write_atomically(folder / name, DATA)
+                    if folder.fs.cat_file((folder / name).path) != DATA:
+                        raise OSError(f"Other bytes were stored in {folder / name} than were written")
+        except ProgressExhaustError:
+            with suppress(ProgressExhaustError):
+                delete_folder(folder)
+            raise
+        return delete_folder(folder)
+
     def translate_store_errors(self) -> AbstractContextManager[None]:
         """Raise errors of staging in the block as SetupError or SourceError."""
         return translate_store_errors(f"Staging {self._staging_url}")
@@ -151,7 +171,16 @@ class ReportStoreHook(BaseHook):
 
         It writes a file to the container and deletes it. If the login cannot delete, that is a warning: publishing is possible.
         """
+        if error := self.write_probe(key):
+            self.log.warning("The dry run could not delete its file: %s", error)
+
+    def write_probe(self, key: str) -> ProgressExhaustError | None:
+        """Write a file next to the package with this key, read it and delete it. Return the error if it could not be deleted.
+
+        Raises SetupError or SourceError if it could not be written or read.
+        """
         probe = WriteProbe(join_path(self._container, *key.split("/")))
+        not_deleted = None
         try:
             with self._translate_container_errors():
                 probe.write()
@@ -161,7 +190,8 @@ class ReportStoreHook(BaseHook):
                     probe.delete()
             except ProgressExhaustError as error:
                 file = f"{key.rpartition('/')[0]}/{probe.name}"
-                self.log.warning("The dry run could not delete its file %s. Delete it yourself: %s", file, error)
+                not_deleted = type(error)(f"{file} could not be deleted. Delete it yourself: {error}")
+        return not_deleted
 
     def holds(self, key: str) -> bool:
         """Tell whether the container has a package with this key, which may come from a row of job_request."""
@@ -197,6 +227,15 @@ class ReportStoreHook(BaseHook):
         """Tell whether anonymous users can download from the container."""
         with self._translate_container_errors():
             return is_public(self._container / JOB_ID)
+
+    def tls(self) -> Tls:
+        """Return how the connection to the reports container is protected."""
+        if self._container.protocol == "file":
+            return Tls("", is_encrypted=False)
+        with self._translate_container_errors():
+            url = urlsplit(anonymous_url(self._container / JOB_ID))
+        extra = self.get_connection(self._connection_id).extra_dejson if self._connection_id else {}
+        return Tls(url.hostname or "", url.scheme == "https", extra.get("verify") is not False)
 
     def packages(self) -> Iterator[StoredFile]:
         """Yield the published packages, and the partial copies that a killed task left; the name is the key."""

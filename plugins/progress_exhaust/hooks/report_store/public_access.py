@@ -21,7 +21,7 @@ def is_public(folder: ObjectStoragePath) -> bool:
     probe = folder / f".public-access-{uuid.uuid4().hex}"
     probe.fs.pipe_file(probe.path, b"")
     try:
-        with requests.get(_anonymous_url(probe), timeout=TIMEOUT_SECONDS, stream=True) as answer:  # the body is not read
+        with requests.get(anonymous_url(probe), timeout=TIMEOUT_SECONDS, stream=True) as answer:  # the body is not read
             pass
     except requests.RequestException as error:
         raise SourceError(f"{folder}: cannot find out whether it is public: {type(error).__name__}") from None
@@ -32,7 +32,7 @@ def is_public(folder: ObjectStoragePath) -> bool:
     return answer.ok
 
 
-def _anonymous_url(path: ObjectStoragePath) -> str:
+def anonymous_url(path: ObjectStoragePath) -> str:
     """Return the URL of an object for a client without login."""
     if path.protocol == "s3":
         return str(path.fs.url(path.path)).partition("?")[0]

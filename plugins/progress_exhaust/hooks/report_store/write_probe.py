@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airflow.sdk import ObjectStoragePath
 
-DATA = b"written by a dry run, and deleted at once"
+DATA = b"written by a check or a dry run, and deleted at once"
 
 
 class WriteProbe:

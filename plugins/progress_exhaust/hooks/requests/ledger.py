@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.connection import batch_values
 from progress_exhaust.hooks.requests.endings import fail_unlisted, finish_request, reject_request, set_processed
-from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection, create_ledger
+from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection, create_ledger, missing_columns
 from progress_exhaust.hooks.requests.locks import attempt_replaced, check_list_attempt, check_task_attempt
 from progress_exhaust.hooks.requests.models import (
     PROGRESS_KEYS,
@@ -35,18 +34,7 @@ class Ledger(LedgerConnection):
         A dry run takes back what it creates. Return the optional columns that job_request lacks: they count as null.
         """
         with self._transaction() as transaction:
-            columns = transaction.columns()
-            if not columns:
-                raise SetupError(
-                    f"Postgres has no table {self._job_request}; set job_request_table in the Variable to the right name"
-                )
-            missing = [name for name in sql.JOB_REQUEST_COLUMNS if name not in columns]
-            needed = [f"{name} ({sql.JOB_REQUEST_COLUMNS[name]})" for name in missing if name not in sql.OPTIONAL_COLUMNS]
-            if needed:
-                raise SetupError(
-                    f"Postgres table {self._job_request} lacks {', '.join(needed)}, which the DAG needs. Set job_request_table "
-                    "in the Variable to the table of the exhaust API that has it"
-                )
+            missing = missing_columns(transaction)
             if not transaction.ledger_is_current():
                 transaction.execute(sql.LOCK_LEDGER)
                 if not transaction.ledger_is_current():  # ask again: another run may have made it meanwhile, and use it now

@@ -1,4 +1,4 @@
-"""Create our tables, or upgrade those of an earlier version."""
+"""Check the columns of job_request; create our tables, or upgrade those of an earlier version."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,3 +34,20 @@ def create_ledger(transaction: Transaction) -> None:
             "or upgrade it. Ask a role with the rights to run the following, which is docs/grants/ledger.sql, and then "
             f"docs/grants/postgres.sql:\n{transaction.script(sql.CREATE_LEDGER)}"
         ) from None
+
+
+def missing_columns(transaction: Transaction) -> list[str]:
+    """Return the optional columns that job_request lacks; raise SetupError if the table or a required column is missing."""
+    columns = transaction.columns()
+    if not columns:
+        raise SetupError(
+            f"Postgres has no table {transaction.job_request}; set job_request_table in the Variable to the right name"
+        )
+    missing = [name for name in sql.JOB_REQUEST_COLUMNS if name not in columns]
+    needed = [f"{name} ({sql.JOB_REQUEST_COLUMNS[name]})" for name in missing if name not in sql.OPTIONAL_COLUMNS]
+    if needed:
+        raise SetupError(
+            f"Postgres table {transaction.job_request} lacks {', '.join(needed)}, which the DAG needs. Set job_request_table "
+            "in the Variable to the table of the exhaust API that has it"
+        )
+    return missing

@@ -1,0 +1,97 @@
+"""Check Cassandra: each cluster, and each table with its columns, key and rights. Each table is read once, for no learner."""
+
+from collections.abc import Callable, Iterator
+
+from progress_exhaust.checks.findings import NO_ONE, Finding, Result, describe_tls, guarded, passed, warned
+from progress_exhaust.hooks.cassandra.inspection import ClusterState
+from progress_exhaust.hooks.cassandra.models import Table
+from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
+from progress_exhaust.settings import Settings
+from progress_exhaust.stages.site_setup import Site
+
+STABLE_PROTOCOL = 4
+
+
+def check_cluster(site: Site, connection: str) -> Iterator[Finding]:
+    """Check one cluster and the tables that it has. Without a connection, there is one finding."""
+    with site.learner_tables() as tables:
+        state = tables.inspect(connection)
+        versions = passed(f"version={', '.join(state.versions)} nodes={state.nodes}")
+        yield from guarded("Cassandra", connection, lambda: [versions])
+        yield from guarded("TLS of Cassandra", connection, lambda: [describe_tls(state.tls)])
+        yield from guarded("protocol of Cassandra", connection, lambda: [judge_protocol(state.protocol_version)])
+        yield from guarded("rights on Cassandra", connection, lambda: [judge_rights(state)])
+        for of_table, name, check in _tables(site.settings, tables):
+            if of_table == connection:
+                yield from guarded(f"table {name}", connection, check)
+
+
+def judge_protocol(version: int) -> Result:
+    """Judge the version of the protocol: the driver closes connections of version 5 at random."""
+    if version > STABLE_PROTOCOL:
+        return warned(
+            f"protocol_version={version}: the driver sometimes closes such connections. Set protocol_version to "
+            f"{STABLE_PROTOCOL} in the extra"
+        )
+    return passed(f"protocol_version={version}")
+
+
+def judge_rights(state: ClusterState) -> Result:
+    """Judge what the login may do in addition to reading."""
+    if state.excess_rights is None:
+        return warned("The cluster checks no rights: every login can change every table. Switch on CassandraAuthorizer")
+    if state.excess_rights:
+        return warned(
+            f"The login may do what no run needs: {', '.join(state.excess_rights)}. Use a login that has the rights of "
+            "docs/grants/cassandra.cql only"
+        )
+    return passed("the login may only read")
+
+
+def _tables(settings: Settings, tables: LearnerTablesHook) -> Iterator[tuple[str, str, Callable[[], Iterator[Result]]]]:
+    """Yield the connection, the name and the check of each table."""
+    courses, keyspace = settings.courses_connection, settings.courses_keyspace
+    yield settings.enrolments_connection, settings.enrolments_table, lambda: _check_enrolments(tables)
+    yield courses, f"{keyspace}.course_batch", lambda: _check_batches(tables)
+    yield courses, f"{keyspace}.{Table.AGGREGATES}", lambda: _check_aggregates(tables)
+    yield courses, f"{keyspace}.{Table.ATTEMPTS}", lambda: _check_attempts(tables)
+    yield settings.hierarchy_connection, settings.hierarchy_table, lambda: _check_hierarchy(tables)
+
+
+def _check_enrolments(tables: LearnerTablesHook) -> Iterator[Result]:
+    keyed_by_batch = tables.enrolments_keyed_by_batch()
+    if keyed_by_batch:
+        list(tables.enrolments_of_batch(NO_ONE, NO_ONE))
+    else:
+        list(tables.scan(Table.ENROLMENTS, [(0, 0)], [(NO_ONE, NO_ONE)]))
+    yield from _optional_columns(tables, Table.ENROLMENTS, f"readable, keyed by {'batch' if keyed_by_batch else 'user'}")
+
+
+def _check_batches(tables: LearnerTablesHook) -> Iterator[Result]:
+    list(tables.batches([NO_ONE]))
+    list(tables.batches_of_collections([NO_ONE]))
+    yield passed("readable")
+
+
+def _check_aggregates(tables: LearnerTablesHook) -> Iterator[Result]:
+    tables.check_table(Table.AGGREGATES)
+    list(tables.nested_progress([NO_ONE], [NO_ONE], NO_ONE))
+    yield from _optional_columns(tables, Table.AGGREGATES)
+
+
+def _check_attempts(tables: LearnerTablesHook) -> Iterator[Result]:
+    tables.check_table(Table.ATTEMPTS)
+    list(tables.attempts([NO_ONE], NO_ONE, NO_ONE))
+    yield from _optional_columns(tables, Table.ATTEMPTS)
+
+
+def _check_hierarchy(tables: LearnerTablesHook) -> Iterator[Result]:
+    tables.hierarchy(NO_ONE)
+    yield passed("readable")
+
+
+def _optional_columns(tables: LearnerTablesHook, table: Table, good: str = "readable") -> Iterator[Result]:
+    missing = tables.missing_columns([table])
+    yield from map(warned, missing)
+    if not missing:
+        yield passed(good)
