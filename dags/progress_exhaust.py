@@ -13,7 +13,7 @@ Makes one packaged csv per course batch of each pending row of `job_request`. It
 | batch.pivot | writes the csv | the same bytes |
 | batch.package | protects the report according to the org's policy, and publishes it | replaces the same object |
 | batch.mark_complete | enters the batch in processed_batches; after the last batch the request is SUCCESS | no change |
-| settle_requests | ends every other request of the run; fails if a task failed, or a request was not listed | the same outcome |
+| settle_requests | ends all other requests; starts the next run if batches are left; fails if a task failed | the same outcome |
 
 **Where to look.** [All requests](PAGE/), their batches and errors · the [pool](/pools) · the [Variable](/variables) ·
 [connections](/connections) · every message: `docs/reference/messages.md` · how to rerun: `docs/how-to/runbook.md` ·
@@ -53,9 +53,6 @@ from progress_exhaust.triggers.run_schedule import run_schedule
 START_DATE = datetime(2026, 1, 1)
 CRON, ON_REQUEST = os.environ.get("PROGRESS_EXHAUST_SCHEDULE", "0 8 * * *"), os.environ.get("PROGRESS_EXHAUST_ON_REQUEST")
 SCHEDULE, SCHEDULE_ERROR = run_schedule(CRON, ON_REQUEST, START_DATE)
-POOL = os.environ.get("PROGRESS_EXHAUST_POOL", "progress_exhaust")
-RETRIES = int(os.environ.get("PROGRESS_EXHAUST_RETRIES", "4"))
-RETRY_DELAY = timedelta(seconds=float(os.environ.get("PROGRESS_EXHAUST_RETRY_DELAY_SECONDS", "60")))
 ON_FAILURE, NOTIFIER_ERROR = failure_callback(os.environ.get(ENVIRONMENT))
 
 BATCH_STAGES = {
@@ -65,8 +62,11 @@ BATCH_STAGES = {
     "package": PackageOperator,
     "mark_complete": MarkCompleteOperator,
 }
-LABEL = "{{ task.batch['batch_id'] }}{{ label_suffix | default('') }}"
-STAGE_TIMEOUT = timedelta(hours=6)  # a million learners take minutes, so a stage that takes hours hangs
+# Later stages first: one batch is finished before many are started. A million learners take minutes, so a stage of hours hangs.
+COMMON = {
+    "pool": os.environ.get("PROGRESS_EXHAUST_POOL", "progress_exhaust"), "weight_rule": "upstream",
+    "execution_timeout": timedelta(hours=6), "map_index_template": "{{ task.batch['batch_id'] }}{{ label_suffix | default('') }}",
+}  # fmt: skip
 
 # No `examples` for a list: the trigger form would then accept no other values.
 IDS = {"type": ["null", "array"], "items": {"type": "string", "minLength": 1, "maxLength": 200}}
@@ -94,11 +94,12 @@ with DAG(
     start_date=START_DATE,
     catchup=False,
     max_active_runs=4,
+    max_active_tasks=1000,  # only the pool limits them
     tags=["sunbird", "exhaust"],
     params=PARAMS,
     default_args={
-        "retries": RETRIES,
-        "retry_delay": RETRY_DELAY,
+        "retries": int(os.environ.get("PROGRESS_EXHAUST_RETRIES", "4")),
+        "retry_delay": timedelta(seconds=float(os.environ.get("PROGRESS_EXHAUST_RETRY_DELAY_SECONDS", "60"))),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=15),
         "execution_timeout": timedelta(minutes=30),
@@ -110,8 +111,7 @@ with DAG(
 
     @task_group(group_id="batch")
     def report(batch):
-        common = {"batch": batch, "pool": POOL, "execution_timeout": STAGE_TIMEOUT, "map_index_template": LABEL}
-        chain(*(stage(task_id=task_id, **common) for task_id, stage in BATCH_STAGES.items()))
+        chain(*(stage(task_id=task_id, batch=batch, **COMMON) for task_id, stage in BATCH_STAGES.items()))
 
     settle_requests = SettleRequestsOperator(task_id="settle_requests", trigger_rule=TriggerRule.ALL_DONE)
 
