@@ -113,7 +113,7 @@ test-kills: env ## kill processes at N random moments of whole runs, and compare
 bench: env ## measure whole runs over one big batch, on real services: time, CPU, memory; SIZES="1000 1000000" chooses
 	@$(PY) benchmarks/big_batch.py $(SIZES)
 
-bench-small: env ## measure 200 batches of 50 learners through Airflow's own servers
+bench-small: env ## measure 200 batches of 50 learners, in runs of 100, through Airflow's own servers
 	@$(PY) benchmarks/small_batches.py
 
 docs: env ## write the parts of docs/ that are made from the code

@@ -1,23 +1,24 @@
 """Many small batches through Airflow's own servers, as `make up` starts them: what one batch costs, and what of it is whose.
 
-    python benchmarks/small_batches.py --batches 200 --learners 50
+    python benchmarks/small_batches.py --batches 400 --learners 50 --batches-per-run 50 100 200 400
 
-The CPU-seconds are those of each server's processes, from the trigger to the end of the run: the tasks (LocalExecutor's
-workers), the scheduler, the API server that they talk to, the dag processor, and the databases beneath them.
+Each batch has a request and an org of its own. All requests wait when the first run starts, and the runs that follow it take
+what it leaves. The CPU-seconds are those of each server's processes, from the trigger to the last success: the tasks
+(LocalExecutor's workers), the scheduler, the API server that they talk to, the dag processor, and the databases beneath them.
 """
 
 import argparse
+import json
 import os
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(PROJECT)
-
-import psycopg2
 
 from benchmarks.big_batch import Bench
 from benchmarks.meters import family, machine, measure, processes, table
@@ -28,7 +29,7 @@ from dev.world import many_batches_world
 
 DAG_ID = "progress_exhaust"
 RUN_ID = "bench"
-TIMEOUT_SECONDS = 3600
+TIMEOUT_SECONDS = 7200
 AIRFLOW_PARTS = ("tasks", "scheduler", "api-server", "dag-processor")
 
 
@@ -47,30 +48,59 @@ def used(bench: Bench) -> dict[str, float]:
     return found
 
 
-def wait_for(run_id: str) -> float:
-    """Wait for a run of the DAG to end; return its seconds."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    metadata = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2://", "postgresql://")
-    while time.monotonic() < deadline:
-        with closing(psycopg2.connect(metadata)) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT state, extract(epoch FROM end_date - start_date) FROM dag_run WHERE dag_id = %s AND run_id = %s",
-                [DAG_ID, run_id],
-            )
-            for state, seconds in cursor.fetchall():
-                if state == "success":
-                    return float(seconds)
-                if state == "failed":
-                    sys.exit("the run failed: see the task logs in the data folder's airflow/logs")
+def ask(connection: Any, query: str) -> Any:
+    """Return the first value of a query about the requests."""
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchone()[0]
+
+
+def wait_for_all(connection: Any) -> float:
+    """Wait until no request waits or is processed; return the seconds."""
+    started = time.monotonic()
+    while ask(connection, "SELECT count(*) FROM job_request WHERE status IN ('SUBMITTED', 'PROCESSING')"):
+        if time.monotonic() > started + TIMEOUT_SECONDS:
+            sys.exit(f"the requests are not done after {TIMEOUT_SECONDS} s")
         time.sleep(2)
-    sys.exit(f"the run did not end in {TIMEOUT_SECONDS} s")
+    seconds = time.monotonic() - started
+    if ask(connection, "SELECT count(*) FROM job_request WHERE status <> 'SUCCESS'"):
+        sys.exit("a request failed: see the task logs in the data folder's airflow/logs")
+    time.sleep(5)  # the last run is settled
+    return seconds
+
+
+def run(bench: Bench, batches_per_run: int) -> tuple[float, dict[str, float], int]:
+    """Make all requests of the world; return the seconds, the CPU-seconds by kind of process, and the Postgres connections."""
+    os.environ["PROGRESS_EXHAUST_DEV_SETTINGS"] = json.dumps({"batches_per_run": batches_per_run})
+    with closing(bench.requests()) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE job_request SET status = 'SUBMITTED', iteration = 0, processed_batches = NULL, download_urls = NULL"
+            )
+            cursor.execute("DROP SCHEMA IF EXISTS progress_exhaust CASCADE")
+        airflow_servers.start()
+        try:
+            time.sleep(10)  # the DAG is read, and the servers come to rest
+            sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+            before, connections = used(bench), ask(connection, sessions)
+            trigger = [*airflow_servers.AIRFLOW, "dags", "trigger", DAG_ID, "--run-id", f"{RUN_ID}-{time.time():.0f}"]
+            triggered = measure(trigger, os.environ, PROJECT)
+            if triggered.exit_status:
+                sys.exit(triggered.output)
+            seconds = wait_for_all(connection)
+            costs = {name: total - before.get(name, 0) for name, total in used(bench).items()}
+            return seconds, costs, ask(connection, sessions) - connections
+        finally:
+            airflow_servers.stop()
 
 
 def main(given: list[str]) -> int:
-    """Run the benchmark; print its table."""
+    """Run the benchmark; print its tables."""
     parser = argparse.ArgumentParser(description="Time many small batches through Airflow's own servers.")
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--learners", type=int, default=50, help="of each batch")
+    parser.add_argument("--batches-per-run", type=int, nargs="+", default=[100])
     arguments = parser.parse_args(given)
     # The run is triggered here, and no other one comes between: none is due before the next 29th of February.
     os.environ["PROGRESS_EXHAUST_SCHEDULE"] = "0 0 29 2 *"
@@ -78,27 +108,20 @@ def main(given: list[str]) -> int:
     with Bench() as bench:
         bench.empty()
         (bench.settings.data / "loaded").unlink(missing_ok=True)
-        load_part(Places.from_environment(), many_batches_world(arguments.batches, arguments.learners), 0, 1)
+        world = many_batches_world(arguments.batches, arguments.learners, per_request=1)
+        load_part(Places.from_environment(), world, 0, 1)
         bench.settle()
-        airflow_servers.start()
-        try:
-            time.sleep(10)  # the DAG is read, and the servers come to rest
-            before = used(bench)
-            trigger = [airflow_servers.AIRFLOW, "dags", "trigger", DAG_ID, "--run-id", f"{RUN_ID}-{time.time():.0f}"]
-            triggered = measure(trigger, os.environ, PROJECT)
-            if triggered.exit_status:
-                sys.exit(triggered.output)
-            seconds = wait_for(trigger[-1])
-            costs = {name: total - before[name] for name, total in used(bench).items()}
-        finally:
-            airflow_servers.stop()
-    costs = dict(sorted(costs.items(), key=lambda item: -item[1]))
-    airflow = sum(cost for name, cost in costs.items() if name in AIRFLOW_PARTS)
-    costs |= {"**Airflow, tasks included**": airflow, "**all of it**": sum(costs.values())}
-    rows = [
-        {"what": what, "CPU-s": f"{cost:.0f}", "CPU-s a batch": f"{cost / arguments.batches:.2f}"} for what, cost in costs.items()
-    ]
-    print(f"\n{machine()}\n\n{arguments.batches} batches of {arguments.learners} learners: {seconds:.0f} s\n\n{table(rows)}")
+        results = {size: run(bench, size) for size in arguments.batches_per_run}
+    rows = []
+    for size, (seconds, costs, connections) in results.items():
+        costs["Airflow"], costs["all of it"] = sum(costs[name] for name in AIRFLOW_PARTS), sum(costs.values())
+        rows.append(
+            {"batches_per_run": str(size), "wall s": f"{seconds:.0f}"}
+            | {name: f"{cost / arguments.batches:.2f}" for name, cost in costs.items()}
+            | {"connections": f"{connections / arguments.batches:.1f}"}
+        )
+    print(f"\n{machine()}\n\n{arguments.batches} batches of {arguments.learners} learners:\n\n{table(rows)}")
+    print("\nCPU-seconds and connections to Postgres are those of one batch.")
     return 0
 
 

@@ -119,6 +119,7 @@ def environment() -> dict[str, str]:
         "ORG": f"http://127.0.0.1:{settings.port('content')}",
     }
     variable = {"reports_container_url": f"file://{settings.data}/reports", "staging_url": f"file://{settings.data}/staging"}
+    variable |= {"batches_per_channel": 1000}  # one org of the demo may be asked for many reports in a day
     variable |= json.loads(os.environ.get("PROGRESS_EXHAUST_DEV_SETTINGS") or "{}")
     return {f"AIRFLOW_CONN_PROGRESS_EXHAUST_{name}": uri for name, uri in connections.items()} | {
         "AIRFLOW_VAR_PROGRESS_EXHAUST": json.dumps(variable, separators=(",", ":"))

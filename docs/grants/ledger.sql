@@ -76,3 +76,5 @@ CREATE INDEX IF NOT EXISTS batch_run_of_run ON :"ledger".batch_run (run_id);
 -- For the page, which shows the last days.
 CREATE INDEX IF NOT EXISTS batch_run_listed_at ON :"ledger".batch_run (listed_at);
 CREATE INDEX IF NOT EXISTS claim_claimed_at ON :"ledger".claim (claimed_at);
+-- For the limits of one org.
+CREATE INDEX IF NOT EXISTS batch_run_of_channel ON :"ledger".batch_run (channel, listed_at);

@@ -5,7 +5,7 @@ stays light.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,6 +46,29 @@ def read_stored_variable(key: str) -> str | None:
     if isinstance(answer, ErrorResponse) and answer.error == ErrorType.VARIABLE_NOT_FOUND:
         return None
     raise AirflowRuntimeError(answer) if isinstance(answer, ErrorResponse) else TypeError(f"{type(answer)} for Variable {key}")
+
+
+def has_scheduler() -> bool:
+    """Tell whether a run that this task starts will be executed: `dag.test()` has no scheduler."""
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
+
+    return not isinstance(task_runner.SUPERVISOR_COMMS, InProcessSupervisorComms)
+
+
+def start_run(dag_id: str, run_id: str, conf: Mapping[str, Any], run_after: datetime) -> bool:
+    """Start a run of a DAG from a task that goes on; return False if there is a run with this id."""
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
+
+    order = TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=dict(conf), run_after=run_after)
+    answer = task_runner.SUPERVISOR_COMMS.send(order)
+    if not isinstance(answer, ErrorResponse):
+        return True
+    if answer.error == ErrorType.DAGRUN_ALREADY_EXISTS:
+        return False
+    raise AirflowRuntimeError(answer)
 
 
 def is_run_not_found(error: Exception) -> bool:

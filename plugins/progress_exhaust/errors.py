@@ -4,7 +4,7 @@ ProgressExhaustError
 ├── RequestError   permanent error of a request or batch: it asks for something that cannot be made
 ├── RequestDeletedError  the row of the request was deleted while a run made it
 ├── SetupError     permanent error of the installation: an engineer must fix a setting, connection, table or column
-├── OverLimitError a limit was reached: the batch waits for the next run
+├── OverLimitError a limit was reached: the batch waits for a later run
 ├── InputError     a file or an option that a user gave to a command is not valid
 ├── SourceError    transient error: a system did not answer as it should, and Airflow retries the task
 └── ClaimLostError another run holds the request, or a newer attempt of the task has started: write and publish nothing
@@ -27,7 +27,7 @@ class RequestDeletedError(ProgressExhaustError):
 
 
 class OverLimitError(ProgressExhaustError):
-    """A limit was reached, and the batch waits for the next run."""
+    """A limit was reached, and the batch waits for a later run."""
 
 
 class SetupError(ProgressExhaustError):

@@ -68,7 +68,7 @@ def test_each_stage_is_mapped_by_batch_labelled_by_its_id_and_in_the_pool(dag: A
     task = dag.get_task(f"batch.{stage}")
     assert task.get_closest_mapped_task_group().group_id == "batch"
     assert task.map_index_template == "{{ task.batch['batch_id'] }}{{ label_suffix | default('') }}"
-    assert task.pool == "progress_exhaust"
+    assert (task.pool, task.weight_rule) == ("progress_exhaust", "upstream")
     assert task.template_fields == ("batch",)
 
 

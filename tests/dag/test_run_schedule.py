@@ -44,7 +44,7 @@ def test_with_it_the_schedule_stays_in_utc(schedule: str | None, expression: str
     assert errors == {}
     assert isinstance(dag.schedule, AssetOrTimeSchedule)
     assert dag.schedule.timetable == CronTriggerTimetable(expression, timezone=timezone("UTC"))
-    assert (dag.catchup, dag.max_active_runs) == (False, 4)
+    assert (dag.catchup, dag.max_active_runs, dag.max_active_tasks) == (False, 4, 1000)
 
 
 def test_with_it_one_asset_with_one_trigger_starts_runs() -> None:

@@ -32,7 +32,7 @@ SENDS = {
     "bulk_dump", "bulk_load", "copy", "copy_expert", "execute", "execute_async", "executemany", "get_df", "get_first",
     "get_pandas_df", "get_records", "insert_rows", "mogrify", "prepare", "record_exists", "stream", "table_exists",
     # Our own, of a Transaction.
-    "execute_script", "execute_without_limit", "fetch_all", "fetch_dicts", "fetch_value",
+    "execute_many", "execute_script", "execute_without_limit", "fetch_all", "fetch_dicts", "fetch_value",
 }  # fmt: skip
 # What may stand in the braces of a statement: a setting's name, which the setting's pattern has passed.
 PLACES = {

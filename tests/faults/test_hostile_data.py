@@ -466,7 +466,7 @@ def done(install: Install, world: World, tmp_path_factory: pytest.TempPathFactor
     requests["template"] = ask(healthy, 1300, tag=template, requested_channel=template, requested_by=template)
     requests["key"] = ask(healthy, 1400, encryption_key="\u202e🙂'\";--\r\n" + "k" * 2**20)
     install.submit(list(requests.values()))
-    settings = {"batches_per_channel": 1000, "default_security_level": "PLAIN_DATASET"}
+    settings = {"batches_per_channel": 1000, "batches_per_run": 1000, "default_security_level": "PLAIN_DATASET"}
     result = install.run_dag(settings=settings)
     return Done(install, world, result, requests, install.rows())
 

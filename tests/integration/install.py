@@ -116,7 +116,8 @@ class Airflow:
         self._runs += 1
         log = self.home / f"run-{self._runs}.log"
         # Airflow names a run by the time that it was due.
-        order = order | {"log": str(log), "run_after": (RUN_AFTER + timedelta(seconds=self._runs)).isoformat()}
+        due = RUN_AFTER + timedelta(days=order.pop("days_later", 0), seconds=self._runs)
+        order = order | {"log": str(log), "run_after": due.isoformat()}
         assert self._process.stdin
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
@@ -234,16 +235,19 @@ class Install:
         record_reads: bool = False,
         dag_id: str = "progress_exhaust",
         say: str = "",
+        days_later: int = 0,
     ) -> RunResult:
         """Run the DAG once; what is given changes settings and connections for this run alone.
 
         say: what is logged after the run, masked as a task's log is
+        days_later: how many days after REPORT_DAY the run is due
         """
         environment = self.environment(settings, connections) | {
             "PROGRESS_EXHAUST_RETRIES": str(retries),
             "PROGRESS_EXHAUST_RETRY_DELAY_SECONDS": "0.1",
         }
         order = {"environment": environment, "conf": conf, "record_reads": record_reads, "dag_id": dag_id, "say": say}
+        order["days_later"] = days_later
         result = self.airflow.run(order)
         assert self.airflow.log_level == "DEBUG" or self.password not in result.log
         return result

@@ -169,7 +169,7 @@ def live_a_life(site: Site) -> None:
     with run.lock_claim(made):
         pass
     run.record(made, stage="package", state="running", size_bytes=7)
-    assert (run.reserve_bytes(broken, 1, 7), run.reserve_bytes(made, 7, 7)) == (7, None)
+    assert (run.reserve_bytes(broken, 1, 7, DAY), run.reserve_bytes(made, 7, 7, DAY)) == (7, None)
     assert not run.complete_batch(made, object_key="k/b1.zip", size_bytes=7)
     assert [one["batchId"] for one in site.row("r1")["processed_batches"]] == ["b1"]
     run.record(broken, stage="pivot", state="failed", error="KeyError: 'é'")

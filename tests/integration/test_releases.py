@@ -267,13 +267,13 @@ def test_packages_that_are_published_at_once_count_each_other(cursor: Any) -> No
     for batch in batches:
         run.record(batch, stage="package", state="running")
     with ThreadPoolExecutor(8) as pool:
-        over = list(pool.map(lambda one: hook_of("run").reserve_bytes(one, 40, 100), batches))
+        over = list(pool.map(lambda one: hook_of("run").reserve_bytes(one, 40, 100, DAY), batches))
     assert sorted(over, key=str) == [80] * 6 + [None, None]
     room = next(batch for batch, published in zip(batches, over, strict=True) if published is None)
     hook_of("run").free_bytes(room)  # it could not be published
     wait = next(batch for batch, published in zip(batches, over, strict=True) if published)
-    assert hook_of("run").reserve_bytes(wait, 40, 100) is None
-    assert hook_of("run").reserve_bytes(wait, 60, 100) is None, "a retry does not count its own bytes"
+    assert hook_of("run").reserve_bytes(wait, 40, 100, DAY) is None
+    assert hook_of("run").reserve_bytes(wait, 60, 100, DAY) is None, "a retry does not count its own bytes"
 
 
 def test_the_first_package_of_an_org_is_never_over_the_limit(cursor: Any) -> None:
@@ -281,4 +281,4 @@ def test_the_first_package_of_an_org_is_never_over_the_limit(cursor: Any) -> Non
     run = hook_of("run")
     run.claim(chosen())
     run.list_batches([batch_of(key)], [])
-    assert run.reserve_bytes(batch_of(key), 1000, 1) is None
+    assert run.reserve_bytes(batch_of(key), 1000, 1, DAY) is None

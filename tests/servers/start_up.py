@@ -58,10 +58,13 @@ class Take(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def started_site(data: Path, world: World | None = None, *, on_request: bool = False) -> Iterator[Site]:
+def started_site(
+    data: Path, world: World | None = None, *, on_request: bool = False, settings: Mapping[str, Any] | None = None
+) -> Iterator[Site]:
     """Start it all in this folder, load a world without its requests, and stop it all again; the sample world by default.
 
     :param on_request: whether runs start as soon as a request is submitted. Most tests start their runs themselves
+    :param settings: more of them, for the Variable
     """
     now = datetime.now(UTC)
     hour = next(hour for hour in SCHEDULE_HOURS if (hour - now.hour) % 24 > 1)
@@ -69,7 +72,7 @@ def started_site(data: Path, world: World | None = None, *, on_request: bool = F
     environment = os.environ | {
         "PROGRESS_EXHAUST_DEV_DATA": str(data),
         # Batches of several parts, so that each task has processes of its own.
-        "PROGRESS_EXHAUST_DEV_SETTINGS": '{"learners_per_chunk": 20, "processes_per_task": 2}',
+        "PROGRESS_EXHAUST_DEV_SETTINGS": json.dumps({"learners_per_chunk": 20, "processes_per_task": 2} | dict(settings or {})),
         "PROGRESS_EXHAUST_SCHEDULE": f"0 {hour} * * *",
         "PROGRESS_EXHAUST_ON_REQUEST": str(on_request).lower(),
         "PROGRESS_EXHAUST_RETRIES": "3",

@@ -229,6 +229,7 @@ def test_two_triggerers_make_each_request_once(site: Site) -> None:
         second.wait(30)
 
 
+@pytest.mark.slow
 def test_thousand_requests_with_permanent_errors_start_few_runs(site: Site) -> None:
     before = on_request(site)
     at = datetime.now(UTC)
@@ -245,5 +246,5 @@ def test_thousand_requests_with_permanent_errors_start_few_runs(site: Site) -> N
     wait_until(lambda: site.sql(failed)[0]["number"] == 1000, "1,000 FAILED requests", 600)
     wait_until(lambda: all(run["state"] in OVER for run in runs(site)), "the end of all runs")
     started = on_request(site) - before
-    assert 1 <= len(started) <= 3
+    assert 1 <= len(started) <= 3, "the others follow a run that has left something"
     asks_no_more(site, on_request(site))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import ErrorResponse, VariableResult
+from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, TriggerDagRun, VariableResult
+from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
 from airflow.sdk.observability import stats
 
 from progress_exhaust import compat
@@ -73,6 +75,34 @@ def test_a_stored_variable_is_missing_if_airflow_answers_so(monkeypatch: pytest.
             compat.read_stored_variable("id")
     else:
         assert compat.read_stored_variable("id") == value
+
+
+def test_start_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    answers = [
+        OKResponse(ok=True),
+        ErrorResponse(error=ErrorType.DAGRUN_ALREADY_EXISTS, detail={}),
+        ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500}),
+    ]
+
+    def send(msg: Any) -> Any:
+        sent.append(msg)
+        return answers.pop(0)
+
+    monkeypatch.setitem(vars(task_runner), "SUPERVISOR_COMMS", SimpleNamespace(send=send))
+    due = datetime(2026, 3, 10, tzinfo=UTC)
+    assert [compat.start_run("dag", "run", {"force": True}, due) for _ in range(2)] == [True, False]
+    with pytest.raises(AirflowRuntimeError):
+        compat.start_run("dag", "run", {}, due)
+    assert isinstance(sent[0], TriggerDagRun)
+    assert (sent[0].dag_id, sent[0].run_id, sent[0].conf, sent[0].run_after) == ("dag", "run", {"force": True}, due)
+
+
+def test_only_a_real_supervisor_has_a_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_process = InProcessSupervisorComms(supervisor=None)  # type: ignore[arg-type]
+    for supervisor, expected in ((in_process, False), (object(), True)):
+        monkeypatch.setitem(vars(task_runner), "SUPERVISOR_COMMS", supervisor)
+        assert compat.has_scheduler() == expected
 
 
 def test_the_answer_that_a_run_does_not_exist() -> None:

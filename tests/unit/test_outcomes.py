@@ -84,7 +84,7 @@ def test_a_deferred_batch_gets_its_first_attempt_before_another_ends_the_request
     batches = run_of("1", FAILED, "no answer"), run_of("2", DEFERRED)
     assert ending_of(*batches).outcome == ClaimOutcome.FAILED
     assert ending_of(*batches, attempts_left=False) == Ending(
-        ClaimOutcome.SUBMITTED, f"Batch 1 {LAST_ATTEMPT}; Batch 2 waits for the next run, because of a limit"
+        ClaimOutcome.SUBMITTED, f"Batch 1 {LAST_ATTEMPT}; Batch 2 waits for a later run, because of a limit"
     )
 
 

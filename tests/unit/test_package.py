@@ -82,7 +82,7 @@ def test_an_entry_is_a_plain_name_whatever_the_batch_is_called(tmp_path: Path, b
     batch = Batch("tag", "A1", "org", batch_id, "do_1")
     if not is_path_part(batch_id):  # then its request is FAILED, and nothing is packed
         request = JobRequest("tag", "A1", json.dumps({"batchFilter": [batch_id]}), "requester", "org", None, ())
-        choice = choose_named(request, [batch_id], [("do_1", batch_id, "")], {"do_1": {}})
+        choice = choose_named(request, [batch_id], {batch_id: [("do_1", batch_id, "")]}, {"do_1": {}})
         assert choice.planned == [] and list(choice.rejected.values()) == [Reason.INVALID_ID]
         return
     names = b"../../batch\n/etc/passwd: a name of a collection"

@@ -332,11 +332,11 @@ def test_force_makes_them_again() -> None:
 @pytest.mark.parametrize(
     ("limits", "to_make", "deferred"),
     [
-        (Limits(3, 30, 4), ["11", "12", "21", "11"], ["12"]),
-        (Limits(3, 30, 2), ["11", "12"], ["21", "11", "12"]),
-        (Limits(3, 2, 99), ["11", "12", "11", "12"], ["21"]),
+        (Limits(3, 30, 4), ["11", "11", "12", "12"], ["21"]),
+        (Limits(3, 30, 2), ["11", "11"], ["12", "12", "21"]),
+        (Limits(3, 2, 99), ["11", "11", "12", "12"], ["21"]),
         (Limits(3, 1, 99), ["11", "11"], ["12", "21", "12"]),
-        (Limits(3, 30, 5), ["11", "12", "21", "11", "12"], []),
+        (Limits(3, 30, 5), ["11", "11", "12", "12", "21"], []),
     ],
 )
 def test_batches_above_a_limit_wait_for_the_next_run(limits: Limits, to_make: list[str], deferred: list[str]) -> None:
@@ -347,6 +347,30 @@ def test_batches_above_a_limit_wait_for_the_next_run(limits: Limits, to_make: li
     )
     assert [batch.batch_id for batch, _ in found.to_make] == to_make
     assert [batch.batch_id for batch, _ in found.deferred] == deferred
+
+
+def test_many_batches_of_one_org_do_not_delay_the_batch_of_another() -> None:
+    many = [asked({"batchId": "11"}, f"R{number}", requested_by=str(number)) for number in range(1000)]
+    found = planned(*many, asked({"batchId": "12"}, "other", OTHER_ORG), limits=Limits(3, 1000, 100))
+    assert made(found)[:3] == [("R0", "11"), ("other", "12"), ("R1", "11")]
+    assert (len(found.to_make), len(found.over_run_limit)) == (100, 901)
+
+
+def test_only_what_the_next_run_can_make_exceeds_the_limit_of_the_run() -> None:
+    found = planned(
+        asked({"batchFilter": ["11", "12", "21"]}),
+        asked({"batchFilter": ["11", "12"]}, "R2", OTHER_ORG),
+        limits=Limits(3, 2, 3),
+    )
+    assert [(batch.request_id, batch.batch_id) for batch, _ in found.over_run_limit] == [("R2", "12")]
+    assert [(batch.request_id, batch.batch_id) for batch, _ in found.deferred] == [("R1", "21"), ("R2", "12")]
+
+
+def test_what_an_org_has_got_today_counts_for_its_limit_except_what_is_made_again() -> None:
+    of_day = {ORG: {("R0", "12"), ("R1", "11")}, OTHER_ORG: {("R0", "12")}}
+    found = planned(asked({"batchFilter": ["11", "12", "21"]}), limits=Limits(3, 2, 99), of_day=of_day)
+    assert made(found) == [("R1", "11")]
+    assert (len(found.deferred), found.over_run_limit) == (2, [])
 
 
 def test_an_orgs_limit_holds_over_its_requests_and_does_not_count_what_is_done() -> None:

@@ -13,7 +13,7 @@ Makes one packaged csv per course batch of each pending row of `job_request`. It
 | batch.pivot | writes the csv | the same bytes |
 | batch.package | protects the report according to the org's policy, and publishes it | replaces the same object |
 | batch.mark_complete | enters the batch in processed_batches; after the last batch the request is SUCCESS | no change |
-| settle_requests | ends every other request of the run; fails if a task failed, or a request was not listed | the same outcome |
+| settle_requests | ends all other requests; starts the next run if batches are left; fails if a task failed | the same outcome |
 
 **Where to look.** [All requests](PAGE/), their batches and errors · the [pool](/pools) · the [Variable](/variables) ·
 [connections](/connections) · every message: `docs/reference/messages.md` · how to rerun: `docs/how-to/runbook.md` ·
@@ -105,6 +105,7 @@ def report_dag() -> DAG:
         start_date=START_DATE,
         catchup=False,
         max_active_runs=4,
+        max_active_tasks=1000,  # only the pool limits them
         tags=["sunbird", "exhaust"],
         params=PARAMS,
         default_args={
@@ -123,7 +124,14 @@ def report_dag() -> DAG:
 
         @task_group(group_id="batch")
         def report(batch: Any) -> None:
-            common = {"batch": batch, "pool": pool, "execution_timeout": STAGE_TIMEOUT, "map_index_template": LABEL}
+            # Later stages first: one batch is finished before many are started.
+            common = {
+                "batch": batch,
+                "pool": pool,
+                "weight_rule": "upstream",
+                "execution_timeout": STAGE_TIMEOUT,
+                "map_index_template": LABEL,
+            }
             chain(*(stage(task_id=task_id, **common) for task_id, stage in BATCH_STAGES.items()))
 
         settle_requests = SettleRequestsOperator(task_id="settle_requests", trigger_rule=TriggerRule.ALL_DONE)

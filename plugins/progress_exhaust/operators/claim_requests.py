@@ -35,7 +35,7 @@ class ClaimRequestsOperator(BaseTaskOperator):
         found = claims.count_pending(selection)
         context["ti"].xcom_push(key=XCOM_REQUESTS_FOUND, value=found)
         if found > selection.most:
-            self.log.warning("requests found=%d limit=%d: the other requests wait for the next run", found, selection.most)
+            self.log.info("requests found=%d limit=%d: the next run takes the others", found, selection.most)
         if params.dry_run:
             held = claims.pending(selection)
         else:

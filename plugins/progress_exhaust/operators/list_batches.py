@@ -10,11 +10,11 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from progress_exhaust import metrics
 from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.requests.outcomes import SAME_REQUEST_ID
-from progress_exhaust.names import XCOM_LIST_NEEDS_OPERATOR, XCOM_REQUESTS_NOT_LISTED
+from progress_exhaust.names import XCOM_LIST_NEEDS_OPERATOR, XCOM_OVER_RUN_LIMIT, XCOM_REQUESTS_NOT_LISTED
 from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.base_operator import BaseTaskOperator, needs_operator
 from progress_exhaust.stages.selection import select_requests
-from progress_exhaust.stages.site_setup import RunParams, Site
+from progress_exhaust.stages.site_setup import RunParams, Site, report_day
 from progress_exhaust.staging.manifests import BatchManifest
 
 if TYPE_CHECKING:
@@ -49,12 +49,22 @@ class ListBatchesOperator(BaseTaskOperator):
         shared = duplicates(held)
         settings = site.settings
         limits = Limits(settings.batches_per_request, settings.batches_per_channel, settings.batches_per_run)
+        of_day = site.ledger().batches_of_day(
+            (request.requested_channel for request in requests if not request.standalone), report_day(context, settings)
+        )
         with site.learner_tables() as tables, site.content_api() as content:
             catalogue = Catalogue(tables.batches, tables.batches_of_collections, content.collections, content.search)
-            planned = plan([request for request in held if request.key not in shared], catalogue, limits, force=params.force)
+            planned = plan(
+                [request for request in held if request.key not in shared],
+                catalogue,
+                limits,
+                force=params.force,
+                of_day=of_day,
+            )
             if planned.to_make:
                 self._warn_of_missing_columns(tables)
         self._log_plan(planned, dry_run=params.dry_run)
+        context["ti"].xcom_push(key=XCOM_OVER_RUN_LIMIT, value=len(planned.over_run_limit))
         context["ti"].xcom_push(key=XCOM_REQUESTS_NOT_LISTED, value=[request_id for _, request_id in planned.failed])
         if params.dry_run:
             self._write_manifests(site, planned)
@@ -116,7 +126,7 @@ class ListBatchesOperator(BaseTaskOperator):
         for request in planned.finished:
             self.log.info("Request %s: %s: previous runs made all its batches that can be made", request.request_id, made)
         for batch, _ in planned.deferred:
-            self.log.info("%s: deferred to the next run, by a limit of the settings", batch)
+            self.log.info("%s: deferred to a later run, by a limit of the settings", batch)
         for batch, _ in planned.to_make:
             self.log.info("%s: to make", batch)
 

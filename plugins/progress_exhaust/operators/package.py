@@ -90,10 +90,10 @@ def reserve_bytes(batch_context: BatchContext, size_bytes: int) -> Iterator[None
     The first batch of an org is never deferred.
     """
     limit_bytes, ledger = batch_context.site.settings.bytes_per_channel, batch_context.ledger
-    published_bytes = ledger.reserve_bytes(batch_context.batch, size_bytes, limit_bytes)
+    published_bytes = ledger.reserve_bytes(batch_context.batch, size_bytes, limit_bytes, batch_context.day)
     if published_bytes is not None:
         raise OverLimitError(
-            f"The org has packages of {published_bytes:,} bytes in this run. The setting bytes_per_channel allows "
+            f"The org has packages of {published_bytes:,} bytes of this day. The setting bytes_per_channel allows "
             f"{limit_bytes:,} bytes"
         )
     try:

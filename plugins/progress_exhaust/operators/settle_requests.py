@@ -16,6 +16,7 @@ from progress_exhaust.report.excluded import CONTENT_COUNTS, EXCLUDED
 from progress_exhaust.stages.airflow_runs import prepare_ledger
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.deleted_requests import delete_packages
+from progress_exhaust.stages.next_run import start_next_runs
 from progress_exhaust.stages.progress import format_counts
 from progress_exhaust.stages.site_setup import RunParams, Site, report_day
 from progress_exhaust.stages.staging_cleanup import StagingCleanup, by_run
@@ -49,6 +50,8 @@ class SettleRequestsOperator(BaseTaskOperator):
         summary = summarize(context, site, runs)
         self.log.info(" | ".join(f"{part} {format_counts(counts)}" for part, counts in summary.items()))
         self.log.info("event=run_settled run_id=%s summary=%s", site.run_id, json.dumps(summary))
+        if not params.dry_run:
+            start_next_runs(context, site, params, runs, self.log)
         if errors:  # rather one that a retry may solve
             raise min(errors, key=lambda error: isinstance(error, ClaimLostError))
         failed = failed_tasks(context)
@@ -86,7 +89,7 @@ class SettleRequestsOperator(BaseTaskOperator):
                 continue
             metrics.requests_ended(ended)
             log = self.log.warning if ending.message else self.log.info
-            log("Request %s: %s: %s", request.request_id, ending.outcome, ending.message or "batches wait for the next run")
+            log("Request %s: %s: %s", request.request_id, ending.outcome, ending.message or "batches wait for a later run")
         return errors
 
 

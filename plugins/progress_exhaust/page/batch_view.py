@@ -13,7 +13,7 @@ from progress_exhaust.report.excluded import EXCLUDED as EXCLUSION_REASONS
 
 INTERRUPTED = "interrupted"  # the run has ended, and the batch has not recorded how it ended
 STATE_LABELS: Mapping[str, str] = {state.value: state.value for state in BatchState} | {
-    BatchState.DEFERRED.value: "waits for the next run"
+    BatchState.DEFERRED.value: "waits for a later run"
 }
 UNFINISHED = (BatchState.WAITING, BatchState.RUNNING)
 AFTER_FETCH_HIERARCHY = BATCH_STAGES[1:]

@@ -84,13 +84,10 @@ class Choice:
 def choose_named(
     request: JobRequest,
     batch_ids: Sequence[str],
-    course_batches: Iterable[CourseBatch],
+    rows: Mapping[str, Sequence[CourseBatch]],
     collections: Mapping[str, Collection],
 ) -> Choice:
-    """Return the batches that a request names, in its order."""
-    rows: dict[str, list[CourseBatch]] = {}
-    for row in dict.fromkeys(course_batches):
-        rows.setdefault(row[1], []).append(row)
+    """Return the batches that a request names, in its order; rows: by batch id."""
     choice = Choice()
     for batch_id in batch_ids:
         found = rows.get(batch_id, [])
@@ -108,11 +105,16 @@ def choose_named(
     return choice
 
 
-def choose_found(request: JobRequest, course_batches: Iterable[CourseBatch], collections: Mapping[str, Collection]) -> Choice:
-    """Return every batch of the collections that a request's search found. Raises RequestError if all of them are retired."""
+def choose_found(
+    request: JobRequest, of_collection: Mapping[str, Sequence[CourseBatch]], collections: Mapping[str, Collection]
+) -> Choice:
+    """Return every batch of the collections that a request's search found. Raises RequestError if all of them are retired.
+
+    :param of_collection: the batches of each collection
+    """
     if collections and all(collection.get("status") == RETIRED_STATUS for collection in collections.values()):
         raise RequestError("The request is made for retired collection")
-    rows = [row for row in sorted(set(course_batches)) if row[0] in collections]
+    rows = sorted(row for collection_id in collections for row in of_collection.get(collection_id, ()))
     number = Counter(batch_id for _, batch_id, _ in rows)
     choice = Choice()
     for row in rows:

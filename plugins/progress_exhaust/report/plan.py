@@ -1,18 +1,21 @@
 """Decide which batches to make for each request, and which requests to reject (data model, section 1)."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection as AnyCollection
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from progress_exhaust.errors import RequestError
-from progress_exhaust.report.catalogue import Catalogue, Errors, Key, by_id, look_up, search_all
+from progress_exhaust.report.catalogue import Catalogue, CourseBatch, Errors, Key, by_id, look_up, search_all
 from progress_exhaust.report.choice import Choice, Planned, Reason, choose_found, choose_named
 from progress_exhaust.report.request import Batch, JobRequest, Wanted, is_id, parse_request_data
+
+FileKey = tuple[str, str]  # request id, batch id
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The greatest number of batches of one request, of one requesting org in a run, and of one run."""
+    """The greatest number of batches of one request, of one requesting org in a day, and of one run."""
 
     per_request: int
     per_channel: int
@@ -24,7 +27,8 @@ class Plan:
     """What a run does for each of its requests."""
 
     to_make: list[Planned] = field(default_factory=list)
-    deferred: list[Planned] = field(default_factory=list)  # over a limit; for the next run
+    deferred: list[Planned] = field(default_factory=list)  # over a limit; for a later run
+    over_run_limit: list[Planned] = field(default_factory=list)  # those of them that the next run can make
     not_made: dict[Batch, Reason] = field(default_factory=dict)  # permanent errors of single batches
     rejected: dict[Key, str] = field(default_factory=dict)  # no batch can be made; a message for the requester
     finished: list[JobRequest] = field(default_factory=list)  # previous runs made all batches that can be made
@@ -38,15 +42,17 @@ def plan(
     limits: Limits,
     *,
     force: bool = False,
+    of_day: Mapping[str, AnyCollection[FileKey]] | None = None,
 ) -> Plan:
     """Decide which batches to make for these requests. Raises the error of a source that does not work at all.
 
     :param requests: without duplicates
     :param force: make a batch again if a previous run finished it
+    :param of_day: what each requesting org has got or is getting today: request and batch ids
     """
     planned = Plan()
     choices = _Choices(catalogue, _wanted(requests, limits, planned), planned)
-    of_channel: Counter[str] = Counter()
+    wanted: list[Planned] = []
     for request in requests:
         if request.key in planned.rejected or request.key in planned.failed:
             continue
@@ -65,14 +71,29 @@ def plan(
         to_make = [(batch, facts) for batch, facts in choice.planned if batch.batch_id not in done]
         if not to_make:
             planned.finished.append(request)
-        room = limits.per_run - len(planned.to_make)
-        if not request.standalone:
-            room = min(room, limits.per_channel - of_channel[request.requested_channel])
-        room = max(room, 0)
-        of_channel[request.requested_channel] += len(to_make[:room])
-        planned.to_make += to_make[:room]
-        planned.deferred += to_make[room:]
+        wanted += to_make
+    _share_out(planned, wanted, limits, of_day or {})
     return planned
+
+
+def _share_out(planned: Plan, wanted: Iterable[Planned], limits: Limits, of_day: Mapping[str, AnyCollection[FileKey]]) -> None:
+    """Give the requesting orgs one batch each in turn, until the run is full: many batches of one org delay no other org."""
+    wanted = list(wanted)
+    again = {file_key(batch) for batch, _ in wanted}
+    number = Counter({channel: len(set(made) - again) for channel, made in of_day.items()})
+    turns: Counter[str] = Counter()
+    in_turn: list[tuple[int, Planned]] = []
+    for one in wanted:
+        batch, _ = one
+        number[batch.channel] += 1
+        turns[batch.channel] += 1
+        if batch.request_id and number[batch.channel] > limits.per_channel:
+            planned.deferred.append(one)
+        else:
+            in_turn.append((turns[batch.channel], one))
+    in_order = [one for _, one in sorted(in_turn, key=lambda entry: entry[0])]
+    planned.to_make, planned.over_run_limit = in_order[: limits.per_run], in_order[limits.per_run :]
+    planned.deferred += planned.over_run_limit
 
 
 class _Choices:
@@ -87,23 +108,35 @@ class _Choices:
             else:
                 planned.failed[key] = error
         named = {key: [one for one in want.batch_ids if is_id(one)] for key, want in wanted.items()}
-        self._named, errors = look_up(catalogue.batches, named)
+        rows, errors = look_up(catalogue.batches, named)
         planned.failed |= errors
-        of_batch: dict[str, list[str]] = {}
-        for collection_id, batch_id, _ in self._named:
-            of_batch.setdefault(batch_id, []).append(collection_id)
+        self._named = _group(rows, by=1)
         collections, errors = look_up(
-            catalogue.collections, {key: [one for it in ids for one in of_batch.get(it, [])] for key, ids in named.items()}
+            catalogue.collections, {key: [row[0] for it in ids for row in self._named.get(it, ())] for key, ids in named.items()}
         )
         planned.failed |= errors
         self._collections = by_id(collections)
-        self._searched, errors = look_up(catalogue.batches_of, self._found)
+        rows, errors = look_up(catalogue.batches_of, self._found)
         planned.failed |= errors
+        self._searched = _group(rows, by=0)
 
     def of(self, request: JobRequest) -> Choice:
         if request.key in self._found:
             return choose_found(request, self._searched, self._found[request.key])
         return choose_named(request, self._wanted[request.key].batch_ids, self._named, self._collections)
+
+
+def file_key(batch: Batch) -> FileKey:
+    """Return what names the file of a batch, apart from its day."""
+    return batch.request_id, batch.batch_id
+
+
+def _group(rows: Iterable[CourseBatch], *, by: int) -> dict[str, list[CourseBatch]]:
+    """Group batches, each once, by one of their ids."""
+    grouped: dict[str, list[CourseBatch]] = {}
+    for row in dict.fromkeys(rows):
+        grouped.setdefault(row[by], []).append(row)
+    return grouped
 
 
 def duplicates(requests: Sequence[JobRequest]) -> dict[Key, str]:

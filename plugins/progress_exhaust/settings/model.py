@@ -90,15 +90,23 @@ class Settings(Protection, ReportContents):
     channels: tuple[str, ...] = Field((), description="Take only requests of these requesting orgs. Empty: of all orgs.")
     batch_number: int | None = Field(None, description="Take only requests with this batch_number. Not set: all requests.")
     batches_per_request: int = Field(20, ge=1, description="Largest number of batches that one request may name.")
-    batches_per_channel: int = Field(30, ge=1, description="Largest number of batches of one requesting org in one run.")
+    batches_per_channel: int = Field(
+        30,
+        ge=1,
+        description="Largest number of batches that one requesting org gets with the date of one day. The others wait for a run "
+        "of the next day.",
+    )
     bytes_per_channel: int = Field(
         2**30,
         ge=1,
-        description="Total size of one requesting org's packages in one run. When it is reached, the org's other batches wait "
-        "for the next run.",
+        description="Total size of one requesting org's packages with the date of one day. When it is reached, the org's other "
+        "batches wait for a run of the next day.",
     )
     batches_per_run: int = Field(
-        1000, ge=1, le=1000, description="Largest number of batches in one run. The others wait for the next run."
+        100,
+        ge=1,
+        le=1000,
+        description="Largest number of requests and of batches in one run. A run that leaves some starts the next run at once.",
     )
     abandoned_processing_hours: float = Field(
         24,

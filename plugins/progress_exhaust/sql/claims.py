@@ -38,7 +38,13 @@ OF_THIS_SITE
       SELECT FROM {ledger}.claim c WHERE c.tag = j.tag AND c.request_id = j.request_id AND released_at IS NULL))
 """.replace("OF_THIS_SITE", OF_THIS_SITE)
 
-_OLDEST_FIRST = " ORDER BY dt_job_submitted, request_id LIMIT %(most)s"
+# The orgs get one request each in turn, the oldest first: many requests of one org delay no other org.
+_IN_TURN = """
+FROM {job_request} j JOIN (
+  SELECT tag, request_id, row_number() OVER (PARTITION BY requested_channel ORDER BY dt_job_submitted, request_id) AS turn
+  FROM {job_request} j WHERE PENDING) AS waiting USING (tag, request_id)
+WHERE PENDING ORDER BY turn, dt_job_submitted, request_id LIMIT %(most)s
+""".replace("PENDING", _PENDING)
 
 # Count the requests that a run may claim.
 COUNT_PENDING = "SELECT count(*) FROM {job_request} j WHERE " + _PENDING
@@ -54,10 +60,12 @@ PENDING = (
     """
 SELECT tag, request_id, request_data::text, requested_by, requested_channel, encryption_key,
   processed_batches::text
-FROM {job_request} j WHERE """
-    + _PENDING
-    + _OLDEST_FIRST
+"""
+    + _IN_TURN
 )
+
+# Return the ids of all requests that a run may claim, without a limit.
+PENDING_IDS = "SELECT request_id FROM {job_request} j WHERE " + _PENDING + " ORDER BY dt_job_submitted, request_id"
 
 # Return the requests whose request_id another row has, too: their files would have the same names. The row with files keeps
 # the request_id, else the one that was submitted earlier. A row that was rejected, and not submitted again, keeps nothing.
@@ -91,7 +99,7 @@ WHERE released_at IS NULL AND installation = %(installation)s AND run_id <> %(ru
 """
 
 # Lock the requests to claim until the claim is written; skip what another run is claiming at this moment.
-LOCK_PENDING = "SELECT tag, request_id FROM {job_request} j WHERE " + _PENDING + _OLDEST_FIRST + " FOR UPDATE OF j SKIP LOCKED"
+LOCK_PENDING = "SELECT tag, request_id" + _IN_TURN + " FOR UPDATE OF j SKIP LOCKED"
 
 # Let a run that was deleted in Airflow, and created there again with the same id, count its attempts from 1.
 RESET_LIST_ATTEMPT = """
@@ -201,6 +209,12 @@ WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(install
 SET_BATCH_IDS = """
 UPDATE {ledger}.claim SET batch_ids = %(batch_ids)s
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(run_id)s
+"""
+
+# Return what this run has claimed and released: the id, the outcome, and whether an error of it is permanent.
+RELEASED_BY_RUN = """
+SELECT request_id, outcome, permanent FROM {ledger}.claim
+WHERE installation = %(installation)s AND run_id = %(run_id)s AND released_at IS NOT NULL
 """
 
 # Count the requests of this run by outcome, duplicates apart.

@@ -106,6 +106,8 @@ CREATE INDEX IF NOT EXISTS batch_run_of_run ON {ledger}.batch_run (run_id);
 -- For the page, which shows the last days.
 CREATE INDEX IF NOT EXISTS batch_run_listed_at ON {ledger}.batch_run (listed_at);
 CREATE INDEX IF NOT EXISTS claim_claimed_at ON {ledger}.claim (claimed_at);
+-- For the limits of one org.
+CREATE INDEX IF NOT EXISTS batch_run_of_channel ON {ledger}.batch_run (channel, listed_at);
 """
 
 # Return the runs of an earlier version that hold a request. Their rows do not say which installation they belong to.
@@ -178,6 +180,13 @@ REQUEST_BATCHES = _BATCH_RUN + " AND tag = %(tag)s AND request_id = %(request_id
 # Return what the ledger says about every batch of the run, in the order of the list.
 RUN_BATCHES = _BATCH_RUN + " ORDER BY listed_at, request_id, batch_id"
 
+# Return what it says about a batch in other requests of the run for the same org.
+SAME_BATCH = (
+    _BATCH_RUN
+    + " AND channel = %(channel)s AND batch_id = %(batch_id)s AND collection_id = %(collection_id)s"
+    + " AND (tag, request_id) <> (%(tag)s, %(request_id)s) ORDER BY listed_at, request_id"
+)
+
 # Return the batches that other runs of this installation left unfinished, of the requests that this run brought to SUCCESS.
 UNFINISHED_IN_OTHER_RUNS = """
 SELECT b.run_id, b.tag, b.request_id, b.channel, b.batch_id, b.collection_id
@@ -193,9 +202,26 @@ WHERE installation = %(installation)s AND run_id = %(run_id)s AND tag = %(tag)s 
   AND batch_id = %(batch_id)s
 """
 
-# Return the bytes that this run has published or is publishing for an org, without those of the batch itself.
+# Return which batches some orgs have got with the reports of a day, and which other runs are making for them. A run of an earlier
+# day has its own day, and a backfill lists its batches now.
+BATCHES_OF_DAY = """
+SELECT b.channel, b.request_id, b.batch_id
+FROM {ledger}.batch_run b LEFT JOIN {ledger}.claim c
+  ON c.tag = b.tag AND c.request_id = b.request_id AND c.installation = b.installation AND c.run_id = b.run_id
+WHERE b.installation = %(installation)s AND b.channel = ANY(%(channels)s::text[]) AND b.request_id <> ''
+  AND b.listed_at > now() - interval '2 days'
+  AND (b.state = '{state.DONE}' AND right(b.object_key, length(%(day_ending)s)) = %(day_ending)s
+    OR b.run_id <> %(run_id)s AND b.state IN ('{state.WAITING}', '{state.RUNNING}') AND c.claimed_at IS NOT NULL
+      AND c.released_at IS NULL)
+"""
+
+# Return the bytes that an org has got with the reports of a day, or that this run is publishing for it, without those of the
+# batch itself. Of a batch that was made again, only the newest package counts.
 CHANNEL_BYTES = """
-SELECT coalesce(sum(size_bytes), 0) FROM {ledger}.batch_run
-WHERE installation = %(installation)s AND run_id = %(run_id)s AND channel = %(channel)s
-  AND (tag, request_id, batch_id) <> (%(tag)s, %(request_id)s, %(batch_id)s)
+SELECT coalesce(sum(size_bytes), 0) FROM (
+  SELECT DISTINCT ON (tag, request_id, batch_id) size_bytes FROM {ledger}.batch_run
+  WHERE installation = %(installation)s AND channel = %(channel)s AND listed_at > now() - interval '2 days'
+    AND (run_id = %(run_id)s OR right(object_key, length(%(day_ending)s)) = %(day_ending)s)
+    AND (tag, request_id, batch_id) <> (%(tag)s, %(request_id)s, %(batch_id)s)
+  ORDER BY tag, request_id, batch_id, changed_at DESC) AS newest
 """

@@ -36,7 +36,9 @@ class BaseTaskOperator(BaseOperator):
     """A task with the site's settings and the Params of the run; `run` does its work."""
 
     def execute(self, context: "Context") -> Any:
-        with fail_on_permanent_errors():
+        from progress_exhaust.hooks.requests.kept_connections import keep_connections
+
+        with fail_on_permanent_errors(), keep_connections():
             return self.run(context, read_site(context), RunParams.of(context))
 
     def run(self, context: "Context", site: Site, params: RunParams) -> Any:

@@ -51,11 +51,7 @@ class BatchContext:
 
     def same_batch_in_other_requests(self) -> "list[BatchRun]":
         """Return the same batch in other requests of the run for the same org: one extract serves all of them."""
-        return [
-            run
-            for run in self.ledger.run_batches()
-            if (run.batch.key, run.channel) == (self.batch.key, self.batch.channel) and run.batch != self.batch
-        ]
+        return self.ledger.same_batch_in_other_requests(self.batch)
 
     def report_progress(self, counts: Mapping[str, int]) -> None:
         """Write counts into the ledger while the stage is running."""

@@ -107,7 +107,7 @@ def _run_and_record(
         record_end(batch_context, BatchState.REJECTED, error=str(error), permanent=True)
         raise AirflowSkipException(str(error)) from None
     except OverLimitError as error:
-        log.info("%s: %s: deferred to the next run: %s", batch, stage, error)
+        log.info("%s: %s: deferred to a later run: %s", batch, stage, error)
         record_end(batch_context, BatchState.DEFERRED, error=str(error))
         raise AirflowSkipException(str(error)) from None
     except (ClaimLostError, RequestDeletedError):

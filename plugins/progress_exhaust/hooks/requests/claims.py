@@ -27,6 +27,7 @@ from progress_exhaust.hooks.requests.models import (
     Ended,
     Holder,
     Key,
+    ReleasedClaim,
     Selection,
     Stage,
     keys_as_arrays,
@@ -66,6 +67,16 @@ class Claims(LedgerConnection):
         """Return what a claim would take, and change nothing: for a dry run."""
         with self._transaction() as transaction:
             return [parse_job_request(row) for row in transaction.fetch_all(sql.PENDING, selection.values())]
+
+    def pending_ids(self, selection: Selection) -> list[str]:
+        """Return the ids of all requests that a claim could take, whatever its limit, the oldest first."""
+        with self._transaction() as transaction:
+            return [request_id for (request_id,) in transaction.fetch_all(sql.PENDING_IDS, selection.values())]
+
+    def released(self) -> list[ReleasedClaim]:
+        """Return what this run has claimed and released."""
+        with self._transaction() as transaction:
+            return [ReleasedClaim(*row) for row in transaction.fetch_all(sql.RELEASED_BY_RUN)]
 
     def with_older_request(self, requests: Iterable[JobRequest]) -> set[Key]:
         """Return those of these requests whose request_id an older row has, too: their files would have the same names."""

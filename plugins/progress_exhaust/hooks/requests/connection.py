@@ -4,7 +4,7 @@ import math
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event, Timer
@@ -15,6 +15,7 @@ from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import SetupError, SourceError
+from progress_exhaust.hooks.requests import kept_connections
 from progress_exhaust.hooks.requests.models import SQL_VALUES, storable
 from progress_exhaust.report.request import Batch
 from progress_exhaust.sql import connection as sql
@@ -39,7 +40,7 @@ class Transaction:
     job_request: str  # the quoted table
     ledger: str  # the quoted schema
     timeout_seconds: float  # for one statement
-    where: str  # the server, for messages
+    where: Callable[[], str]  # the server, for messages
     rights: str  # which files have the rights that a role needs, for messages
 
     def execute(self, statement: str, values: Values | None = None) -> int:
@@ -49,6 +50,13 @@ class Transaction:
         with self._checking_rights(statement), answer_within(self.timeout_seconds, self.cursor.connection):
             self.cursor.execute(statement.format(job_request=self.job_request, ledger=self.ledger, **SQL_VALUES), bound)
         return int(self.cursor.rowcount)
+
+    def execute_many(self, statement: str, values: Iterable[Values]) -> None:
+        """Run a statement once for each of these values. They are sent together."""
+        own = {"installation": self.installation, "run_id": self.run_id, "task_attempt": self.task_attempt}
+        bound = [own | dict(one) for one in values]
+        with self._checking_rights(statement), answer_within(self.timeout_seconds, self.cursor.connection):
+            self.cursor.executemany(statement.format(job_request=self.job_request, ledger=self.ledger, **SQL_VALUES), bound)
 
     def execute_script(self, statement: str) -> None:
         """Run several statements that have no values."""
@@ -101,13 +109,14 @@ class Transaction:
         except psycopg.errors.InsufficientPrivilege as error:
             reads = statement.replace("WHERE", "SELECT")
             needed = dict.fromkeys(re.findall(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE)\b", reads))
-            raise SetupError(f"{self.where}: {first_line(error)} (for {', '.join(needed)}); {self.rights}") from None
+            raise SetupError(f"{self.where()}: {first_line(error)} (for {', '.join(needed)}); {self.rights}") from None
 
 
 class RequestsConnection(PostgresHook):
     """The database of the requests.
 
-    Each method of a subclass is one transaction on a connection of its own: nothing stays open while a stage works for minutes.
+    Each method of a subclass is one transaction. It has a connection for itself: in a task one that an earlier transaction has
+    used (`kept_connections`), elsewhere a new one.
 
     :param job_request_table: table of the requests; may be `schema.table`
     :param ledger_schema: schema of our own tables
@@ -147,19 +156,14 @@ class RequestsConnection(PostgresHook):
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:
         """Open a transaction; commit it at the end of the block, unless the block raises or this is a dry run."""
+        connection: Any = None
         try:
-            connection: Any = self.get_conn()
-        except psycopg.OperationalError as error:
-            raise SourceError(f"{self._where()} does not answer: {first_line(error)}") from None
-        except psycopg.ProgrammingError as error:
-            raise SetupError(f"{self._where()}: {first_line(error)}. Fix the extra field of the connection") from None
-        try:
+            connection = self._kept_connection() or self._new_connection()
             with connection.cursor() as cursor:
-                transaction = self._transaction_of(cursor)
-                self._limit_time(transaction)
-                yield transaction
+                yield self._transaction_of(cursor)
             with answer_within(self._timeout_seconds, connection):
                 connection.rollback() if self._dry_run else connection.commit()
+            connection = kept_connections.keep(connection)
         except psycopg.errors.ReadOnlySqlTransaction as error:
             raise SourceError(
                 f"{self._where()} takes no writes: {first_line(error)}. After a fail-over, let the connection name the primary"
@@ -169,7 +173,38 @@ class RequestsConnection(PostgresHook):
         except psycopg.Error as error:  # its further lines may quote a row, with the requester's key in it
             raise SourceError(f"{self._where()}: {first_line(error)}") from None
         finally:
-            connection.close()  # the server rolls back what was not committed
+            if connection is not None:
+                connection.close()  # the server rolls back what was not committed
+
+    def _kept_connection(self) -> Any:
+        """Return a kept connection in a new transaction; None if there is no usable one."""
+        connection = kept_connections.take()
+        if connection is not None:
+            try:
+                self._start(connection)
+            except psycopg.OperationalError:
+                connection.close()
+                return None
+        return connection
+
+    def _new_connection(self) -> Any:
+        """Return a new connection in a new transaction."""
+        try:
+            connection: Any = self.get_conn()
+        except psycopg.OperationalError as error:
+            raise SourceError(f"{self._where()} does not answer: {first_line(error)}") from None
+        except psycopg.ProgrammingError as error:
+            raise SetupError(f"{self._where()}: {first_line(error)}. Fix the extra field of the connection") from None
+        try:
+            self._start(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _start(self, connection: Any) -> None:
+        with connection.cursor() as cursor:
+            self._limit_time(self._transaction_of(cursor))
 
     def _transaction_of(self, cursor: Any) -> Transaction:
         return Transaction(
@@ -180,7 +215,7 @@ class RequestsConnection(PostgresHook):
             job_request=self._job_request,
             ledger=self._ledger,
             timeout_seconds=self._timeout_seconds,
-            where=self._where(),
+            where=self._where,
             rights=self.rights,
         )
 
@@ -189,8 +224,11 @@ class RequestsConnection(PostgresHook):
         transaction.execute(sql.LIMIT_IDLE_TIME)
 
     def _connect_options(self) -> dict[str, Any]:
-        """Return options that the connection in Airflow may replace; the driver itself waits for two minutes."""
-        return {"connect_timeout": math.ceil(min(self._timeout_seconds, MAX_CONNECT_SECONDS))}
+        """Return options that the connection in Airflow may replace; the driver itself waits for two minutes.
+
+        A pooler in front of Postgres may give each transaction another session, so no statement is prepared in one.
+        """
+        return {"connect_timeout": math.ceil(min(self._timeout_seconds, MAX_CONNECT_SECONDS)), "prepare_threshold": None}
 
     def _create_connection(self, conn_args: dict[str, Any]) -> Any:
         return super()._create_connection(self._connect_options() | conn_args)

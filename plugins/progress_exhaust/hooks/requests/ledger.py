@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from progress_exhaust.hooks.requests.connection import batch_values
@@ -19,7 +20,8 @@ from progress_exhaust.hooks.requests.models import (
     keys_as_arrays,
     storable,
 )
-from progress_exhaust.report.request import Batch, JobRequest
+from progress_exhaust.report.plan import FileKey
+from progress_exhaust.report.request import Batch, JobRequest, object_key_ending
 from progress_exhaust.sql import claims as claim_sql
 from progress_exhaust.sql import ledger as sql
 from progress_exhaust.sql import locks as locking
@@ -109,14 +111,22 @@ class Ledger(LedgerConnection):
                 if key not in dropped and duplicate_of not in dropped_ids:
                     transaction.execute(claim_sql.MARK_DUPLICATE, key_values(key) | {"duplicate_of": duplicate_of})
             transaction.execute(sql.DELETE_UNFINISHED_BATCHES, keys_as_arrays([*of_batches, *ending]))
-            for batch, state, error in entries:
-                if batch.request_key not in dropped:
-                    values = batch_values(batch) | {"state": state, "error": error and storable(error)}
-                    transaction.execute(sql.LIST_BATCH, values)
-            for key, ids in (batch_ids or {}).items():
-                if key not in dropped:
-                    names = {"batch_ids": [storable(one) for one in ids]}
-                    transaction.execute(claim_sql.SET_BATCH_IDS, key_values(key) | names)
+            transaction.execute_many(
+                sql.LIST_BATCH,
+                (
+                    batch_values(batch) | {"state": state, "error": error and storable(error)}
+                    for batch, state, error in entries
+                    if batch.request_key not in dropped
+                ),
+            )
+            transaction.execute_many(
+                claim_sql.SET_BATCH_IDS,
+                (
+                    key_values(key) | {"batch_ids": [storable(one) for one in ids]}
+                    for key, ids in (batch_ids or {}).items()
+                    if key not in dropped
+                ),
+            )
             for key, still_there in (processed or {}).items():
                 set_processed(transaction, key, still_there)
             for key, message in rejected:
@@ -174,6 +184,20 @@ class Ledger(LedgerConnection):
         with self._transaction() as transaction:
             return [BatchRun.from_row(row) for row in transaction.fetch_all(sql.RUN_BATCHES)]
 
+    def same_batch_in_other_requests(self, batch: Batch) -> list[BatchRun]:
+        """Return what the ledger says about this batch in other requests of this run for the same org."""
+        with self._transaction() as transaction:
+            return [BatchRun.from_row(row) for row in transaction.fetch_all(sql.SAME_BATCH, batch_values(batch))]
+
+    def batches_of_day(self, channels: Iterable[str], day: date) -> dict[str, set[FileKey]]:
+        """Return the batches that some orgs have got with the reports of a day, or that other runs are making for them."""
+        found: dict[str, set[FileKey]] = {}
+        values = {"channels": sorted(set(channels)), "day_ending": object_key_ending(day)}
+        with self._transaction() as transaction:
+            for channel, request_id, batch_id in transaction.fetch_all(sql.BATCHES_OF_DAY, values):
+                found.setdefault(channel, set()).add((request_id, batch_id))
+        return found
+
     def unfinished_in_other_runs(self) -> list[tuple[str, Batch]]:
         """Return what other runs of this installation left unfinished of the requests that this run brought to SUCCESS.
 
@@ -182,17 +206,17 @@ class Ledger(LedgerConnection):
         with self._transaction() as transaction:
             return [(run_id, Batch(*batch)) for run_id, *batch in transaction.fetch_all(sql.UNFINISHED_IN_OTHER_RUNS)]
 
-    def reserve_bytes(self, batch: Batch, size_bytes: int, limit_bytes: int) -> int | None:
-        """Record the size of a package before it is published, unless its channel would exceed its limit for this run.
+    def reserve_bytes(self, batch: Batch, size_bytes: int, limit_bytes: int, day: date) -> int | None:
+        """Record the size of a package before it is published, unless its channel would exceed its limit for the day.
 
         Packages that are published at the same time count each other. The first package of a channel is never over the limit.
         Returns None if there is room, else the bytes that the channel has already.
         """
-        values = batch_values(batch) | {"size_bytes": size_bytes}
+        values = batch_values(batch) | {"size_bytes": size_bytes, "day_ending": object_key_ending(day)}
         with self._transaction() as transaction:
             transaction.execute(
                 locking.WAIT_FOR_EXCLUSIVE_LOCK,
-                {"work": f"progress_exhaust {self.installation} {self.run_id} bytes of {batch.channel}"},
+                {"work": f"progress_exhaust {self.installation} bytes of {batch.channel}"},
             )
             check_task_attempt(transaction, batch, Stage.PACKAGE)
             published = int(transaction.fetch_value(sql.CHANNEL_BYTES, values))

@@ -30,7 +30,7 @@ def create_ledger(transaction: Transaction) -> None:
         transaction.execute_script(sql.CREATE_LEDGER)
     except SetupError:
         raise SetupError(
-            f"{transaction.where} has no schema {transaction.ledger}, or one of an older version, and this role may not create "
+            f"{transaction.where()} has no schema {transaction.ledger}, or one of an older version, and this role may not create "
             "or upgrade it. Ask a role with the rights to run the following, which is docs/grants/ledger.sql, and then "
             f"docs/grants/postgres.sql:\n{transaction.script(sql.CREATE_LEDGER)}"
         ) from None

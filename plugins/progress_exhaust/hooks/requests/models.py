@@ -113,6 +113,15 @@ class LostClaim:
 
 
 @dataclass(frozen=True)
+class ReleasedClaim:
+    """How a run has ended its work on a request."""
+
+    request_id: str
+    outcome: str  # a ClaimOutcome
+    permanent: bool  # no run tries the request again
+
+
+@dataclass(frozen=True)
 class Claimed:
     """What a claim came to."""
 

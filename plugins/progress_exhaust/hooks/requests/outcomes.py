@@ -10,7 +10,7 @@ from typing import Any
 from progress_exhaust.hooks.requests.models import BatchRun, BatchState, ClaimOutcome
 
 TRIED_AGAIN = "could not be made this time and is tried again, up to three times in all"
-DEFERRED = "waits for the next run, because of a limit"
+DEFERRED = "waits for a later run, because of a limit"
 LAST_ATTEMPT = "could not be made in three attempts. Submit the request again"
 NEEDS_OPERATOR = "cannot be made until an operator corrects the installation. After that, the next run makes it"
 LIST_AGAIN = "could not be listed this time. It is tried again, up to three times in all"

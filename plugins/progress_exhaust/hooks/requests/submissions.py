@@ -66,8 +66,7 @@ class SubmissionWatch(RequestsConnection):
             await connection.close()
 
     def _connect_options(self) -> dict[str, Any]:
-        # A pooler in front of Postgres may give each transaction another session: no statement is prepared in one.
-        return super()._connect_options() | {"tcp_user_timeout": LOST_AFTER_MILLISECONDS, "prepare_threshold": None}
+        return super()._connect_options() | {"tcp_user_timeout": LOST_AFTER_MILLISECONDS}
 
     def _create_connection(self, conn_args: dict[str, Any]) -> Any:
         return self._connect_options() | conn_args  # connect() uses them
