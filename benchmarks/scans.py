@@ -5,7 +5,7 @@
     python benchmarks/scans.py 250000 --batches 250
 
 The rows are generated, range by range in the order of the tokens, as they come from the driver. Processes and code are those of
-a run. Cassandra, the driver and the making of chunks are left out.
+a run. It excludes Cassandra, the driver and the making of chunks.
 """
 
 import argparse
@@ -49,6 +49,8 @@ def scan_and_sort(learners: int, batches: int, staging_url: str) -> None:
     hook = ReportStoreHook(container_url=staging_url, staging_url=staging_url)
     folder = hook.scans_folder("run", "enrolments")
     make_folder(folder)
+    if folder.protocol == "s3":
+        folder.fs.call_s3("create_bucket", Bucket="staging", CreateBucketConfiguration={"LocationConstraint": stores.S3_REGION})
     wall, cpu = time.monotonic(), _cpu_seconds()
     found = run_in_processes(
         _rows_of_range,
