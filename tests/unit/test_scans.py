@@ -121,10 +121,12 @@ def test_every_fact_survives(tmp_path: Path, whole: Enrolment) -> None:
         assert list(sort_enrolments(rows[FIRST], stack)) == [whole]
 
 
-@pytest.mark.parametrize("in_order", [False, True])
-def test_sorting_holds_one_bucket_in_memory(tmp_path: Path, in_order: bool) -> None:
+@pytest.mark.parametrize(
+    ("learners", "bytes_each", "in_order"), [(20_000, 1000, False), (20_000, 1000, True), (300, 10**5, False)]
+)
+def test_sorting_holds_one_bucket_in_memory(tmp_path: Path, learners: int, bytes_each: int, in_order: bool) -> None:
     """Whatever the order of the tokens is: random, or that of the user ids."""
-    learners, wide, files = 30_000, random.Random(1).randbytes(1000), 10
+    wide, files = random.Random(1).randbytes(bytes_each), 10
     numbers = list(range(learners)) if in_order else random.Random(1).sample(range(learners), learners)
     ranges = (
         [(FIRST, rows_to_table([Enrolment(f"{n:06}", True, 0, None, None, wide, None, None, None) for n in some], ENROLMENT))]
@@ -147,9 +149,11 @@ def test_the_copy_on_local_disk_is_deleted(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "scratch").mkdir()
     rows = write(tmp_path, [[(FIRST, enrolments("a", "b"))]])
     with ExitStack() as stack:
-        assert next(sort_enrolments(rows[FIRST], stack)).user_id == "a"
+        stream = sort_enrolments(rows[FIRST], stack)
+        assert next(stream).user_id == "a"
         assert len(names(tmp_path / "scratch")) == 1
     assert names(tmp_path / "scratch") == []
+    assert next(stream).user_id == "b"
 
 
 @pytest.mark.parametrize("bytes_per_file", [1, 10**6])

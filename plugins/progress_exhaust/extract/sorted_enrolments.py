@@ -42,4 +42,5 @@ def _cut(rows: BatchRows, bytes_per_bucket: int) -> list[str]:
     for table in rows.tables(columns=[0]):
         sample += table["user_id"].take(pa.array(range(0, len(table), step))).to_pylist()
     sample.sort()
-    return ["", *sample[SAMPLES_PER_BUCKET::SAMPLES_PER_BUCKET]]
+    per_bucket = max(1, len(sample) // buckets)
+    return ["", *sample[per_bucket::per_bucket]]
