@@ -13,7 +13,7 @@ from progress_exhaust.staging.manifests import ExtractManifest
 from tests.integration.extract_context import extract, extract_context, prepared
 from tests.integration.install import Install
 
-BATCHES, LEARNERS_EACH = 6, 12
+BATCHES, LEARNERS_EACH = 3, 12
 TABLES = {"enrolments", "user_activity_agg", "assessment_aggregator"}
 
 
@@ -73,6 +73,7 @@ def test_a_scan_writes_one_file_for_all_batches_and_one_decision(
         assert [path.suffix for path in files(contexts) if path.parts[0] == table] == [".arrow", ".json"]
 
 
+@pytest.mark.slow
 def test_many_small_files_give_the_same_bytes(contexts: dict[Batch, BatchContext], monkeypatch: pytest.MonkeyPatch) -> None:
     for context in contexts.values():
         extract(context)

@@ -6,16 +6,17 @@ from contextlib import ExitStack
 import pyarrow as pa
 
 from progress_exhaust.extract.scan_buckets import ScanBuckets
-from progress_exhaust.extract.scan_files import BYTES_PER_FILE, BatchRows
+from progress_exhaust.extract.scan_files import BatchRows
 from progress_exhaust.extract.schemas import ENROLMENT
 from progress_exhaust.hooks.cassandra.models import Enrolment
 from progress_exhaust.stages.scratch import scratch_folder
 
+BYTES_PER_BUCKET = 16 * 2**20  # in memory; to sort them takes about three times as much
 SAMPLES_PER_BUCKET = 100
 ROWS_AT_ONCE = 5_000  # as Python objects
 
 
-def sort_enrolments(rows: BatchRows, stack: ExitStack, *, bytes_per_bucket: int = BYTES_PER_FILE) -> Iterator[Enrolment]:
+def sort_enrolments(rows: BatchRows, stack: ExitStack, *, bytes_per_bucket: int = BYTES_PER_BUCKET) -> Iterator[Enrolment]:
     """Yield the enrolments in the order of their user ids.
 
     :param stack: its end deletes the copy on local disk
