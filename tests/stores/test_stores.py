@@ -1,8 +1,11 @@
 """What the stages do with a store, on each of the stores."""
 
 import time
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
+from random import randbytes
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,6 +13,10 @@ import requests
 from airflow.sdk import ObjectStoragePath
 
 from progress_exhaust.errors import SetupError
+from progress_exhaust.extract.scan_files import BatchRows, number_rows, write_scan_files
+from progress_exhaust.extract.schemas import ENROLMENT, rows_to_table
+from progress_exhaust.extract.sorted_enrolments import sort_enrolments
+from progress_exhaust.hooks.cassandra.models import Enrolment
 from progress_exhaust.hooks.report_store import SIGNED_LINK_SECONDS, delete_folder, make_folder, write_atomically
 from progress_exhaust.report.request import Batch
 from tests.stores.conftest import Buckets
@@ -62,16 +69,39 @@ def test_a_stage_sees_what_another_worker_wrote_a_moment_ago(buckets: Buckets) -
     assert list(here.glob("*")) == []
 
 
-def test_what_a_stage_writes_as_it_goes_is_there_once_it_is_closed(buckets: Buckets) -> None:
-    folder = buckets.hook().scan_folder(RUN, "user_activity_agg", "do_1", "B1")
-    assert folder.path.endswith(f"/staging/{RUN}/_shared/scans/user_activity_agg/do_1/B1")
-    make_folder(folder)
-    with (folder / "00000.parquet").open("wb") as target:
-        for _ in range(3):
-            target.write(b"x" * 2**20)
-    with (folder / "00000.parquet").open("rb") as source:
-        source.seek(2**20 - 1)
-        assert source.read() == b"x" * (2 * 2**20 + 1)
+def written_scan(buckets: Buckets) -> tuple[BatchRows, list[Enrolment]]:
+    """Write a scan of eight batches as two files; return the rows of one batch, and what they are."""
+    folder = buckets.hook().scans_folder(RUN, "enrolments") / "now"
+    assert folder.path.endswith(f"/staging/{RUN}/_shared/scans/enrolments/now")
+    keys = [("do_1", f"B{number}") for number in range(8)]
+    wide = [Enrolment(f"u{number:03}", True, 0, None, None, randbytes(4096), None, None, None) for number in range(150)]
+    ranges = ([(key, rows_to_table(wide[start::2], ENROLMENT)) for key in keys] for start in (1, 0))
+    scanned = (number_rows(found, keys, ENROLMENT) for found in ranges)
+    files, sizes = write_scan_files(scanned, folder, len(keys), bytes_per_file=10**6)
+    assert (files, len(folder.fs.find(folder.path)), sizes[5].rows) == (2, 2, 150)
+    return BatchRows(folder, files, 5, sizes[5]), wide
+
+
+def test_a_batch_finds_its_rows_in_the_files_of_a_scan(buckets: Buckets) -> None:
+    rows, wide = written_scan(buckets)
+    with ExitStack() as stack:
+        assert list(sort_enrolments(rows, stack, bytes_per_bucket=10**5)) == wide
+
+
+def test_a_batch_reads_few_bytes_of_other_batches(s3_buckets: Buckets, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, wide = written_scan(s3_buckets)
+    monkeypatch.setattr("progress_exhaust.extract.scan_files.BYTES_READ_AHEAD", 2**16)
+    lengths: list[int] = []
+    client = type(rows.folder.fs.open(f"{rows.folder.path}/00000.arrow"))
+    fetch = client._fetch_range
+
+    def counted(self: Any, start: int, end: int) -> Any:
+        lengths.append(end - start)
+        return fetch(self, start, end)
+
+    monkeypatch.setattr(client, "_fetch_range", counted)
+    assert sum(len(table) for table in rows.tables()) == len(wide)
+    assert rows.size.bytes < sum(lengths) < 1.5 * rows.size.bytes
 
 
 def test_a_stage_that_restarts_deletes_its_manifest(buckets: Buckets) -> None:

@@ -1,71 +1,110 @@
 """Scans of the tables keyed by user: when a scan is cheaper, and how its rows get to their batches and chunks."""
 
 import random
+from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from airflow.sdk import ObjectStoragePath
 
 from progress_exhaust.extract.read_strategy import should_scan
 from progress_exhaust.extract.scan_buckets import ScanBuckets
+from progress_exhaust.extract.scan_files import BatchRows, number_rows, write_scan_files
 from progress_exhaust.extract.schemas import ATTEMPTS, ENROLMENT, NESTED_PROGRESS, rows_to_table
-from progress_exhaust.extract.sorted_runs import ROWS_READ_AHEAD, merge_enrolments, read_runs, write_runs
+from progress_exhaust.extract.sorted_enrolments import sort_enrolments
 from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Table
 from progress_exhaust.hooks.cassandra.token_ranges import cut_ring
 
-FIRST, SECOND = ("do_1", "01"), ("do_2", "02")
-AWKWARD = ["b", "B", "a", "é", "e\u0301", "\U0001f642", "\uffee", "", " ", "u,1", "-"]
+FIRST, SECOND, THIRD = KEYS = [("do_1", "01"), ("do_2", "02"), ("do_1", "03")]
+AWKWARD = ["b", "B", "a", "é", "e\u0301", "\U0001f642", "\uffee", "", " ", "u,1", "-", "a\0", "a\0b"]
+
+Found = tuple[BatchKey, pa.Table]  # rows of one batch in a range of the ring
 
 
 def enrolments(*user_ids: str) -> pa.Table:
     return rows_to_table([Enrolment(user_id, True, 0, None, None, None, None, None, None) for user_id in user_ids], ENROLMENT)
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> dict[BatchKey, Path]:
-    found = {key: tmp_path / "-".join(key) for key in (FIRST, SECOND)}
-    for folder in found.values():
-        folder.mkdir()
-    return found
+def nested(*rows: tuple[Any, ...]) -> pa.Table:
+    return rows_to_table(rows, NESTED_PROGRESS)
 
 
-def ids(folder: Path) -> list[str]:
-    return [one.user_id for one in merge_enrolments(folder)]
+def write(
+    folder: Path, ranges: Iterable[list[Found]], schema: pa.Schema = ENROLMENT, **options: int
+) -> dict[BatchKey, BatchRows]:
+    """Write a scan; return the rows of each batch."""
+    scanned = (number_rows(found, KEYS, schema) for found in ranges)
+    target = ObjectStoragePath(folder.as_uri())
+    files, sizes = write_scan_files(scanned, target, len(KEYS), **options)
+    return {key: BatchRows(target, files, number, sizes[number]) for number, key in enumerate(KEYS)}
 
 
-@pytest.mark.parametrize("bytes_in_memory", [1, 200, 10**6])
-def test_user_ids_come_back_in_code_point_order(folders: dict[BatchKey, Path], bytes_in_memory: int) -> None:
-    counts = write_runs(((FIRST, enrolments(one)) for one in AWKWARD), folders, bytes_in_memory=bytes_in_memory)
-    assert ids(folders[FIRST]) == sorted(AWKWARD)
-    assert counts == {FIRST: len(AWKWARD)}
+def ids(rows: BatchRows, **options: int) -> list[str]:
+    with ExitStack() as stack:
+        return [one.user_id for one in sort_enrolments(rows, stack, **options)]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("bytes_per_bucket", [1, 200, 10**6])
+@pytest.mark.parametrize("bytes_per_file", [1, 200, 10**6])
+def test_user_ids_come_back_in_code_point_order(tmp_path: Path, bytes_per_file: int, bytes_per_bucket: int) -> None:
+    rows = write(tmp_path, ([(FIRST, enrolments(one))] for one in AWKWARD), bytes_per_file=bytes_per_file)
+    assert ids(rows[FIRST], bytes_per_bucket=bytes_per_bucket) == sorted(AWKWARD)
+    assert rows[FIRST].size.rows == len(AWKWARD)
     assert max(map(str.encode, AWKWARD)) == sorted(AWKWARD)[-1].encode()
 
 
-def test_each_batch_has_runs_of_its_own(folders: dict[BatchKey, Path]) -> None:
-    scan = [(FIRST, enrolments("b")), (SECOND, enrolments("c")), (FIRST, enrolments("a"))]
-    write_runs(scan, folders, bytes_in_memory=1)
-    assert (ids(folders[FIRST]), ids(folders[SECOND])) == (["a", "b"], ["c"])
+@pytest.mark.parametrize("bytes_per_file", [1, 10**6])
+def test_each_batch_has_its_own_rows_and_a_learner_may_be_in_two(tmp_path: Path, bytes_per_file: int) -> None:
+    ranges = [
+        [(FIRST, enrolments("b", "x")), (SECOND, enrolments("x"))],
+        [],
+        [(SECOND, enrolments("c"))],
+        [(FIRST, enrolments("a"))],
+    ]
+    rows = write(tmp_path, ranges, bytes_per_file=bytes_per_file)
+    assert {key: ids(found) for key, found in rows.items()} == {FIRST: ["a", "b", "x"], SECOND: ["c", "x"], THIRD: []}
+    assert {key: found.size.rows for key, found in rows.items()} == {FIRST: 3, SECOND: 2, THIRD: 0}
 
 
-def test_a_batch_without_learners_has_no_runs(folders: dict[BatchKey, Path]) -> None:
-    assert write_runs([], folders)[FIRST] == 0
-    assert ids(folders[FIRST]) == []
+def test_rows_with_the_same_user_id_are_all_there_in_their_order(tmp_path: Path) -> None:
+    ranges = [[(FIRST, nested(("b", "n", float(number)), ("a", "n", float(number))))] for number in range(50)]
+    rows = write(tmp_path, ranges, NESTED_PROGRESS, bytes_per_file=500)
+    assert rows[FIRST].files > 2
+    found = [row["completed"] for table in rows[FIRST].tables() for row in table.to_pylist() if row["user_id"] == "b"]
+    assert found == [float(number) for number in range(50)]
+    assert ids(write(tmp_path, [[(FIRST, enrolments(*["a"] * 300))]])[FIRST], bytes_per_bucket=100) == ["a"] * 300
 
 
-def test_no_more_is_held_in_memory_than_asked_for(folders: dict[BatchKey, Path]) -> None:
-    each = enrolments("000").nbytes
-    write_runs(((FIRST, enrolments(f"{n:03}")) for n in range(10)), folders, bytes_in_memory=3 * each)
-    assert [path.name for path in sorted(folders[FIRST].iterdir())] == [f"{n:05}.arrows" for n in range(4)]
+def test_a_scan_that_finds_nothing_writes_no_file(tmp_path: Path) -> None:
+    rows = write(tmp_path, [[], [(FIRST, enrolments())]])
+    assert (ids(rows[FIRST]), rows[FIRST].files, names(tmp_path)) == ([], 0, [])
 
 
-def test_runs_that_are_longer_than_what_is_read_ahead_are_merged_whole(folders: dict[BatchKey, Path]) -> None:
-    everybody = [f"{n:06}" for n in range(3 * ROWS_READ_AHEAD)]
-    mixed = random.Random(1).sample(everybody, len(everybody))
-    halves = [enrolments(*mixed[:700]), enrolments(*mixed[700:])]
-    write_runs(((FIRST, half) for half in halves), folders, bytes_in_memory=1)
-    assert ids(folders[FIRST]) == everybody
+def test_the_files_are_as_many_as_the_bytes_ask_for_however_many_the_batches(tmp_path: Path) -> None:
+    each = number_rows([(key, enrolments("000")) for key in KEYS], KEYS, ENROLMENT).nbytes
+    ranges = ([(key, enrolments(f"{number:03}")) for key in KEYS] for number in range(10))
+    rows = write(tmp_path, ranges, bytes_per_file=3 * each)
+    assert names(tmp_path) == [f"{number:05}.arrow" for number in range(4)]
+    assert [ids(rows[key]) for key in KEYS] == [[f"{number:03}" for number in range(10)]] * 3
+
+
+def test_a_batch_reads_no_bytes_of_others(tmp_path: Path) -> None:
+    wide = [Enrolment(f"{n:04}", True, 0, None, None, random.Random(n).randbytes(1000), None, None, None) for n in range(5000)]
+    rows = write(tmp_path, [[(FIRST, enrolments("a")), (SECOND, rows_to_table(wide, ENROLMENT)), (THIRD, enrolments("a"))]])
+    before = pa.total_allocated_bytes()
+    [table] = rows[THIRD].tables()
+    assert table["user_id"].to_pylist() == ["a"]
+    assert pa.total_allocated_bytes() - before < 10**5
+    [one_column] = rows[SECOND].tables(columns=[0])
+    assert (one_column.column_names, len(one_column)) == (["user_id"], 5000)
 
 
 @pytest.mark.parametrize(
@@ -76,47 +115,58 @@ def test_runs_that_are_longer_than_what_is_read_ahead_are_merged_whole(folders: 
         Enrolment("u", False, -(2**62), "", 2**62, b"x" * 1000, None, None, -1),
     ],
 )
-def test_every_fact_survives(folders: dict[BatchKey, Path], whole: Enrolment) -> None:
-    write_runs([(FIRST, rows_to_table([whole], ENROLMENT))], folders)
-    assert list(merge_enrolments(folders[FIRST])) == [whole]
+def test_every_fact_survives(tmp_path: Path, whole: Enrolment) -> None:
+    rows = write(tmp_path, [[(FIRST, rows_to_table([whole], ENROLMENT))]])
+    with ExitStack() as stack:
+        assert list(sort_enrolments(rows[FIRST], stack)) == [whole]
 
 
-def test_merging_many_runs_holds_a_little_of_each(folders: dict[BatchKey, Path]) -> None:
-    """Every run has every tenth learner: all of them are open at once."""
-    learners_each, runs = 3000, 10
-    wide = b"x" * 1000
-    tables = (
-        rows_to_table(
-            [Enrolment(f"{n:06}", True, 0, None, None, wide, None, None, None) for n in range(run, learners_each * runs, runs)],
-            ENROLMENT,
-        )
-        for run in range(runs)
+@pytest.mark.parametrize(
+    ("learners", "bytes_each", "in_order"), [(20_000, 1000, False), (20_000, 1000, True), (300, 10**5, False)]
+)
+def test_sorting_holds_one_bucket_in_memory(tmp_path: Path, learners: int, bytes_each: int, in_order: bool) -> None:
+    """Whatever the order of the tokens is: random, or that of the user ids."""
+    wide, files = random.Random(1).randbytes(bytes_each), 10
+    numbers = list(range(learners)) if in_order else random.Random(1).sample(range(learners), learners)
+    ranges = (
+        [(FIRST, rows_to_table([Enrolment(f"{n:06}", True, 0, None, None, wide, None, None, None) for n in some], ENROLMENT))]
+        for some in (numbers[start : start + learners // files] for start in range(0, learners, learners // files))
     )
-    write_runs(((FIRST, table) for table in tables), folders, bytes_in_memory=1)
-    before = pa.total_allocated_bytes()
-    stream = merge_enrolments(folders[FIRST])
-    next(stream)
-    assert pa.total_allocated_bytes() - before < 0.5 * len(wide) * learners_each * runs
-    assert sum(1 for _ in stream) == learners_each * runs - 1
+    rows = write(tmp_path, ranges, bytes_per_file=1)[FIRST]
+    assert rows.files == files
+    before, peak = pa.total_allocated_bytes(), 0
+    expected = iter(range(learners))
+    with ExitStack() as stack:
+        for one in sort_enrolments(rows, stack, bytes_per_bucket=rows.size.bytes // 30):
+            assert one.user_id == f"{next(expected):06}"
+            peak = max(peak, pa.total_allocated_bytes() - before)
+    assert next(expected, None) is None
+    assert peak < rows.size.bytes / 4
 
 
-def nested(*rows: tuple[Any, ...]) -> pa.Table:
-    return rows_to_table(rows, NESTED_PROGRESS)
+def test_the_copy_on_local_disk_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    rows = write(tmp_path, [[(FIRST, enrolments("a", "b"))]])
+    with ExitStack() as stack:
+        stream = sort_enrolments(rows[FIRST], stack)
+        assert next(stream).user_id == "a"
+        assert len(names(tmp_path / "scratch")) == 1
+    assert names(tmp_path / "scratch") == []
+    assert next(stream).user_id == "b"
 
 
-@pytest.mark.parametrize("bytes_in_memory", [1, 10**6])
-def test_each_row_of_a_scan_comes_to_its_learners_page(
-    tmp_path: Path, folders: dict[BatchKey, Path], bytes_in_memory: int
-) -> None:
+@pytest.mark.parametrize("bytes_per_file", [1, 10**6])
+def test_each_row_of_a_scan_comes_to_its_learners_chunk(tmp_path: Path, bytes_per_file: int) -> None:
     rows = [("b", "n", 1.0), ("z", "n", 2.0), ("a", "n", 3.0), ("l", "n", 4.0), ("m", "n", 5.0), ("b", "o", 6.0)]
-    write_runs([(FIRST, nested(row)) for row in rows], folders, bytes_in_memory=bytes_in_memory)
+    scan = write(tmp_path, ([(FIRST, nested(row))] for row in rows), NESTED_PROGRESS, bytes_per_file=bytes_per_file)
     buckets = ScanBuckets(tmp_path, ["b", "m", "x"], NESTED_PROGRESS)
-    buckets.fill(read_runs(folders[FIRST]))
-    pages = [[tuple(row.values()) for row in buckets.rows_of_chunk(number).to_pylist()] for number in range(3)]
-    assert [sorted(page) for page in pages] == [sorted([rows[0], rows[2], rows[3], rows[5]]), [rows[4]], [rows[1]]]
+    buckets.fill(scan[FIRST].tables())
+    chunks = [[tuple(row.values()) for row in buckets.rows_of_chunk(number).to_pylist()] for number in range(3)]
+    assert [sorted(chunk) for chunk in chunks] == [sorted([rows[0], rows[2], rows[3], rows[5]]), [rows[4]], [rows[1]]]
 
 
-def test_a_page_without_rows_is_an_empty_table(tmp_path: Path) -> None:
+def test_a_chunk_without_rows_is_an_empty_table(tmp_path: Path) -> None:
     assert ScanBuckets(tmp_path, ["a"], ATTEMPTS).rows_of_chunk(0).schema == ATTEMPTS
 
 

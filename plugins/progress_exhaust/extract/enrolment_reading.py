@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from progress_exhaust.extract.chunk_files import to_parquet
 from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
 from progress_exhaust.extract.shared_scan import ScanDecision, scan_once_per_run
-from progress_exhaust.extract.sorted_runs import merge_enrolments
+from progress_exhaust.extract.sorted_enrolments import sort_enrolments
 from progress_exhaust.hooks.cassandra.models import Enrolment, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.report.eligibility import no_exclusions
@@ -44,23 +45,27 @@ def read_enrolled_chunks(
         return found, 0.0
     for folder in ("enrolled", "facts"):
         staging.delete_folder(folder)
-    stream = open_enrolments(batch_context, tables)
     chunk_size = batch_context.site.settings.learners_per_chunk
     counts, first_user_ids = Counter(enrolled=0, **no_exclusions(of_enrolment=True)), list[str]()
-    progress = Progress(batch_context, "enrolments read")
-    for enrolments in cut_into_chunks(stream.enrolments, chunk_size):
-        table, chunk_counts = make_enrolled_chunk(enrolments, inputs)
-        staging.write_file(staging.enrolled_chunk(len(first_user_ids)), to_parquet(table, chunk_counts))
-        first_user_ids.append(enrolments[0].user_id)
-        counts.update(chunk_counts)
-        progress.add(len(enrolments))
+    with ExitStack() as stack:
+        stream = open_enrolments(batch_context, tables, stack)
+        progress = Progress(batch_context, "enrolments read")
+        for enrolments in cut_into_chunks(stream.enrolments, chunk_size):
+            table, chunk_counts = make_enrolled_chunk(enrolments, inputs)
+            staging.write_file(staging.enrolled_chunk(len(first_user_ids)), to_parquet(table, chunk_counts))
+            first_user_ids.append(enrolments[0].user_id)
+            counts.update(chunk_counts)
+            progress.add(len(enrolments))
     manifest = ChunksManifest(as_of=stream.as_of, inputs=inputs, first_user_ids=tuple(first_user_ids), counts=counts)
     staging.write_manifest(manifest)
     return manifest, stream.share_done
 
 
-def open_enrolments(batch_context: BatchContext, tables: LearnerTablesHook) -> EnrolmentStream:
-    """Start reading the batch's enrolments: from its partition, or from one scan of a table that is keyed by user."""
+def open_enrolments(batch_context: BatchContext, tables: LearnerTablesHook, stack: ExitStack) -> EnrolmentStream:
+    """Start reading the batch's enrolments: from its partition, or from one scan of a table that is keyed by user.
+
+    :param stack: its end deletes what the stream has on local disk
+    """
     if tables.enrolments_keyed_by_batch():
         return EnrolmentStream(datetime.now(UTC), tables.enrolments_of_batch(*batch_context.batch.key), 0.0)
     scan = scan_once_per_run(
@@ -70,7 +75,7 @@ def open_enrolments(batch_context: BatchContext, tables: LearnerTablesHook) -> E
         lambda _keys: ScanDecision(scan=True, reason="The enrolments are keyed by user: one scan"),
         share=(0.0, SHARE_OF_ENROLMENT_SCAN),
     )
-    return EnrolmentStream(scan.as_of, merge_enrolments(scan.folder), SHARE_OF_ENROLMENT_SCAN)
+    return EnrolmentStream(scan.as_of, sort_enrolments(scan.rows, stack), SHARE_OF_ENROLMENT_SCAN)
 
 
 def _restart_if_finished(batch_context: BatchContext) -> None:

@@ -1,14 +1,14 @@
-"""Scan a table in several processes, and write the rows of each batch as sorted runs."""
+"""Scan a table in several processes, and write what is found as files for all batches of the run."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import closing
 
 import pyarrow as pa
+from airflow.sdk import ObjectStoragePath
 
-from progress_exhaust.extract.paths import AnyPath
+from progress_exhaust.extract.scan_files import BatchSize, number_rows, write_scan_files
 from progress_exhaust.extract.schemas import SCHEMA_OF, rows_to_table
-from progress_exhaust.extract.sorted_runs import write_runs
 from progress_exhaust.hooks.cassandra.models import BatchKey, Row, Table, TokenRange
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.stages.batch_context import BatchContext
@@ -19,31 +19,37 @@ Share = tuple[float, float]  # the part of a stage that some work is: its start 
 
 
 def scan_table(
-    batch_context: BatchContext, tables: LearnerTablesHook, table: Table, folders: Mapping[BatchKey, AnyPath], share: Share
-) -> Counter[BatchKey]:
-    """Write the rows of these batches into their folders; return how many each batch has."""
+    batch_context: BatchContext,
+    tables: LearnerTablesHook,
+    table: Table,
+    keys: Sequence[BatchKey],
+    folder: ObjectStoragePath,
+    share: Share,
+) -> tuple[int, list[BatchSize]]:
+    """Write the rows of these batches into the folder; return how many files there are, and the size of each batch."""
     site = batch_context.site
     ranges = tables.token_ranges(table)
     tables.close()  # each process opens its own connections
     found = run_in_processes(
         scan_range,
-        ((table, tuple(folders), tokens) for tokens in ranges),
+        ((table, tuple(keys), tokens) for tokens in ranges),
         open_resources=site.learner_tables,
         processes=min(site.processes, len(ranges)),
         connection_ids=site.settings.cassandra_connections,
     )
     progress = Progress(batch_context, f"ranges of {table} scanned", len(ranges), share=share)
     with closing(found):
-        return write_runs((rows for of_range in progress.track(found) for rows in of_range), folders)
+        return write_scan_files(progress.track(found), folder, len(keys))
 
 
 # In a process
 
 
-def scan_range(tables: LearnerTablesHook, item: tuple[Table, Sequence[BatchKey], TokenRange]) -> list[tuple[BatchKey, pa.Table]]:
-    """Return the rows of each batch in one range of the ring."""
+def scan_range(tables: LearnerTablesHook, item: tuple[Table, Sequence[BatchKey], TokenRange]) -> pa.Table:
+    """Return the rows of the batches in one range of the ring, with the column `batch_number`."""
     table, keys, tokens = item
     rows: dict[BatchKey, list[Row]] = defaultdict(list)
     for key, row in tables.scan(table, [tokens], keys):
         rows[key].append(row)
-    return [(key, rows_to_table(of_batch, SCHEMA_OF[table])) for key, of_batch in rows.items()]
+    found = ((key, rows_to_table(of_batch, SCHEMA_OF[table])) for key, of_batch in rows.items())
+    return number_rows(found, keys, SCHEMA_OF[table])

@@ -1,4 +1,4 @@
-"""The rows of a scan, one bucket per chunk of learners, on local disk: the rows of a chunk fit in memory, all rows do not."""
+"""The rows of a scan in buckets on local disk, by ranges of user ids: the rows of a bucket fit in memory, all rows do not."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
+
 
 class ScanBuckets:
-    """The rows of one table, by chunk.
+    """The rows of one table, by chunk of learners.
 
     :param folder: an empty local folder
     :param first_ids: the first user id of each chunk, ascending
@@ -28,7 +30,10 @@ class ScanBuckets:
             starts = [bisect_left(ids, first_id, key=lambda user_id: user_id.as_py()) for first_id in self._first_ids[1:]]
             for number, (start, end) in enumerate(pairwise([0, *starts, len(run)])):
                 if start < end:
-                    with self._bucket(number).open("ab") as target, pa.ipc.new_stream(target, self._schema) as stream:
+                    with (
+                        self._bucket(number).open("ab") as target,
+                        pa.ipc.new_stream(target, self._schema, options=COMPRESSED) as stream,
+                    ):
                         stream.write_table(run.slice(start, end - start))
 
     def rows_of_chunk(self, number: int) -> pa.Table:

@@ -1,10 +1,11 @@
 """One scan of a table for all batches of a run: the first batch that needs the table decides and scans for all.
 
-Each batch has a folder per table. `decision.json` in it says whether the table is scanned for the batch, and which folder
-has its rows. A new scan never changes or deletes the rows of an older one: another task may be reading them.
+A decision is a file `<time>.json`: whether the table is scanned, and for which batches. The folder `<time>` has the rows. A
+batch that extracts again, or that a decision does not have, makes a new decision. A new scan never changes or deletes the
+rows of an older one: another task may be reading them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,16 +13,14 @@ from airflow.sdk import ObjectStoragePath
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from progress_exhaust.extract.inputs import is_recent
-from progress_exhaust.extract.paths import AnyPath
 from progress_exhaust.extract.scan import Share, scan_table
+from progress_exhaust.extract.scan_files import BatchRows, BatchSize
 from progress_exhaust.hooks.cassandra.driver_errors import TOO_MUCH
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.report_store import make_folder, write_atomically
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES
 from progress_exhaust.stages.batch_context import BatchContext
-
-DECISION_FILE = "decision.json"
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,21 @@ class ScanDecision:
 Decide = Callable[[Sequence[BatchKey]], ScanDecision]
 
 
-class BatchScan(BaseModel):
-    """How a table is read for one batch: the contents of `decision.json`."""
+class StoredDecision(BaseModel):
+    """How a table is read for some batches of a run: the contents of `<time>.json`."""
 
     model_config = ConfigDict(frozen=True)
 
     as_of: AwareDatetime
     reason: str
-    folder_name: str | None = None  # of the batch's rows; None: the table is read by partitions
-    rows: int = 0
+    batches: tuple[BatchKey, ...]
+    files: int = 0
+    sizes: tuple[BatchSize, ...] | None = None  # of each batch; None: the table is read by partitions
+
+    @property
+    def name(self) -> str:
+        """Return the name of the file and of the folder."""
+        return self.as_of.astimezone(UTC).strftime("%Y-%m-%dT%H%M%S.%fZ")
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class SharedScan:
 
     as_of: datetime
     is_scanned: bool  # False: the table is read by partitions
-    folder: AnyPath  # of the batch's rows, as sorted runs
+    rows: BatchRows
 
 
 def scan_once_per_run(
@@ -65,7 +70,7 @@ def scan_once_per_run(
     :param decide: returns the decision for these batches
     :param share: the part of the stage that a scan is, as (start, end) from 0 to 1
     """
-    log, own_key = batch_context.log, batch_context.batch.key
+    log = batch_context.log
     if _find_own(batch_context, table) is None:
         log.info(
             "%s: one batch of the run decides how to read it, and scans it for all if that is faster; the others wait", table
@@ -79,21 +84,27 @@ def scan_once_per_run(
             decision = decide(keys)
             log.info("%s, for %d batches of this run", decision.reason, len(keys))
             found = _carry_out(batch_context, tables, table, keys, decision, share)
-    folder = _folder(batch_context, table, own_key)
-    return SharedScan(found.as_of, found.folder_name is not None, folder / (found.folder_name or ""))
+    number = found.batches.index(batch_context.batch.key)
+    size = found.sizes[number] if found.sizes else BatchSize()
+    rows = BatchRows(_folder(batch_context, table) / found.name, found.files, number, size)
+    return SharedScan(found.as_of, found.sizes is not None, rows)
 
 
-def scanned_rows(batch_context: BatchContext, table: Table, key: BatchKey) -> int:
-    """Return how many rows today's scan found for a batch of the run; 0 if there was no scan."""
-    found = _find(batch_context, table, key)
-    return found.rows if found else 0
+def count_scanned_rows(batch_context: BatchContext, table: Table, keys: Collection[BatchKey]) -> int:
+    """Return how many rows today's scans found for these batches of the run."""
+    rows: dict[BatchKey, int] = {}
+    for found in _decisions(batch_context, table):  # the newest first
+        sizes = found.sizes or [BatchSize()] * len(found.batches)
+        rows = {key: size.rows for key, size in zip(found.batches, sizes, strict=True)} | rows
+    return sum(rows.get(key, 0) for key in keys)
 
 
 def _undecided_batches(batch_context: BatchContext, table: Table) -> list[BatchKey]:
     """Return the keys of this batch, and of the other unfinished batches of the run for which nothing is decided."""
     own_key = batch_context.batch.key
-    others = {run.batch.key for run in batch_context.ledger.run_batches() if run.state not in TERMINAL_STATES} - {own_key}
-    return [own_key, *sorted(key for key in others if _find(batch_context, table, key) is None)]
+    unfinished = {run.batch.key for run in batch_context.ledger.run_batches() if run.state not in TERMINAL_STATES}
+    decided = {key for found in _decisions(batch_context, table) for key in found.batches}
+    return [own_key, *sorted(unfinished - decided - {own_key})]
 
 
 def _carry_out(
@@ -103,48 +114,45 @@ def _carry_out(
     keys: Sequence[BatchKey],
     decision: ScanDecision,
     share: Share,
-) -> BatchScan:
-    """Scan the table for these batches, if that is the decision; store how each is read, and return that of the first batch.
+) -> StoredDecision:
+    """Scan the table for these batches, if that is the decision; store and return how it is read.
 
     If the cluster refuses or cannot finish the scan, the table is read by partitions.
     """
-    as_of = datetime.now(UTC)
-    made = {key: BatchScan(as_of=as_of, reason=decision.reason) for key in keys}
+    made = StoredDecision(as_of=datetime.now(UTC), reason=decision.reason, batches=tuple(keys))
+    folder = _folder(batch_context, table)
     if decision.scan:
-        name = as_of.strftime("%Y-%m-%dT%H%M%S.%fZ")
-        folders = {key: _folder(batch_context, table, key) / name for key in keys}
-        for folder in folders.values():
-            make_folder(folder)
+        make_folder(folder / made.name)
         try:
-            rows = scan_table(batch_context, tables, table, folders, share)
+            files, sizes = scan_table(batch_context, tables, table, keys, folder / made.name, share)
         except TOO_MUCH as error:
             if table is Table.ENROLMENTS:  # keyed by user: there is no other way to find a batch's enrolments
                 raise
             batch_context.log.warning("%s: the scan failed, so it is read by partitions: %s", table, error)
-            reason = f"{table}: by partitions, because the cluster did not finish a scan"
-            made = {key: BatchScan(as_of=as_of, reason=reason) for key in keys}
+            made = made.model_copy(update={"reason": f"{table}: by partitions, because the cluster did not finish a scan"})
         else:
-            made = {key: scan.model_copy(update={"folder_name": name, "rows": rows[key]}) for key, scan in made.items()}
-    for key, scan in made.items():
-        write_atomically(_folder(batch_context, table, key) / DECISION_FILE, scan.model_dump_json().encode())
-    return made[keys[0]]
+            made = made.model_copy(update={"files": files, "sizes": tuple(sizes)})
+    write_atomically(folder / f"{made.name}.json", made.model_dump_json().encode())
+    return made
 
 
-def _find_own(batch_context: BatchContext, table: Table) -> BatchScan | None:
+def _find_own(batch_context: BatchContext, table: Table) -> StoredDecision | None:
     """Return how the table is read for this batch; None if nothing is decided since the extract was restarted."""
-    found = _find(batch_context, table, batch_context.batch.key)
+    own_key = batch_context.batch.key
+    found = next((found for found in _decisions(batch_context, table) if own_key in found.batches), None)
     return found if found and is_recent(batch_context, found.as_of) else None
 
 
-def _find(batch_context: BatchContext, table: Table, key: BatchKey) -> BatchScan | None:
-    """Return how the table is read for a batch; None if nothing was decided today."""
-    path = _folder(batch_context, table, key) / DECISION_FILE
-    try:
-        found = BatchScan.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    return found if batch_context.is_from_today(found.as_of) else None
+def _decisions(batch_context: BatchContext, table: Table) -> Iterator[StoredDecision]:
+    """Yield today's decisions, the newest first."""
+    for path in sorted(_folder(batch_context, table).glob("*.json"), key=str, reverse=True):
+        try:
+            found = StoredDecision.model_validate_json(path.read_bytes())
+        except ValidationError:
+            continue
+        if batch_context.is_from_today(found.as_of):
+            yield found
 
 
-def _folder(batch_context: BatchContext, table: Table, key: BatchKey) -> ObjectStoragePath:
-    return batch_context.site.store().scan_folder(batch_context.site.run_id, table, *key)
+def _folder(batch_context: BatchContext, table: Table) -> ObjectStoragePath:
+    return batch_context.site.store().scans_folder(batch_context.site.run_id, table)

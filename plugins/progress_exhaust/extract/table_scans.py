@@ -8,8 +8,7 @@ from progress_exhaust.errors import SourceError
 from progress_exhaust.extract.read_strategy import should_scan
 from progress_exhaust.extract.scan_buckets import ScanBuckets
 from progress_exhaust.extract.schemas import SCHEMA_OF
-from progress_exhaust.extract.shared_scan import ScanDecision, scan_once_per_run, scanned_rows
-from progress_exhaust.extract.sorted_runs import read_runs
+from progress_exhaust.extract.shared_scan import ScanDecision, count_scanned_rows, scan_once_per_run
 from progress_exhaust.hooks.cassandra.driver_errors import QueryRefusedError
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
@@ -45,7 +44,7 @@ def scan_fact_tables(
             share_done = end
             with scratch_folder(stack) as scratch:
                 buckets[table] = ScanBuckets(scratch, chunks.first_user_ids, SCHEMA_OF[table])
-                buckets[table].fill(read_runs(scan.folder))
+                buckets[table].fill(scan.rows.tables())
     return buckets, share_done
 
 
@@ -71,7 +70,7 @@ def _decide(
 def _count_learners(batch_context: BatchContext, tables: LearnerTablesHook, keys: Sequence[BatchKey]) -> int:
     """Return about how many learners other batches of the run have; 0 if the count takes too long."""
     if not tables.enrolments_keyed_by_batch():
-        return sum(scanned_rows(batch_context, Table.ENROLMENTS, key) for key in keys)
+        return count_scanned_rows(batch_context, Table.ENROLMENTS, keys)
     try:
         return tables.count_enrolments(keys)
     except (SourceError, QueryRefusedError) as error:

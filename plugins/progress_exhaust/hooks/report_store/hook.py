@@ -63,9 +63,9 @@ class ReportStoreHook(BaseHook):
         name = f"{hashlib.sha256(tag.encode()).hexdigest()[:TAG_CHARACTERS]}-{request_id}" if request_id else STANDALONE
         return join_path(self.run_folder(run_id), name)
 
-    def scan_folder(self, run_id: str, table: str, collection_id: str, batch_id: str) -> ObjectStoragePath:
-        """Return the folder with a batch's rows of a table, from the scan that all batches of the run share."""
-        return join_path(self.shared_folder(run_id) / "scans", table, collection_id, batch_id)
+    def scans_folder(self, run_id: str, table: str) -> ObjectStoragePath:
+        """Return the folder of the scans of a table that all batches of the run share."""
+        return self.shared_folder(run_id) / "scans" / table
 
     def shared_hierarchy(self, run_id: str, collection_id: str) -> ObjectStoragePath:
         """Return the path of the hierarchy that all batches of the run with this collection share."""
