@@ -11,8 +11,8 @@ import pytest
 from progress_exhaust.extract.chunk_files import from_parquet, read_counts, to_parquet
 from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
 from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
-from progress_exhaust.extract.schemas import ARCHIVED_SCORES, ATTEMPTS, NESTED_PROGRESS, rows_to_table
-from progress_exhaust.hooks.cassandra.decoding import completed_count
+from progress_exhaust.extract.schemas import AGGREGATES, ARCHIVED_SCORES, ATTEMPTS, NESTED_PROGRESS, rows_to_table
+from progress_exhaust.extract.source_rows import nested_progress
 from progress_exhaust.hooks.cassandra.models import Enrolment
 from progress_exhaust.report.eligibility import Eligibility, User, enrolment_exclusion, is_cache_flushed
 from progress_exhaust.report.excluded import CONTENT_COUNTS
@@ -253,18 +253,18 @@ def test_a_part_comes_back_from_its_file_with_its_counts(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("aggregates", "agg", "count"),
     [
-        ({"completedCount": 1.0}, {"completedCount": 3}, 1.0),
-        (None, {"completedCount": 3}, 3),
-        ({"score:x": 9.0}, {"completedCount": 3}, 3),
-        ({"completedCount": float("nan")}, {"completedCount": 3}, 3),
-        ({"completedCount": 0.0}, {"completedCount": 3}, 0.0),
-        ({"completedCount": float("inf")}, None, None),
-        ({}, {}, None),
-        (None, None, None),
+        (1.0, 3, [1.0]),
+        (None, 3, [3.0]),
+        (float("nan"), 3, [3.0]),
+        (0.0, 3, [0.0]),
+        (float("inf"), None, []),
+        (2.0, float("nan"), [2.0]),
+        (None, None, []),
     ],
 )
-def test_completed_counts_come_from_the_newer_column_else_the_older(aggregates: Any, agg: Any, count: float | None) -> None:
-    assert completed_count(aggregates, agg) == count
+def test_completed_counts_come_from_the_newer_column_else_the_older(aggregates: Any, agg: Any, count: list[float]) -> None:
+    rows = rows_to_table([("u", "n", aggregates, agg)], AGGREGATES)
+    assert nested_progress(rows).to_pylist() == [{"user_id": "u", "id": "n", "completed": one} for one in count]
 
 
 @pytest.mark.parametrize(("learners", "sizes"), [(0, []), (1, [1]), (3, [3]), (4, [3, 1]), (7, [3, 3, 1])])

@@ -1,15 +1,16 @@
 """Scan a table in several processes, and write the rows of each batch as sorted runs."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 import pyarrow as pa
 
 from progress_exhaust.extract.paths import AnyPath
-from progress_exhaust.extract.schemas import SCHEMA_OF, rows_to_table
+from progress_exhaust.extract.schemas import SCANNED, rows_to_table
 from progress_exhaust.extract.sorted_runs import write_runs
-from progress_exhaust.hooks.cassandra.models import BatchKey, Row, Table, TokenRange
+from progress_exhaust.extract.source_rows import split_by_batch
+from progress_exhaust.hooks.cassandra.models import BatchKey, Table, TokenRange
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.process_pool import run_in_processes
@@ -43,7 +44,5 @@ def scan_table(
 def scan_range(tables: LearnerTablesHook, item: tuple[Table, Sequence[BatchKey], TokenRange]) -> list[tuple[BatchKey, pa.Table]]:
     """Return the rows of each batch in one range of the ring."""
     table, keys, tokens = item
-    rows: dict[BatchKey, list[Row]] = defaultdict(list)
-    for key, row in tables.scan(table, [tokens], keys):
-        rows[key].append(row)
-    return [(key, rows_to_table(of_batch, SCHEMA_OF[table])) for key, of_batch in rows.items()]
+    rows = tables.scan(table, [tokens], sorted({batch_id for _, batch_id in keys}))
+    return split_by_batch(table, rows_to_table(rows, SCANNED[table]), keys)
