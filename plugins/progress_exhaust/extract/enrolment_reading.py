@@ -16,6 +16,7 @@ from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.progress import Progress
 from progress_exhaust.staging.manifests import ChunksManifest, ExtractInputs, ExtractManifest, RestartManifest
 
+CELLS_PER_CHUNK = 500_000  # of nested collections and assessments: a chunk of a wide course has fewer learners
 SHARE_OF_ENROLMENT_SCAN = 0.5  # how much of the stage a scan of the enrolments is
 
 
@@ -45,7 +46,7 @@ def read_enrolled_chunks(
     for folder in ("enrolled", "facts"):
         staging.delete_folder(folder)
     stream = open_enrolments(batch_context, tables)
-    chunk_size = batch_context.site.settings.learners_per_chunk
+    chunk_size = learners_per_chunk(batch_context.site.settings.learners_per_chunk, inputs)
     counts, first_user_ids = Counter(enrolled=0, **no_exclusions(of_enrolment=True)), list[str]()
     progress = Progress(batch_context, "enrolments read")
     for enrolments in cut_into_chunks(stream.enrolments, chunk_size):
@@ -57,6 +58,11 @@ def read_enrolled_chunks(
     manifest = ChunksManifest(as_of=stream.as_of, inputs=inputs, first_user_ids=tuple(first_user_ids), counts=counts)
     staging.write_manifest(manifest)
     return manifest, stream.share_done
+
+
+def learners_per_chunk(setting: int, inputs: ExtractInputs) -> int:
+    """Return how many learners a chunk has: those of the setting, or fewer if the course has many columns."""
+    return min(setting, max(1, CELLS_PER_CHUNK // max(1, len(inputs.hierarchy.nodes))))
 
 
 def open_enrolments(batch_context: BatchContext, tables: LearnerTablesHook) -> EnrolmentStream:

@@ -43,7 +43,7 @@ def open_facts_reader(
             if table in buckets:
                 return buckets[table].rows_of_chunk(number)
             if table is Table.AGGREGATES:
-                rows = tables.nested_progress(user_ids, inputs.hierarchy.nested_ids, batch_id)
+                rows = tables.nested_progress(user_ids, inputs.nested_ids, batch_id)
                 return nested_progress(rows_to_table(rows, AGGREGATES))
             return rows_to_table(tables.attempts(user_ids, collection_id, batch_id), ATTEMPTS)
 

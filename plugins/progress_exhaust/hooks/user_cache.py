@@ -58,7 +58,7 @@ class UserCacheHook:
         for start in range(0, len(user_ids), USERS_PER_ROUND_TRIP):
             ids = user_ids[start : start + USERS_PER_ROUND_TRIP]
             without_fields = []
-            for user_id, values in zip(ids, self._answers("hmget", ids, *fields), strict=True):
+            for user_id, values in zip(ids, self._answers("HMGET", ids, *fields), strict=True):
                 if values is None:
                     continue
                 user = {field: value for field, value in zip(fields, values, strict=True) if value is not None}
@@ -67,7 +67,7 @@ class UserCacheHook:
                 else:  # either the user is not in the cache, or the user has none of these fields
                     without_fields.append(user_id)
             if without_fields:
-                exist = self._answers("exists", without_fields)
+                exist = self._answers("EXISTS", without_fields)
                 found |= {user_id: {} for user_id, exists in zip(without_fields, exist, strict=True) if exists}
         return found
 
@@ -90,8 +90,8 @@ class UserCacheHook:
         """Raise SetupError if the login lacks a right that only some reads need, before anything is read."""
         if self._rights_checked:
             return
-        self._answers("hmget", [NO_ONE], "status")
-        self._answers("exists", [NO_ONE])
+        self._answers("HMGET", [NO_ONE], "status")
+        self._answers("EXISTS", [NO_ONE])
         with self._translate_errors():
             self._relations.smembers(f"{NO_ONE}:{NO_ONE}:optionalnodes")
         self._rights_checked = True
@@ -113,7 +113,7 @@ class UserCacheHook:
         """Return the answers. The client sends each node its part of the commands."""
         with self._users.pipeline(transaction=False) as pipeline:
             for user_id in user_ids:
-                getattr(pipeline, command)(f"user:{user_id}", *arguments)
+                getattr(pipeline, command.lower())(f"user:{user_id}", *arguments)
             answers: list[Any] = pipeline.execute(raise_on_error=False)
             return answers
 
