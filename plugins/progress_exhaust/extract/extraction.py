@@ -16,7 +16,7 @@ from progress_exhaust.hooks.user_cache import UserCacheHook
 from progress_exhaust.report.eligibility import no_exclusions
 from progress_exhaust.report.excluded import CONTENT_COUNTS
 from progress_exhaust.stages.batch_context import BatchContext
-from progress_exhaust.stages.process_pool import run_in_processes
+from progress_exhaust.stages.process_pool import frozen_heap, run_in_processes
 from progress_exhaust.stages.progress import LEARNERS, Progress
 from progress_exhaust.staging.manifests import ChunksManifest, ExtractManifest
 
@@ -24,7 +24,7 @@ from progress_exhaust.staging.manifests import ChunksManifest, ExtractManifest
 def extract_batch(batch_context: BatchContext) -> ExtractManifest:
     """Extract the batch, or continue an extract of today that did not finish; return its manifest."""
     inputs = current_inputs(batch_context)
-    with batch_context.site.learner_tables() as tables:
+    with frozen_heap(), batch_context.site.learner_tables() as tables:
         chunks, share_done = read_enrolled_chunks(batch_context, tables, inputs)
         counts = _write_facts_chunks(batch_context, tables, chunks, share_done)
     manifest = ExtractManifest(as_of=chunks.as_of, inputs=inputs, chunks=len(chunks.first_user_ids), counts=counts)
