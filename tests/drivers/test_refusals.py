@@ -109,24 +109,51 @@ def test_a_query_is_cut_into_queries_for_all_of_its_keys() -> None:
 
 SELECTS = [
     cql.ENROLMENTS_OF_BATCH, cql.ENROLMENTS_IN_ASCENDING_ORDER, cql.SCAN_ENROLMENTS, cql.SCAN_ALL_ENROLMENTS,
-    cql.NESTED_PROGRESS, cql.SCAN_NESTED_PROGRESS, cql.ATTEMPTS, cql.SCAN_ATTEMPTS,
+    cql.NESTED_PROGRESS, cql.SCAN_NESTED_PROGRESS, cql.ARCHIVED_SCORES, cql.ATTEMPTS, cql.SCAN_ATTEMPTS,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("query", SELECTS)
 def test_a_column_that_is_missing_is_neither_asked_for_nor_shifts_the_others(query: str) -> None:
     sent: list[Any] = []
-    complete = select_existing(query, None, lambda text: sent.append(text) or text)
+    complete = select_existing(query, None, lambda text: sent.append(text) or text, lambda: False)
     assert sent == [query] and list(complete.complete([(1, 2)])) == [(1, 2)]
     names = sent[0].partition("SELECT ")[2].partition("FROM")[0].replace("toUnixTimestamp(", "").replace(")", "").split(",")
-    names = [name.strip() for name in names]
+    names = [name.strip().partition("[")[0] for name in names]
     there = set(names) - cql.OPTIONAL_COLUMNS
-    select = select_existing(query, there, lambda text: sent.append(text) or text)
+    select = select_existing(query, there, lambda text: sent.append(text) or text, lambda: False)
     head, _, rest = sent[1].partition("FROM")
     assert not any(name in head for name in cql.OPTIONAL_COLUMNS)
     assert rest == query.partition("FROM")[2]
     row = tuple(name for name in names if name in there)
     assert list(select.complete([row])) == [tuple(name if name in there else None for name in names)]
+
+
+@pytest.mark.parametrize("is_before_version_4", [True, False])
+def test_a_server_that_selects_no_elements_sends_whole_maps(is_before_version_4: bool) -> None:
+    sent: list[Any] = []
+
+    def prepare(text: str) -> Any:
+        sent.append(text)
+        if "[" in text:
+            raise SetupError("line 1:24 no viable alternative at input '['")
+
+    select = select_existing(cql.NESTED_PROGRESS, {"user_id", "agg", "aggregates"}, prepare, lambda: is_before_version_4)
+    assert len(sent) == (1 if is_before_version_4 else 2)
+    assert "SELECT user_id, activity_id, aggregates, agg " in sent[-1]
+    rows = [("u", "n", {"completedCount": 2.0, "score:x": 1.0}, None), ("v", "n", {"score:x": 1.0}, {"completedCount": 3})]
+    assert list(select.complete(rows)) == [("u", "n", 2.0, None), ("v", "n", None, 3)]
+    without_newer = select_existing(cql.NESTED_PROGRESS, {"user_id", "agg"}, prepare, lambda: is_before_version_4)
+    assert list(without_newer.complete([("u", "n", {"completedCount": 4})])) == [("u", "n", None, 4)]
+
+
+def test_another_refusal_of_a_query_is_an_error() -> None:
+    def prepare(_text: str) -> Any:
+        raise SetupError("no rights")
+
+    for query in (cql.ATTEMPTS, cql.NESTED_PROGRESS):
+        with pytest.raises(SetupError, match="no rights"):
+            select_existing(query, None, prepare, lambda: False)
 
 
 def test_one_of_two_columns_is_enough() -> None:

@@ -28,6 +28,7 @@ NO_STATEMENTS = {"sql/__init__.py", "sql/rights.py"}
 STATEMENTS = {name: text for name, text in FILES.items() if name.startswith("sql/") and name not in NO_STATEMENTS}
 
 # What sends a statement, of the drivers' or of Airflow's hooks, however it is called.
+SHORTEN = ("without_columns", "with_whole_maps")  # they remove parts of a statement, and add nothing
 SENDS = {
     "bulk_dump", "bulk_load", "copy", "copy_expert", "execute", "execute_async", "executemany", "get_df", "get_first",
     "get_pandas_df", "get_records", "insert_rows", "mogrify", "prepare", "record_exists", "stream", "table_exists",
@@ -86,7 +87,7 @@ class Module:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
             named = all(is_name_or_constant(keyword) for keyword in node.keywords)
             return named and not node.args and self.comes_from_sql(node.func.value)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "without_columns":  # it removes columns, and adds nothing
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in SHORTEN:
             return self.comes_from_sql(node.args[0])
         return isinstance(node, ast.Name) and self._parameter_comes_from_sql(node)
 

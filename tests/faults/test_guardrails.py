@@ -68,7 +68,11 @@ def test_queries_name_fewer_partitions(tables: LearnerTablesHook, world: World) 
     batch = world.batches[0]
     users = sorted({row["userid"] for row in world.enrolments if row["batchid"] == batch["batchid"]})
     nested = sorted({row["activity_id"] for row in world.aggregates if row["context_id"] == f"cb:{batch['batchid']}"})
-    found = sorted((user, collection) for user, collection, _ in tables.nested_progress(users, nested, batch["batchid"]))
+    found = sorted(
+        (user, collection)
+        for user, collection, *counts in tables.nested_progress(users, nested, batch["batchid"])
+        if counts != [None, None]
+    )
     mine = [row for row in world.aggregates if row["context_id"] == f"cb:{batch['batchid']}"]
     counted = [row for row in mine if "completedCount" in (row.get("aggregates") or {}) | (row.get("agg") or {})]
     expected = {(row["user_id"], row["activity_id"]) for row in counted}

@@ -89,7 +89,7 @@ def test_a_grand_total_of_the_aggregates_has_no_exponent() -> None:
 @pytest.mark.parametrize("number", [1e30, -1.0, 2.0**31])
 def test_a_number_of_attempts_that_cannot_be_is_unknown(number: float) -> None:
     aggregates = {"score:a": 7.0, "max_score:a": 10.0, "attempts_count:a": number}
-    assert list(decode_archived_scores([("u", "do_1", aggregates, None)])) == [("u", "a", 7.0, 10.0, None)]
+    assert list(decode_archived_scores([("u", aggregates)])) == [("u", "a", 7.0, 10.0, None)]
 
 
 def test_the_aggregates_have_scores_of_any_shape() -> None:
@@ -97,5 +97,5 @@ def test_the_aggregates_have_scores_of_any_shape() -> None:
         "completedCount": 1.0, "score:a": 7.0, "max_score:a": 10.0, "attempts_count:a": 2.0, "score:b": float("nan"),
         "score:c": 1.0, "max_score:c": float("inf"), "attempts_count:d": 1.0, "score:e": None,
     }  # fmt: skip
-    rows = [("u", "do_1", aggregates, None), ("v", "do_1", None, {"completedCount": 1})]
+    rows = [("u", aggregates), ("v", None)]
     assert list(decode_archived_scores(rows)) == [("u", "a", 7.0, 10.0, 2), ("u", "c", 1.0, None, None)]

@@ -12,7 +12,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "plugins" / "progress_exhaust"
 FRAMES = {"numpy", "pandas", "pyarrow"}
-DRIVERS = {"cassandra", "psycopg", "psycopg2", "redis", "requests"}
+DRIVERS = {"cassandra", "hiredis", "psycopg", "psycopg2", "redis", "requests"}
 OURS = "progress_exhaust"
 API_BASE = f"{OURS}.hooks.sunbird_api"  # what the hooks of Sunbird's APIs have in common
 MODELS = f"{OURS}.hooks.requests.models"  # states and rows; it imports no driver

@@ -10,9 +10,10 @@ import pytest
 
 from progress_exhaust.extract.chunk_files import from_parquet, read_counts, to_parquet
 from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
+from progress_exhaust.extract.enrolment_reading import learners_per_chunk
 from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
-from progress_exhaust.extract.schemas import ARCHIVED_SCORES, ATTEMPTS, NESTED_PROGRESS, rows_to_table
-from progress_exhaust.hooks.cassandra.decoding import completed_count
+from progress_exhaust.extract.schemas import AGGREGATES, ARCHIVED_SCORES, ATTEMPTS, NESTED_PROGRESS, rows_to_table
+from progress_exhaust.extract.source_rows import nested_progress
 from progress_exhaust.hooks.cassandra.models import Enrolment
 from progress_exhaust.report.eligibility import Eligibility, User, enrolment_exclusion, is_cache_flushed
 from progress_exhaust.report.excluded import CONTENT_COUNTS
@@ -235,6 +236,14 @@ def test_each_source_is_asked_once_a_page_and_only_for_whom_it_concerns() -> Non
     assert (found.of_users, found.of_facts) == ([["a", "b"]], [["a"], ["a"]])
 
 
+def test_nested_progress_is_not_read_for_a_layout_that_does_not_show_it() -> None:
+    found, of_layout = Asked({"a": ASHA}), inputs("q", layout=BUILT_IN["sunbird-lern-7"])
+    enrolled, _ = make_enrolled_chunk([enrolment("a")], of_layout)
+    part, _ = make_facts_chunk(enrolled, OWNER, of_layout, found.sources)
+    assert found.of_facts == [["a"]]  # the attempts
+    assert "nested" not in part.column_names and of_layout.nested_ids == []
+
+
 def test_a_chunk_without_active_learners_asks_no_source_and_has_the_same_schema() -> None:
     found = Asked({})
     part, counts = made([enrolment(active=False)], OWNER, found)
@@ -253,18 +262,23 @@ def test_a_part_comes_back_from_its_file_with_its_counts(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("aggregates", "agg", "count"),
     [
-        ({"completedCount": 1.0}, {"completedCount": 3}, 1.0),
-        (None, {"completedCount": 3}, 3),
-        ({"score:x": 9.0}, {"completedCount": 3}, 3),
-        ({"completedCount": float("nan")}, {"completedCount": 3}, 3),
-        ({"completedCount": 0.0}, {"completedCount": 3}, 0.0),
-        ({"completedCount": float("inf")}, None, None),
-        ({}, {}, None),
-        (None, None, None),
+        (1.0, 3, [1.0]),
+        (None, 3, [3.0]),
+        (float("nan"), 3, [3.0]),
+        (0.0, 3, [0.0]),
+        (float("inf"), None, []),
+        (2.0, float("nan"), [2.0]),
+        (None, None, []),
     ],
 )
-def test_completed_counts_come_from_the_newer_column_else_the_older(aggregates: Any, agg: Any, count: float | None) -> None:
-    assert completed_count(aggregates, agg) == count
+def test_completed_counts_come_from_the_newer_column_else_the_older(aggregates: Any, agg: Any, count: list[float]) -> None:
+    rows = rows_to_table([("u", "n", aggregates, agg)], AGGREGATES)
+    assert nested_progress(rows).to_pylist() == [{"user_id": "u", "id": "n", "completed": one} for one in count]
+
+
+@pytest.mark.parametrize(("assessments", "learners"), [(0, 5000), (100, 5000), (1800, 277), (600_000, 1)])
+def test_a_chunk_of_a_wide_course_has_fewer_learners(assessments: int, learners: int) -> None:
+    assert learners_per_chunk(5000, inputs(*(f"do_{number}" for number in range(assessments)))) == learners
 
 
 @pytest.mark.parametrize(("learners", "sizes"), [(0, []), (1, [1]), (3, [3]), (4, [3, 1]), (7, [3, 3, 1])])

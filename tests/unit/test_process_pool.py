@@ -1,5 +1,6 @@
 """Work in several processes gives the same results in the same order, and every process ends with its task."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -14,13 +15,17 @@ import pytest
 from airflow.sdk import BaseHook
 
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.stages.process_pool import run_in_processes
+from progress_exhaust.stages.process_pool import frozen_heap, run_in_processes
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def square(of: str, number: int) -> tuple[str, int, int]:
     return of, number * number, os.getpid()
+
+
+def frozen_objects(_of: str, _number: int) -> int:
+    return gc.get_freeze_count()
 
 
 def fail(_of: str, number: int) -> int:
@@ -44,6 +49,14 @@ def test_results_are_in_the_order_of_the_items(processes: int) -> None:
     found = list(run_in_processes(square, range(20), open_resources=lambda: nullcontext("a"), processes=processes))
     assert [(of, number) for of, number, _ in found] == [("a", number * number) for number in range(20)]
     assert (os.getpid() in {pid for *_, pid in found}) == (processes == 1)
+
+
+def test_garbage_collections_skip_what_was_there_before() -> None:
+    with frozen_heap():
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
+    frozen = run_in_processes(frozen_objects, [1, 2], open_resources=lambda: nullcontext(""), processes=2)
+    assert min(frozen) > 10_000
 
 
 def test_only_a_few_items_are_taken_in_advance() -> None:
@@ -105,7 +118,7 @@ def test_an_error_in_the_task_ends_its_processes_at_once() -> None:
 TASK = """
 import os, sys, time
 from contextlib import nullcontext
-from progress_exhaust.stages.process_pool import run_in_processes
+from progress_exhaust.stages.process_pool import frozen_heap, run_in_processes
 
 def work(_, number):
     os.write(1, b"%d\\n" % os.getpid())  # one write: two print() calls may mix their lines

@@ -17,8 +17,9 @@ from progress_exhaust.extract.chunk_files import attempted_contents, from_parque
 from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
 from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
 from progress_exhaust.extract.inputs import make_inputs
-from progress_exhaust.extract.schemas import ARCHIVED_SCORES, ATTEMPTS, NESTED_PROGRESS, rows_to_table
-from progress_exhaust.hooks.cassandra.decoding import completed_count, decode_archived_scores
+from progress_exhaust.extract.schemas import AGGREGATES, ARCHIVED_SCORES, ATTEMPTS, rows_to_table
+from progress_exhaust.extract.source_rows import nested_progress
+from progress_exhaust.hooks.cassandra.decoding import decode_archived_scores
 from progress_exhaust.hooks.cassandra.models import Enrolment
 from progress_exhaust.report.catalogue import Catalogue
 from progress_exhaust.report.csv_file import chunk_csv, write_csv
@@ -157,7 +158,7 @@ def make_parts(
     sources = FactSources(
         users=lambda ids: {user_id: users[user_id] for user_id in ids if users.get(user_id)},
         # As a scan does, with other learners' rows: what a page takes of them is its own.
-        nested=lambda _ids: rows_to_table(_nested_rows(world, hierarchy.nested_ids, batch), NESTED_PROGRESS),
+        nested=lambda _ids: nested_progress(rows_to_table(_nested_rows(world, hierarchy.nested_ids, batch), AGGREGATES)),
         attempts=lambda _ids: rows_to_table(_attempt_rows(world, batch), ATTEMPTS),
         archived_scores=lambda ids: rows_to_table(decode_archived_scores(_own_aggregates(world, ids, batch)), ARCHIVED_SCORES),
     )
@@ -196,17 +197,17 @@ def _enrolment(row: Row) -> Enrolment:
 
 def _nested_rows(world: World, nested_ids: list[str], batch: Batch) -> Iterator[tuple[Any, ...]]:
     for row in world.aggregates:
-        completed = completed_count(row.get("aggregates"), row.get("agg"))
+        counts = [(row.get(column) or {}).get("completedCount") for column in ("aggregates", "agg")]
         of_batch = row["activity_type"] == "Course" and row["context_id"] == f"cb:{batch.batch_id}"
-        if of_batch and row["activity_id"] in nested_ids and completed is not None:
-            yield row["user_id"], row["activity_id"], completed
+        if of_batch and row["activity_id"] in nested_ids:
+            yield row["user_id"], row["activity_id"], *counts
 
 
 def _own_aggregates(world: World, user_ids: Sequence[str], batch: Batch) -> Iterator[tuple[Any, ...]]:
     for row in world.aggregates:
         key = ("Course", batch.collection_id, f"cb:{batch.batch_id}")
         if (row["activity_type"], row["activity_id"], row["context_id"]) == key and row["user_id"] in user_ids:
-            yield row["user_id"], row["activity_id"], row.get("aggregates"), row.get("agg")
+            yield row["user_id"], row.get("aggregates")
 
 
 def _attempt_rows(world: World, batch: Batch) -> Iterator[tuple[Any, ...]]:

@@ -63,7 +63,7 @@ def _check_enrolments(tables: LearnerTablesHook) -> Iterator[Result]:
     if keyed_by_batch:
         list(tables.enrolments_of_batch(NO_ONE, NO_ONE))
     else:
-        list(tables.scan(Table.ENROLMENTS, [(0, 0)], [(NO_ONE, NO_ONE)]))
+        list(tables.scan(Table.ENROLMENTS, [(0, 0)], [NO_ONE]))
     yield from _optional_columns(tables, Table.ENROLMENTS, f"readable, keyed by {'batch' if keyed_by_batch else 'user'}")
 
 

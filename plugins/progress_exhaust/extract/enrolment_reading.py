@@ -17,6 +17,7 @@ from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.progress import Progress
 from progress_exhaust.staging.manifests import ChunksManifest, ExtractInputs, ExtractManifest, RestartManifest
 
+CELLS_PER_CHUNK = 500_000  # of nested collections and assessments: a chunk of a wide course has fewer learners
 SHARE_OF_ENROLMENT_SCAN = 0.5  # how much of the stage a scan of the enrolments is
 
 
@@ -45,7 +46,7 @@ def read_enrolled_chunks(
         return found, 0.0
     for folder in ("enrolled", "facts"):
         staging.delete_folder(folder)
-    chunk_size = batch_context.site.settings.learners_per_chunk
+    chunk_size = learners_per_chunk(batch_context.site.settings.learners_per_chunk, inputs)
     counts, first_user_ids = Counter(enrolled=0, **no_exclusions(of_enrolment=True)), list[str]()
     with ExitStack() as stack:
         stream = open_enrolments(batch_context, tables, stack)
@@ -59,6 +60,11 @@ def read_enrolled_chunks(
     manifest = ChunksManifest(as_of=stream.as_of, inputs=inputs, first_user_ids=tuple(first_user_ids), counts=counts)
     staging.write_manifest(manifest)
     return manifest, stream.share_done
+
+
+def learners_per_chunk(setting: int, inputs: ExtractInputs) -> int:
+    """Return how many learners a chunk has: those of the setting, or fewer if the course has many columns."""
+    return min(setting, max(1, CELLS_PER_CHUNK // max(1, len(inputs.hierarchy.nodes))))
 
 
 def open_enrolments(batch_context: BatchContext, tables: LearnerTablesHook, stack: ExitStack) -> EnrolmentStream:

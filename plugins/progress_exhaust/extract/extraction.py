@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 
-from progress_exhaust.errors import SourceError
+from progress_exhaust.extract.cache_check import check_user_cache, raise_if_flushed
 from progress_exhaust.extract.chunk_files import read_counts
 from progress_exhaust.extract.enrolment_reading import read_enrolled_chunks
 from progress_exhaust.extract.facts_reader import facts_of_chunk, open_facts_reader
@@ -13,10 +13,10 @@ from progress_exhaust.extract.inputs import current_inputs, make_eligibility
 from progress_exhaust.extract.table_scans import scan_fact_tables
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.user_cache import UserCacheHook
-from progress_exhaust.report.eligibility import is_cache_flushed, no_exclusions
+from progress_exhaust.report.eligibility import no_exclusions
 from progress_exhaust.report.excluded import CONTENT_COUNTS
 from progress_exhaust.stages.batch_context import BatchContext
-from progress_exhaust.stages.process_pool import run_in_processes
+from progress_exhaust.stages.process_pool import frozen_heap, run_in_processes
 from progress_exhaust.stages.progress import LEARNERS, Progress
 from progress_exhaust.staging.manifests import ChunksManifest, ExtractManifest
 
@@ -24,10 +24,9 @@ from progress_exhaust.staging.manifests import ChunksManifest, ExtractManifest
 def extract_batch(batch_context: BatchContext) -> ExtractManifest:
     """Extract the batch, or continue an extract of today that did not finish; return its manifest."""
     inputs = current_inputs(batch_context)
-    with batch_context.site.learner_tables() as tables:
+    with frozen_heap(), batch_context.site.learner_tables() as tables:
         chunks, share_done = read_enrolled_chunks(batch_context, tables, inputs)
         counts = _write_facts_chunks(batch_context, tables, chunks, share_done)
-    _check_user_cache(batch_context, counts)
     manifest = ExtractManifest(as_of=chunks.as_of, inputs=inputs, chunks=len(chunks.first_user_ids), counts=counts)
     batch_context.staging.write_manifest(manifest)
     return manifest
@@ -57,6 +56,7 @@ def _write_facts_chunks(
                 staging.write_file(path, next(facts))
             chunk_counts = read_counts(path)
             counts.update(chunk_counts)
+            raise_if_flushed(batch_context, counts)
             learners = chunk_counts["reported"] + sum(chunk_counts[name] for name in no_exclusions(of_enrolment=False))
             progress.add(learners) if is_new else progress.skip(learners)
     return counts
@@ -76,6 +76,7 @@ def _start_reading(
     """
     site, staging = batch_context.site, batch_context.staging
     tables.check_courses()
+    check_user_cache(batch_context, chunks)
     buckets, share_done = scan_fact_tables(batch_context, tables, chunks, share_done, stack)
     processes = max(1, min(site.processes, len(missing)))
     if processes > 1:
@@ -96,15 +97,3 @@ def _start_reading(
         connection_ids=(*site.settings.cassandra_connections, UserCacheHook.connection_id),
     )
     return stack.enter_context(closing(facts)), share_done
-
-
-def _check_user_cache(batch_context: BatchContext, counts: Counter[str]) -> None:
-    """Raise SourceError, and delete the facts, if too many learners are missing from the user cache."""
-    max_missing = batch_context.site.settings.max_missing_users_percent
-    if not is_cache_flushed(enrolled=counts["enrolled"], missing=counts["missing"], max_missing_percent=max_missing):
-        return
-    batch_context.staging.delete_folder("facts")
-    raise SourceError(
-        f"{batch_context.batch}: {counts['missing']:,} of {counts['enrolled']:,} learners are missing from the user cache, more "
-        f"than max_missing_users_percent ({max_missing:g}) allows. Check that the cache is being filled"
-    )

@@ -52,9 +52,10 @@ def make_facts_chunk(
     shown = [shown_fields(users.get(user_id)) for user_id in ids]
     for field in inputs.user_fields:
         chunk = chunk.append_column(f"user.{field}", pa.array([user.get(field) for user in shown], pa.string()))
-    nested = sources.nested(ids) if ids else NESTED_PROGRESS.empty_table()
+    if inputs.nested_progress:
+        nested = sources.nested(ids) if ids else NESTED_PROGRESS.empty_table()
+        chunk = chunk.append_column("nested", _list_by_learner(nested, chunk["user_id"]))
     attempts = _read_attempts(chunk, inputs, sources) if ids else FACTS_OF_ATTEMPTS.empty_table()
-    chunk = chunk.append_column("nested", _list_by_learner(nested, chunk["user_id"]))
     chunk = chunk.append_column("attempts", _list_by_learner(attempts, chunk["user_id"]))
     counts.update(_content_counts(chunk, inputs.hierarchy))
     return chunk, counts

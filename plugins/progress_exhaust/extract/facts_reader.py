@@ -10,7 +10,8 @@ import pyarrow as pa
 from progress_exhaust.extract.chunk_files import from_parquet, to_parquet
 from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
 from progress_exhaust.extract.scan_buckets import ScanBuckets
-from progress_exhaust.extract.schemas import ARCHIVED_SCORES, SCHEMA_OF, rows_to_table
+from progress_exhaust.extract.schemas import AGGREGATES, ARCHIVED_SCORES, ATTEMPTS, rows_to_table
+from progress_exhaust.extract.source_rows import nested_progress
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.report.eligibility import ORG_FIELDS, Eligibility
@@ -42,10 +43,9 @@ def open_facts_reader(
             if table in buckets:
                 return buckets[table].rows_of_chunk(number)
             if table is Table.AGGREGATES:
-                rows = tables.nested_progress(user_ids, inputs.hierarchy.nested_ids, batch_id)
-            else:
-                rows = tables.attempts(user_ids, collection_id, batch_id)
-            return rows_to_table(rows, SCHEMA_OF[table])
+                rows = tables.nested_progress(user_ids, inputs.nested_ids, batch_id)
+                return nested_progress(rows_to_table(rows, AGGREGATES))
+            return rows_to_table(tables.attempts(user_ids, collection_id, batch_id), ATTEMPTS)
 
         def read_archived_scores(user_ids: Sequence[str]) -> pa.Table:
             return rows_to_table(tables.archived_scores(user_ids, collection_id, batch_id), ARCHIVED_SCORES)

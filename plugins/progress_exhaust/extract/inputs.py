@@ -23,6 +23,7 @@ def make_inputs(hierarchy: Hierarchy, layout: Layout) -> ExtractInputs:
         enrolments=layout.enrolments,
         learners=layout.learners,
         user_fields=layout.user_fields,
+        nested_progress=layout.nested_progress,
         removed_contents=layout.removed_contents,
         archived_scores=layout.archived_scores,
         blank_dates=layout.blank_dates,

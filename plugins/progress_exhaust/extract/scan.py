@@ -1,6 +1,5 @@
 """Scan a table in several processes, and write what is found as files for all batches of the run."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -8,8 +7,9 @@ import pyarrow as pa
 from airflow.sdk import ObjectStoragePath
 
 from progress_exhaust.extract.scan_files import BatchSize, number_rows, write_scan_files
-from progress_exhaust.extract.schemas import SCHEMA_OF, rows_to_table
-from progress_exhaust.hooks.cassandra.models import BatchKey, Row, Table, TokenRange
+from progress_exhaust.extract.schemas import SCANNED, SCHEMA_OF, rows_to_table
+from progress_exhaust.extract.source_rows import split_by_batch
+from progress_exhaust.hooks.cassandra.models import BatchKey, Table, TokenRange
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.process_pool import run_in_processes
@@ -48,8 +48,6 @@ def scan_table(
 def scan_range(tables: LearnerTablesHook, item: tuple[Table, Sequence[BatchKey], TokenRange]) -> pa.Table:
     """Return the rows of the batches in one range of the ring, with the column `batch_number`."""
     table, keys, tokens = item
-    rows: dict[BatchKey, list[Row]] = defaultdict(list)
-    for key, row in tables.scan(table, [tokens], keys):
-        rows[key].append(row)
-    found = ((key, rows_to_table(of_batch, SCHEMA_OF[table])) for key, of_batch in rows.items())
+    rows = tables.scan(table, [tokens], sorted({batch_id for _, batch_id in keys}))
+    found = split_by_batch(table, rows_to_table(rows, SCANNED[table]), keys)
     return number_rows(found, keys, SCHEMA_OF[table])

@@ -1,11 +1,13 @@
 """The Arrow schemas of what is extracted, and how rows become a table."""
 
 from collections.abc import Iterable
-from typing import Any
+from itertools import islice
 
 import pyarrow as pa
 
-from progress_exhaust.hooks.cassandra.models import Table
+from progress_exhaust.hooks.cassandra.models import Row, Table
+
+ROWS_AT_ONCE = 5_000  # that become a part of a table, so that few rows are in memory as Python objects
 
 # Arrow's own pools keep some 50 MB more than they use, and are not faster here.
 pa.set_memory_pool(pa.system_memory_pool())
@@ -41,6 +43,8 @@ ENROLLED = pa.schema(
 )
 # A facts chunk is an enrolled chunk with `user.<field>` of the user cache, and a list of each of the next two per learner.
 NESTED_PROGRESS = pa.schema([("user_id", pa.string()), ("id", pa.string()), ("completed", pa.float64())])
+# Rows of the aggregates: completedCount, from the newer column and from the older one.
+AGGREGATES = pa.schema([("user_id", pa.string()), ("id", pa.string()), ("aggregates", pa.float64()), ("agg", pa.float64())])
 ATTEMPTS = pa.schema(
     [
         ("user_id", pa.string()),
@@ -69,8 +73,20 @@ COUNTS = b"counts"  # key of a chunk file's metadata: the counts as JSON
 
 SCHEMA_OF = {Table.ENROLMENTS: ENROLMENT, Table.AGGREGATES: NESTED_PROGRESS, Table.ATTEMPTS: ATTEMPTS}
 
+# Rows of a scan: those of several batches.
+COLLECTION_ID, BATCH_ID = pa.field("collection_id", pa.string()), pa.field("batch_id", pa.string())
+SCANNED = {
+    Table.ENROLMENTS: ENROLMENT.append(COLLECTION_ID).append(BATCH_ID),
+    Table.AGGREGATES: AGGREGATES.append(pa.field("context_id", pa.string())),
+    Table.ATTEMPTS: ATTEMPTS.append(COLLECTION_ID).append(BATCH_ID),
+}
 
-def rows_to_table(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+
+def rows_to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
     """Return rows as a table."""
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+    remaining, parts = iter(rows), [schema.empty_table()]
+    while part := list(islice(remaining, ROWS_AT_ONCE)):
+        columns = zip(*part, strict=True)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+        parts.append(pa.table(arrays, schema=schema))
+    return pa.concat_tables(parts)

@@ -29,7 +29,7 @@ def scan_fact_tables(
     :param share_done: how much is done before the scans
     :param stack: its end deletes the rows
     """
-    enrolled, nested = chunks.counts["enrolled"], len(chunks.inputs.hierarchy.nested_ids)
+    enrolled, nested = chunks.counts["enrolled"], len(chunks.inputs.nested_ids)
     # The most partitions that one learner has in each table.
     partitions = {table: number for table, number in ((Table.AGGREGATES, nested), (Table.ATTEMPTS, 1)) if enrolled and number}
     weights = {table: len(tables.token_ranges(table)) * LEARNERS_PER_RANGE for table in partitions}

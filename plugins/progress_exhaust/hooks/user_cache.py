@@ -59,7 +59,7 @@ class UserCacheHook:
         for start in range(0, len(user_ids), USERS_PER_ROUND_TRIP):
             ids = user_ids[start : start + USERS_PER_ROUND_TRIP]
             without_fields = []
-            for user_id, values in zip(ids, self._pipelined("hmget", ids, list(fields)), strict=True):
+            for user_id, values in zip(ids, self._answers("HMGET", ids, *fields), strict=True):
                 if values is None:
                     continue
                 user = {field: value for field, value in zip(fields, values, strict=True) if value is not None}
@@ -68,7 +68,7 @@ class UserCacheHook:
                 else:  # either the user is not in the cache, or the user has none of these fields
                     without_fields.append(user_id)
             if without_fields:
-                exist = self._pipelined("exists", without_fields)
+                exist = self._answers("EXISTS", without_fields)
                 found |= {user_id: {} for user_id, exists in zip(without_fields, exist, strict=True) if exists}
         return found
 
@@ -109,26 +109,32 @@ class UserCacheHook:
         """Raise SetupError if the login lacks a right that only some reads need, before anything is read."""
         if self._rights_checked:
             return
-        self._pipelined("hmget", [NO_ONE], ["status"])
-        self._pipelined("exists", [NO_ONE])
+        self._answers("HMGET", [NO_ONE], "status")
+        self._answers("EXISTS", [NO_ONE])
         with self._translate_errors():
             self._relations.smembers(f"{NO_ONE}:{NO_ONE}:optionalnodes")
         self._rights_checked = True
 
-    def _pipelined(self, command: str, user_ids: Sequence[str], *arguments: Any) -> list[Any]:
-        """Return the command's answer for each user; None if the user's key has another type.
-
-        The client of a cluster sends each node its part of the commands.
-        """
-        with self._translate_errors(), self._users.pipeline(transaction=False) as pipeline:
-            for user_id in user_ids:
-                getattr(pipeline, command)(f"user:{user_id}", *arguments)
-            answers: list[Any] = pipeline.execute(raise_on_error=False)
+    def _answers(self, command: str, user_ids: Sequence[str], *arguments: str) -> list[Any]:
+        """Return the command's answer for each user; None if the user's key has another type."""
+        with self._translate_errors():
+            if self._is_cluster:
+                answers = self._answers_of_cluster(command, user_ids, *arguments)
+            else:
+                answers = compat.redis_answers(self._users, [(command, f"user:{user_id}", *arguments) for user_id in user_ids])
         errors = [answer for answer in answers if isinstance(answer, Exception) and not _is_wrong_type(answer)]
         if errors:
             with self._translate_errors():
                 raise errors[0]
         return [None if isinstance(answer, Exception) else answer for answer in answers]
+
+    def _answers_of_cluster(self, command: str, user_ids: Sequence[str], *arguments: str) -> list[Any]:
+        """Return the answers. The client sends each node its part of the commands."""
+        with self._users.pipeline(transaction=False) as pipeline:
+            for user_id in user_ids:
+                getattr(pipeline, command.lower())(f"user:{user_id}", *arguments)
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+            return answers
 
     @cached_property
     def _users(self) -> Any:

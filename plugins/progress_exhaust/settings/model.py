@@ -127,7 +127,12 @@ class Settings(Protection, ReportContents):
 
     # Performance
 
-    learners_per_chunk: int = Field(5000, ge=1, description="Number of learners that a stage holds in memory at once.")
+    learners_per_chunk: int = Field(
+        5000,
+        ge=1,
+        description="Number of learners that a stage holds in memory at once. They are fewer if the course has many nested "
+        "collections and assessments.",
+    )
     processes_per_task: int | None = Field(
         None,
         ge=1,

@@ -88,11 +88,14 @@ ENROLMENTS_IN_ASCENDING_ORDER = ENROLMENTS_OF_BATCH + " ORDER BY userid ASC"
 # Count the enrolments of a batch.
 COUNT_ENROLMENTS = "SELECT count(userid) FROM {enrolments} WHERE batchid = ? AND courseid = ?"
 
-# Read how far some learners are in one collection.
-NESTED_PROGRESS = """
-SELECT user_id, activity_id, aggregates, agg FROM {courses}.user_activity_agg
-WHERE activity_type = 'Course' AND activity_id = ? AND user_id IN ? AND context_id = ?
-"""
+_AGGREGATES_OF_LEARNERS = """
+FROM {courses}.user_activity_agg WHERE activity_type = 'Course' AND activity_id = ? AND user_id IN ? AND context_id = ?"""
+
+# Read how far some learners are in one collection. Only Cassandra 4.0 and later can select an element of a map.
+NESTED_PROGRESS = "SELECT user_id, activity_id, aggregates['completedCount'], agg['completedCount'] " + _AGGREGATES_OF_LEARNERS
+
+# Read the scores that their aggregates in one collection have.
+ARCHIVED_SCORES = "SELECT user_id, aggregates " + _AGGREGATES_OF_LEARNERS
 
 # Read the assessment attempts of some learners in a batch.
 ATTEMPTS = """
@@ -100,22 +103,23 @@ SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestam
 FROM {courses}.assessment_aggregator WHERE user_id IN ? AND course_id = ? AND batch_id = ?
 """
 
-# Scan one range of the ring, whose first and last token belong to it. Each row ends with its batch and collection.
+# Scan one range of the ring, whose first and last token belong to it. Each row ends with its batch; of enrolments and attempts,
+# the collection comes before it.
 SCAN_ALL_ENROLMENTS = (
     _ENROLMENT
-    + """, batchid, courseid
+    + """, courseid, batchid
 FROM {enrolments} WHERE token(userid) >= ? AND token(userid) <= ?"""
 )
 # Scan it for the rows of some batches. The server filters.
 SCAN_ENROLMENTS = SCAN_ALL_ENROLMENTS + " AND batchid IN ? ALLOW FILTERING"
 SCAN_NESTED_PROGRESS = """
-SELECT user_id, activity_id, aggregates, agg, context_id, activity_id FROM {courses}.user_activity_agg
+SELECT user_id, activity_id, aggregates['completedCount'], agg['completedCount'], context_id FROM {courses}.user_activity_agg
 WHERE token(activity_type, activity_id, user_id) >= ? AND token(activity_type, activity_id, user_id) <= ?
   AND activity_type = 'Course' AND context_id IN ? ALLOW FILTERING
 """
 SCAN_ATTEMPTS = """
 SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), total_max_score,
-  batch_id, course_id
+  course_id, batch_id
 FROM {courses}.assessment_aggregator WHERE token(user_id, course_id) >= ? AND token(user_id, course_id) <= ?
   AND batch_id IN ? ALLOW FILTERING
 """

@@ -55,9 +55,15 @@ class ExtractInputs(_WithHierarchy):
     enrolments: str  # of the layout: active, or all
     learners: str  # of the layout: all, or cached
     user_fields: tuple[str, ...]
+    nested_progress: bool  # of the layout: whether it shows that
     removed_contents: str  # of the layout, as the next two
     archived_scores: str
     blank_dates: str
+
+    @property
+    def nested_ids(self) -> list[str]:
+        """The nested collections whose progress is read."""
+        return self.hierarchy.nested_ids if self.nested_progress else []
 
 
 class ChunksManifest(Manifest):

@@ -1,8 +1,10 @@
 """The connection to one cluster: its policies, prepared statements, paging and retries."""
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from airflow.providers.apache.cassandra.hooks.cassandra import CassandraHook
@@ -25,6 +27,7 @@ COORDINATORS_TRIED = 3
 # It then takes the rest for a damaged segment and closes the connection.
 PROTOCOL_VERSION = 4
 BUSY = (OperationTimedOut, ReadTimeout, Unavailable, OverloadedErrorMessage, NoHostAvailable)
+_BEFORE_VERSION_4 = re.compile(r"[0-3]\.")
 PAUSES_SECONDS = (0.1, 1, 5)  # each before a read is sent again to a cluster that was too busy to answer
 
 
@@ -116,22 +119,29 @@ class ClusterConnection(CassandraHook):
         with translate_driver_errors(self.name, self._consistency):
             return list(self._session.execute(statement))
 
+    def is_before_version_4(self) -> bool:
+        """Return whether a node says that it is older than Cassandra 4.0, for example in the middle of an upgrade."""
+        return any(_BEFORE_VERSION_4.match(host.release_version or "") for host in self.cluster.metadata.all_hosts())
+
     def rows(self, queries: Iterable[Query], in_flight: int, subject: str) -> Iterator[Row]:
-        """Yield the rows of all queries, in their order. At most `in_flight` are sent before the rows of the first are used.
+        """Return the rows of all queries, in their order. At most `in_flight` are sent before the rows of the first are used.
 
         A query that names more partitions than the server allows is sent as several smaller ones, like those after it.
 
         :param subject: what is read, for messages: table and batch
         """
+        return chain.from_iterable(self._pages(queries, in_flight, subject))
+
+    def _pages(self, queries: Iterable[Query], in_flight: int, subject: str) -> Iterator[list[Row]]:
         waiting: deque[tuple[Query, BoundStatement, ResponseFuture]] = deque()
         with translate_driver_errors(self.name, self._consistency, subject):
             for query in queries:
                 for part in query.cut(self._keys_per_query):
                     waiting.append((part, *self._send(part)))
                     if len(waiting) >= in_flight:
-                        yield from self._rows_of(*waiting.popleft())
+                        yield from self._pages_of(*waiting.popleft())
             while waiting:
-                yield from self._rows_of(*waiting.popleft())
+                yield from self._pages_of(*waiting.popleft())
 
     def _send(self, query: Query) -> tuple[BoundStatement, ResponseFuture]:
         statement = query.bind(query.keys)
@@ -142,8 +152,8 @@ class ClusterConnection(CassandraHook):
         """Send a statement for its first page, or for the page after `state`."""
         return self._session.execute_async(statement, paging_state=state)
 
-    def _rows_of(self, query: Query, statement: BoundStatement, future: ResponseFuture) -> Iterator[Row]:
-        """Yield the rows of one query. Its next page is already on the way while the last one is used.
+    def _pages_of(self, query: Query, statement: BoundStatement, future: ResponseFuture) -> Iterator[list[Row]]:
+        """Yield the pages of one query. Its next page is already on the way while the last one is used.
 
         Each page is a request of its own. The driver would continue the same request: it then takes a late answer of a slow
         coordinator for the next page, and gives that page no timeout.
@@ -156,13 +166,13 @@ class ClusterConnection(CassandraHook):
                 raise
             self._lower_keys(allowed, len(query.keys))
             for part in query.cut(allowed):
-                yield from self._rows_of(part, *self._send(part))
+                yield from self._pages_of(part, *self._send(part))
             return
         while (state := page.paging_state) is not None:
             future = self._execute(statement, state)
-            yield from page.current_rows
+            yield page.current_rows
             page = self._wait_for_page(statement, state, future)
-        yield from page.current_rows
+        yield page.current_rows
 
     def _wait_for_page(self, statement: BoundStatement, state: bytes | None, future: ResponseFuture) -> ResultSet:
         """Return one page.

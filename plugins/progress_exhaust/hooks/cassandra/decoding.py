@@ -1,7 +1,7 @@
 """How the rows of a result become Python values: only what the report needs, and text of any bytes."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import Any
 
@@ -9,7 +9,6 @@ from progress_exhaust import compat
 from progress_exhaust.hooks.cassandra.models import Row
 from progress_exhaust.sql import learner_tables as cql
 
-COMPLETED_COUNT = "completedCount"  # key of the maps `aggregates` and `agg`
 SCORE, MAX_SCORE, ATTEMPTS_COUNT = "score:", "max_score:", "attempts_count:"  # keys of `aggregates`, before a content id
 _SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
@@ -28,29 +27,12 @@ def repair_text(data: bytes) -> str:
     return _SURROGATE.sub("\ufffd".encode(), data).decode(errors="replace")
 
 
-def completed_count(aggregates: Mapping[str, float] | None, agg: Mapping[str, int] | None) -> float | None:
-    """Return completedCount from the newer column, else from the older one; None if neither has a number."""
-    for values in (aggregates, agg):
-        count = (values or {}).get(COMPLETED_COUNT)
-        if count is not None and isfinite(count):
-            return count
-    return None
-
-
-def decode_nested_progress(rows: Iterable[Row]) -> Iterator[Row]:
-    """Replace the two maps of each row (columns 3 and 4) with the number of completed contents; skip rows without one."""
-    for user_id, collection_id, aggregates, agg, *more in rows:
-        completed = completed_count(aggregates, agg)
-        if completed is not None:
-            yield user_id, collection_id, completed, *more
-
-
 def decode_archived_scores(rows: Iterable[Row]) -> Iterator[Row]:
     """Yield (user id, content id, best score, maximum score, number of attempts) for each score in the map `aggregates`.
 
     The last two may be None.
     """
-    for user_id, _, aggregates, _ in rows:
+    for user_id, aggregates in rows:
         numbers = {key: value for key, value in (aggregates or {}).items() if value is not None and isfinite(value)}
         for key, score in numbers.items():
             if key.startswith(SCORE):

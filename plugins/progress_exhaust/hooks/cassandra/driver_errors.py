@@ -14,7 +14,7 @@ from cassandra import (
 )
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
-from cassandra.protocol import ErrorMessage, OverloadedErrorMessage
+from cassandra.protocol import ErrorMessage, OverloadedErrorMessage, SyntaxException
 
 from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import SetupError, SourceError
@@ -53,7 +53,7 @@ def translate_driver_errors(cluster_name: str, consistency: str, subject: str = 
     except Unauthorized as error:
         rights = docs_page("how-to/protect-connections")
         raise SetupError(f"{cluster_name}: {error}; docs/grants/cassandra.cql has every right ({rights})") from None
-    except InvalidRequest as error:
+    except (InvalidRequest, SyntaxException) as error:
         raise (QueryRefusedError if is_guardrail(error) else SetupError)(f"{where}: {error}") from None
     except ReadFailure as error:
         if has_too_many_tombstones(error):

@@ -8,6 +8,11 @@ TokenRange = tuple[int, int]  # first and last token, both included
 Row = tuple[Any, ...]
 
 
+def context_id(batch_id: str) -> str:
+    """Return the `context_id` of a batch's aggregates."""
+    return f"cb:{batch_id}"
+
+
 class Table(StrEnum):
     """The tables that are read for the learners of a batch. The values are used in logs and folder names."""
 

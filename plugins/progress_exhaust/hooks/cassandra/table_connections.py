@@ -84,7 +84,8 @@ class TableConnections:
     def _select(self, cluster: ClusterConnection, query: str, table: str) -> Select:
         """Prepare a query without the optional columns that the table lacks."""
         found = cluster.find_table(table)
-        return select_existing(query, found.columns.keys() if found else None, partial(self._prepare, cluster))
+        columns = found.columns.keys() if found else None
+        return select_existing(query, columns, partial(self._prepare, cluster), cluster.is_before_version_4)
 
     def _prepare(self, cluster: ClusterConnection, query: str) -> PreparedStatement:
         return cluster.prepare(query.format(enrolments=self._enrolments, courses=self._courses, hierarchies=self._hierarchies))

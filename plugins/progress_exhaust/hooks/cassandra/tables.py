@@ -8,15 +8,16 @@ batches come too, and are skipped here.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 
 from cassandra.query import BoundStatement
 
 from progress_exhaust import compat
 from progress_exhaust.hooks.cassandra.cluster import ClusterConnection
 from progress_exhaust.hooks.cassandra.course_tables import CourseTables
-from progress_exhaust.hooks.cassandra.decoding import decode_archived_scores, decode_nested_progress
+from progress_exhaust.hooks.cassandra.decoding import decode_archived_scores
 from progress_exhaust.hooks.cassandra.filtering import filtered_rows
-from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Row, Table, TokenRange
+from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Row, Table, TokenRange, context_id
 from progress_exhaust.hooks.cassandra.optional_columns import Select
 from progress_exhaust.hooks.cassandra.refusals import Query
 from progress_exhaust.hooks.cassandra.table_checks import (
@@ -48,7 +49,7 @@ class LearnerTablesHook(CourseTables):
         return is_keyed_by_batch(self._cluster(self._enrolments_connection), self._enrolments)
 
     def enrolments_of_batch(self, collection_id: str, batch_id: str) -> Iterator[Enrolment]:
-        """Yield a batch's enrolments in the order of their user ids, from a table keyed by batch."""
+        """Return a batch's enrolments in the order of their user ids, from a table keyed by batch."""
         cluster = self._cluster(self._enrolments_connection)
         if is_in_descending_order(cluster, self._enrolments):
             select = self._select(cluster, cql.ENROLMENTS_IN_ASCENDING_ORDER, self._enrolments)
@@ -56,8 +57,7 @@ class LearnerTablesHook(CourseTables):
             select = self._select(cluster, cql.ENROLMENTS_OF_BATCH, self._enrolments)
         query = Query(lambda _keys: select.bind((batch_id, collection_id)))
         subject = f"table {self._enrolments}, batch {batch_id}"
-        for row in select.complete(cluster.rows([query], in_flight=1, subject=subject)):
-            yield Enrolment(*row)
+        return map(Enrolment._make, select.complete(cluster.rows([query], in_flight=1, subject=subject)))
 
     def count_enrolments(self, keys: Iterable[BatchKey]) -> int:
         """Return how many enrolments these batches have, active or not, in a table keyed by batch."""
@@ -69,22 +69,22 @@ class LearnerTablesHook(CourseTables):
     # By partitions: the facts of a chunk of learners
 
     def nested_progress(self, user_ids: Sequence[str], collection_ids: Sequence[str], batch_id: str) -> Iterator[Row]:
-        """Yield (user id, collection id, contents completed) of these learners in the batch."""
-        return decode_nested_progress(self._aggregates(user_ids, collection_ids, batch_id))
+        """Return the nested progress of these learners in the batch: rows of `extract.schemas.AGGREGATES`."""
+        return self._aggregates(cql.NESTED_PROGRESS, user_ids, collection_ids, batch_id)
 
     def archived_scores(self, user_ids: Sequence[str], collection_id: str, batch_id: str) -> Iterator[Row]:
         """Yield what the aggregates have of these learners' scores in the batch: rows of `extract.schemas.ARCHIVED_SCORES`."""
-        return decode_archived_scores(self._aggregates(user_ids, [collection_id], batch_id))
+        return decode_archived_scores(self._aggregates(cql.ARCHIVED_SCORES, user_ids, [collection_id], batch_id))
 
-    def _aggregates(self, user_ids: Sequence[str], collection_ids: Sequence[str], batch_id: str) -> Iterator[Row]:
-        """Yield (user id, collection id, aggregates, agg) of these learners in the batch."""
+    def _aggregates(self, query: str, user_ids: Sequence[str], collection_ids: Sequence[str], batch_id: str) -> Iterator[Row]:
+        """Return the rows of these learners' aggregates in the batch."""
         cluster = self._cluster(self._courses_connection)
         table = f"{self._courses}.{Table.AGGREGATES}"
-        select = self._select(cluster, cql.NESTED_PROGRESS, table)
+        select = self._select(cluster, query, table)
 
         def bind(collection_id: str, ids: Sequence[str]) -> BoundStatement:
             routing_key = compat.cassandra_routing_key(_aggregate_partition(collection_id, ids[0]))
-            return compat.bind_with_routing_key(select.statement, (collection_id, ids, f"cb:{batch_id}"), routing_key)
+            return compat.bind_with_routing_key(select.statement, (collection_id, ids, context_id(batch_id)), routing_key)
 
         queries = (
             Query(partial(bind, collection_id), ids)
@@ -94,7 +94,7 @@ class LearnerTablesHook(CourseTables):
         return select.complete(cluster.rows(queries, self._in_flight, f"table {table}, batch {batch_id}"))
 
     def attempts(self, user_ids: Sequence[str], collection_id: str, batch_id: str) -> Iterator[Row]:
-        """Yield the attempts of these learners in the batch: rows of `extract.schemas.ATTEMPTS`."""
+        """Return the attempts of these learners in the batch: rows of `extract.schemas.ATTEMPTS`."""
         cluster = self._cluster(self._courses_connection)
         table = f"{self._courses}.{Table.ATTEMPTS}"
         select = self._select(cluster, cql.ATTEMPTS, table)
@@ -112,27 +112,12 @@ class LearnerTablesHook(CourseTables):
         """Cut the ring into ranges that the server can scan within its timeout."""
         return cut_ring(table, self.estimate_partitions(table))
 
-    def scan(self, table: Table, ranges: Iterable[TokenRange], keys: Sequence[BatchKey]) -> Iterator[tuple[BatchKey, Row]]:
-        """Yield the rows of these batches in these ranges, in no order.
+    def scan(self, table: Table, ranges: Sequence[TokenRange], batch_ids: Sequence[str]) -> Iterator[Row]:
+        """Return the rows of these batches in these ranges, in no order: rows of `extract.schemas.SCANNED`.
 
-        A row is an Enrolment, or what `nested_progress` or `attempts` yields. Nested progress is that of every collection
-        in which the batch's learners have any, except the batch's own.
+        If the server does not filter the enrolments, the rows of all batches come.
         """
-        is_aggregates = table is Table.AGGREGATES
-        context = "cb:" if is_aggregates else ""
-        keys_of_batch: dict[str, list[BatchKey]] = defaultdict(list)
-        for key in keys:
-            keys_of_batch[context + key[1]].append(key)
-        rows = self._scan_ranges(table, list(ranges), list(keys_of_batch))
-        for row in decode_nested_progress(rows) if is_aggregates else rows:
-            batch_id, collection_id = row[-2:]
-            for key in keys_of_batch.get(batch_id, ()):
-                # An aggregate belongs to one collection: any except the batch's own may be nested in that.
-                if (key[0] == collection_id) != is_aggregates:
-                    yield key, row[:-2]
-
-    def _scan_ranges(self, table: Table, ranges: Sequence[TokenRange], ids: Sequence[str]) -> Iterator[Row]:
-        """Yield the rows with these ids. If the server does not filter the enrolments, yield those of all batches."""
+        ids = [context_id(batch_id) for batch_id in batch_ids] if table is Table.AGGREGATES else list(batch_ids)
         name = self._name_of(table)
         cluster = self._cluster_of(table)
 
@@ -142,7 +127,7 @@ class LearnerTablesHook(CourseTables):
 
         def filtered() -> Iterator[Row]:
             select = self._select_for_scan(cluster, table)
-            return (row for some in cut(ids, KEYS_PER_FILTER) for row in read(select, some))
+            return chain.from_iterable(read(select, some) for some in cut(ids, KEYS_PER_FILTER))
 
         def unfiltered() -> Iterator[Row]:
             return read(self._select(cluster, cql.SCAN_ALL_ENROLMENTS, name))

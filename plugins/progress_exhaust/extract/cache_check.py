@@ -1,0 +1,50 @@
+"""Notice a flushed user cache before the expensive reads, and while the facts arrive.
+
+Nothing is guessed: the extract fails when so many learners are missing that the whole batch has too many. A retry costs little,
+because the enrolments are staged, and this check comes first.
+"""
+
+from collections.abc import Mapping
+
+from progress_exhaust.errors import SourceError
+from progress_exhaust.extract.chunk_files import from_parquet
+from progress_exhaust.report.eligibility import ORG_FIELDS, is_cache_flushed
+from progress_exhaust.stages.batch_context import BatchContext
+from progress_exhaust.staging.manifests import ChunksManifest
+
+SAMPLE = 500  # learners of the first chunk
+
+
+def check_user_cache(batch_context: BatchContext, chunks: ChunksManifest) -> None:
+    """Raise SourceError if too many of the enrolled learners are missing from the user cache.
+
+    A sample decides whether they are counted.
+    """
+    max_missing = batch_context.site.settings.max_missing_users_percent
+    enrolled, missing = chunks.counts["enrolled"], 0
+    if not is_cache_flushed(enrolled=enrolled, missing=enrolled, max_missing_percent=max_missing):
+        return  # even if all of them are missing
+    with batch_context.site.user_cache() as cache:
+        for number in range(len(chunks.first_user_ids)):
+            enrolled_chunk = from_parquet(batch_context.staging.enrolled_chunk(number).read_bytes())
+            user_ids = enrolled_chunk["user_id"].to_pylist()
+            if number == 0:
+                sample = user_ids[:SAMPLE]
+                if (len(sample) - len(cache.users(sample, ORG_FIELDS))) * 100 <= max_missing * len(sample):
+                    return
+            missing += len(user_ids) - len(cache.users(user_ids, ORG_FIELDS))
+            raise_if_flushed(batch_context, {"enrolled": enrolled, "missing": missing})
+
+
+def raise_if_flushed(batch_context: BatchContext, counts: Mapping[str, int]) -> None:
+    """Raise SourceError, and delete the facts, if too many learners are missing from the user cache.
+
+    :param counts: `enrolled`, of the whole batch, and `missing`, of the learners up to now
+    """
+    max_missing = batch_context.site.settings.max_missing_users_percent
+    if is_cache_flushed(enrolled=counts["enrolled"], missing=counts["missing"], max_missing_percent=max_missing):
+        batch_context.staging.delete_folder("facts")
+        raise SourceError(
+            f"{batch_context.batch}: at least {counts['missing']:,} of {counts['enrolled']:,} learners are missing from the user "
+            f"cache, more than max_missing_users_percent ({max_missing:g}) allows. Check that the cache is being filled"
+        )
