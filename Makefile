@@ -23,7 +23,7 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env status why submit release bench bench-small stores demo demo-data run up down services unit test test-faults test-kills check docs docs-site wheel lock
+.PHONY: help env status why submit release bench bench-small bench-latency stores demo demo-data run up down services unit test test-faults test-kills check docs docs-site wheel lock
 # How many random kills `make test-kills` spreads over whole runs.
 N := 200
 
@@ -115,6 +115,9 @@ bench: env ## measure whole runs over one big batch, on real services: time, CPU
 
 bench-small: env ## measure 200 batches of 50 learners, in runs of 100, through Airflow's own servers
 	@$(PY) benchmarks/small_batches.py
+
+bench-latency: env ## measure 20 requests of 1,000 and of 20,000 learners on idle servers, from INSERT to SUCCESS
+	@$(PY) benchmarks/latency.py
 
 docs: env ## write the parts of docs/ that are made from the code
 	@$(PY) dev/docs.py

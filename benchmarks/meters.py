@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -44,21 +45,49 @@ def processes() -> dict[int, Process]:
 
 
 def family(pid: int, table: Mapping[int, Process]) -> list[int]:
-    """Return a process and all that descend from it."""
+    """Return a process and all that descend from it; none if it is not in the table."""
     children = defaultdict(list)
     for child, process in table.items():
         children[process.parent].append(child)
-    found, waiting = [], [pid]
+    found, waiting = [], [pid] if pid in table else []
     while waiting:
         found.append(waiting.pop())
         waiting.extend(children[found[-1]])
-    return [one for one in found if one in table]
+    return found
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Return what these processes and their descendants have used up to now."""
     table = processes()
     return sum(table[one].cpu_seconds for pid in pids for one in family(pid, table))
+
+
+def proportional_bytes(pids: Iterable[int]) -> int:
+    """Return the memory of these processes and their descendants. What several processes share counts once (PSS)."""
+    table, total = processes(), 0
+    for one in {one for pid in pids for one in family(pid, table)}:
+        with suppress(OSError):  # it has ended
+            fields = (Path("/proc") / str(one) / "smaps_rollup").read_text().split()
+            total += int(fields[fields.index("Pss:") + 1]) * 1024
+    return total
+
+
+@contextmanager
+def sampled(ask: Callable[[], int], every_seconds: float) -> Iterator[list[int]]:
+    """Ask again and again during the block; give the answers."""
+    answers, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(every_seconds):
+            answers.append(ask())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield answers
+    finally:
+        done.set()
+        watcher.join()
 
 
 @dataclass(frozen=True)
@@ -77,19 +106,13 @@ def measure(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -
     running = subprocess.Popen(
         command, env=environment, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )  # fmt: skip
-    peaks = [0]
-    done = threading.Event()
 
-    def watch() -> None:
-        while not done.wait(SAMPLE_SECONDS):
-            table = processes()
-            peaks.append(max([0, *(table[one].memory_bytes for one in family(running.pid, table))]))
+    def largest() -> int:
+        table = processes()
+        return max([0, *(table[one].memory_bytes for one in family(running.pid, table))])
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    output, _ = running.communicate()
-    done.set()
-    watcher.join()
+    with sampled(largest, SAMPLE_SECONDS) as peaks:
+        output, _ = running.communicate()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Measured(running.returncode, output, used, max(peaks))

@@ -9,15 +9,22 @@ from airflow.plugins_manager import AirflowPlugin
 from progress_exhaust.links import PAGE, FileLink, RequestLink
 
 # Large modules that the stages import. If the process that forks a task has imported them, the task takes half a CPU second
-# less. No module of this package is in the list, because the next task must use a new version of the package.
+# less, and all tasks share their memory. No module of this package is in the list, because the next task must use a new
+# version of the package.
 PRELOADED_MODULES = (
+    "airflow.providers.common.compat.assets",  # these four are Airflow's own, in each task
+    "airflow.sdk.definitions.decorators",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk.lineage",
     "airflow.providers.apache.cassandra.hooks.cassandra",
     "airflow.providers.http.hooks.http",
     "airflow.providers.postgres.hooks.postgres",
     "airflow.providers.redis.hooks.redis",
     "pandas",  # Arrow imports pandas if it is installed
     "pyarrow.compute",
+    "pyarrow.dataset",
     "pyarrow.parquet",
+    "stream_zip",
 )
 # `airflow scheduler` forks tasks for LocalExecutor. `airflow celery worker` loads plugins before it forks only if
 # [core] lazy_load_plugins is False.

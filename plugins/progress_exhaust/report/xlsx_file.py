@@ -9,8 +9,6 @@ from datetime import date, datetime, time
 from pathlib import Path
 
 import pyarrow as pa
-from xlsxwriter import Workbook
-from xlsxwriter.exceptions import FileCreateError
 
 from progress_exhaust.report import text
 from progress_exhaust.report.cells import Learners
@@ -38,6 +36,10 @@ def write_xlsx(workbook_file: Path, report: Report, chunks: Iterable[pa.Table], 
 
     Temporary files are written to the same folder. Returns the number of rows, and of cells whose text was cut. Raises OSError.
     """
+    # Imported here, because a task that writes a csv imports this module, too.
+    from xlsxwriter import Workbook
+    from xlsxwriter.exceptions import FileCreateError
+
     shown, row, cut = columns(report), 0, 0
     options = {"constant_memory": True, "use_zip64": True, "tmpdir": str(workbook_file.parent)}
     try:
