@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from progress_exhaust.extract.chunk_files import from_parquet, read_counts, to_parquet
-from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
-from progress_exhaust.extract.enrolment_reading import learners_per_chunk
+from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, learners_per_chunk, make_enrolled_chunk
 from progress_exhaust.extract.facts_chunks import FactSources, make_facts_chunk
 from progress_exhaust.extract.schemas import AGGREGATES, ARCHIVED_SCORES, ATTEMPTS, NESTED_PROGRESS, rows_to_table
 from progress_exhaust.extract.source_rows import nested_progress

@@ -16,6 +16,13 @@ from progress_exhaust.hooks.cassandra.raw_values import (
 from progress_exhaust.report.eligibility import enrolment_exclusion, no_exclusions
 from progress_exhaust.staging.manifests import ExtractInputs
 
+CELLS_PER_CHUNK = 500_000  # of nested collections and assessments: a chunk of a wide course has fewer learners
+
+
+def learners_per_chunk(setting: int, inputs: ExtractInputs) -> int:
+    """Return how many learners a chunk has: those of the setting, or fewer if the course has many columns."""
+    return min(setting, max(1, CELLS_PER_CHUNK // max(1, len(inputs.hierarchy.nodes))))
+
 
 def cut_into_chunks(enrolments: Iterable[Enrolment], size: int) -> Iterator[list[Enrolment]]:
     """Yield the enrolments in lists of at most `size`."""

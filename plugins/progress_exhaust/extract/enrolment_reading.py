@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from progress_exhaust.extract.chunk_files import to_parquet
-from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, make_enrolled_chunk
+from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, learners_per_chunk, make_enrolled_chunk
 from progress_exhaust.extract.shared_scan import ScanDecision, scan_once_per_run
 from progress_exhaust.extract.sorted_enrolments import sort_enrolments
 from progress_exhaust.hooks.cassandra.models import Enrolment, Table
@@ -17,7 +17,6 @@ from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.progress import Progress
 from progress_exhaust.staging.manifests import ChunksManifest, ExtractInputs, ExtractManifest, RestartManifest
 
-CELLS_PER_CHUNK = 500_000  # of nested collections and assessments: a chunk of a wide course has fewer learners
 SHARE_OF_ENROLMENT_SCAN = 0.5  # how much of the stage a scan of the enrolments is
 
 
@@ -60,11 +59,6 @@ def read_enrolled_chunks(
     manifest = ChunksManifest(as_of=stream.as_of, inputs=inputs, first_user_ids=tuple(first_user_ids), counts=counts)
     staging.write_manifest(manifest)
     return manifest, stream.share_done
-
-
-def learners_per_chunk(setting: int, inputs: ExtractInputs) -> int:
-    """Return how many learners a chunk has: those of the setting, or fewer if the course has many columns."""
-    return min(setting, max(1, CELLS_PER_CHUNK // max(1, len(inputs.hierarchy.nodes))))
 
 
 def open_enrolments(batch_context: BatchContext, tables: LearnerTablesHook, stack: ExitStack) -> EnrolmentStream:
