@@ -44,6 +44,7 @@ print([str(one.source) for one in plugins if one.name == "progress_exhaust"], er
 LIST_DAGS = """
 import sys
 from airflow.dag_processing.dagbag import DagBag
+sys.path.append(sys.argv[1])  # as Airflow does for a bundle
 bag = DagBag(sys.argv[1])
 print(sorted(bag.dags), list(bag.import_errors.values()))
 """
@@ -73,7 +74,7 @@ def bundle(tmp_path: Path) -> Path:
     """Return a folder with the DAG file of the tutorial."""
     folder = tmp_path / "bundle"
     folder.mkdir()
-    (folder / "progress_exhaust_dags.py").write_text(DAG_FILE)
+    (folder / "progress_exhaust.py").write_text(DAG_FILE)
     return folder
 
 

@@ -23,6 +23,10 @@ def check_single_installation() -> None:
 
 
 def find_installations() -> list[Path]:
-    """Return the folders of this package on `sys.path`, each once, in the order in which Python looks."""
+    """Return the folders of this package on `sys.path`, each once, in the order in which Python looks.
+
+    The DAG file of the report has the name of the package, and Airflow puts the DAG folder on `sys.path`. It is not a package.
+    """
     specs = (PathFinder.find_spec(PACKAGE, [entry]) for entry in sys.path)
-    return list(dict.fromkeys(Path(spec.origin).resolve().parent for spec in specs if spec and spec.origin))
+    folders = (folder for spec in specs if spec for folder in spec.submodule_search_locations or ())
+    return list(dict.fromkeys(Path(folder).resolve() for folder in folders))
