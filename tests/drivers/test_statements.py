@@ -161,7 +161,7 @@ def test_only_statements_of_sql_are_sent(name: str) -> None:
 def test_the_statements_that_are_sent_were_found() -> None:
     found = {name: len(list(Module(text).sent())) for name, text in TOGETHER.items()}
     assert found["hooks/requests"] > 45
-    assert found["hooks/cassandra"] == 6
+    assert found["hooks/cassandra"] == 7
 
 
 @pytest.mark.parametrize(

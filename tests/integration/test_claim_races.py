@@ -507,3 +507,27 @@ def test_the_page_does_not_wait_for_a_lost_server(cursor: Any) -> None:
         socket.socket(fileno=os.dup(session.cursor.connection.fileno())) as held,
     ):
         assert held.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == LOST_AFTER_MILLISECONDS
+
+
+def test_a_chain_of_runs_takes_again_only_what_a_limit_has_deferred(cursor: Any) -> None:
+    """It would use up the three attempts of a request within minutes."""
+    failed, put_back, deferred, untouched = (insert(cursor, name) for name in ("failed", "put-back", "deferred", "untouched"))
+    first = hook_of("manual__1")
+    first.claim(chosen(request_ids=["failed", "put-back", "deferred"]))
+    first.list_batches([], [batch_of(deferred)])
+    first.fail(*failed, "The content search is down")
+    first.requeue(*put_back)
+    first.requeue(*deferred)
+
+    def pending(run: str, **changes: Any) -> set[str]:
+        return {request.request_id for request in hook_of(run).pending(chosen(**changes))}
+
+    assert pending("next__2__manual__1", first_run="manual__1") == {"deferred", "untouched"}
+    assert pending("next__2__manual__2", first_run="manual__2") == pending("manual__3") == {
+        "failed", "put-back", "deferred", untouched[1],
+    }  # fmt: skip
+    second = hook_of("next__2__manual__1")
+    second.claim(chosen(first_run="manual__1"))
+    second.requeue(*deferred)
+    second.requeue(*untouched)
+    assert pending("next__3__manual__1", first_run="manual__1") == set()

@@ -36,7 +36,7 @@ def read_all(install: Install) -> None:
         assert list(tables.batches(["absent-id"])) == list(tables.enrolments_of_batch("absent-id", "absent-id")) == []
         assert list(tables.nested_progress(["absent-id"], ["absent-id"], "absent-id")) == []
         assert list(tables.attempts(["absent-id"], "absent-id", "absent-id")) == []
-        tables.estimate_partitions(Table.AGGREGATES)
+        tables.estimate_size(Table.AGGREGATES)
 
 
 def ask_all() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from dev.load import insert
 from dev.world import Row, World, batch_world
-from progress_exhaust.hooks.cassandra.models import Table
+from progress_exhaust.hooks.cassandra.models import Table, TableSize
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.cassandra.token_ranges import cut_ring
 from tests.integration.install import JOB_REQUEST, REPORT_DAY, Install
@@ -140,7 +140,7 @@ def test_the_first_and_the_last_token_of_a_range_belong_to_it(
     ) as tables:  # fmt: skip
         for user, token in list(tokens.items())[:10]:
             assert [row[0] for row in tables.scan(Table.ENROLMENTS, [(token, token)], [batch["batchid"]])] == [user]
-        [whole] = cut_ring(Table.ENROLMENTS, 1)
+        [whole] = cut_ring(Table.ENROLMENTS, TableSize(1, 1))
         cuts = sorted(tokens.values())[::5]
         ranges = list(zip([whole[0], *cuts], [*(cut - 1 for cut in cuts), whole[1]], strict=True))
         found = Counter(row[0] for row in tables.scan(Table.ENROLMENTS, ranges, [batch["batchid"]]))

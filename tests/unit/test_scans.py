@@ -15,8 +15,8 @@ from progress_exhaust.extract.read_strategy import should_scan
 from progress_exhaust.extract.scan_buckets import ScanBuckets
 from progress_exhaust.extract.scan_files import BatchRows, number_rows, write_scan_files
 from progress_exhaust.extract.schemas import ATTEMPTS, ENROLMENT, NESTED_PROGRESS, rows_to_table
-from progress_exhaust.extract.sorted_enrolments import sort_enrolments
-from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Table
+from progress_exhaust.extract.sorted_enrolments import _cut, sort_enrolments
+from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Table, TableSize
 from progress_exhaust.hooks.cassandra.token_ranges import cut_ring
 
 FIRST, SECOND, THIRD = KEYS = [("do_1", "01"), ("do_2", "02"), ("do_1", "03")]
@@ -144,6 +144,20 @@ def test_sorting_holds_one_bucket_in_memory(tmp_path: Path, learners: int, bytes
     assert peak < rows.size.bytes / 4
 
 
+def test_buckets_have_about_the_same_size_if_the_batch_has_few_rows_in_each_of_many_files(tmp_path: Path) -> None:
+    """Each file is sorted: a sample of equal distances would be of its smallest ids."""
+    numbers = random.Random(2).sample(range(6_000), 6_000)
+    parts = (numbers[start : start + 10] for start in range(0, 6_000, 10))
+    ranges = ([(FIRST, enrolments(*(f"{n:04}" for n in part)))] for part in parts)
+    rows = write(tmp_path, ranges, bytes_per_file=1)[FIRST]
+    borders = [int(one or 0) for one in _cut(rows, rows.size.bytes // 4)]
+    assert len(borders) >= 4 and all(abs(border - 1_500 * number) < 500 for number, border in enumerate(borders))
+
+
+def test_a_whole_number_that_no_double_has_is_rounded() -> None:
+    assert nested(("u", "c", 2**53 + 1), ("v", "c", None))["completed"].to_pylist() == [2.0**53, None]
+
+
 def test_the_copy_on_local_disk_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
@@ -192,7 +206,13 @@ def test_a_scan_wins_where_more_than_a_twentieth_of_the_table_is_wanted(
 def test_the_ranges_are_the_whole_ring_and_no_two_have_a_token_in_common(partitions: int) -> None:
     """Its first token too: rows of YugabyteDB have it."""
     for table in Table:
-        ranges = cut_ring(table, partitions)
+        ranges = cut_ring(table, TableSize(partitions, 100 * partitions))
         assert (ranges[0][0], ranges[-1][1]) == (-(2**63), 2**63 - 1)
         assert all(first <= last for first, last in ranges)
         assert all(before[1] + 1 == after[0] for before, after in pairwise(ranges))
+
+
+def test_large_partitions_make_more_ranges() -> None:
+    """2,000 learners with 1,500 attempts each would be one range of 600 MB."""
+    assert len(cut_ring(Table.ATTEMPTS, TableSize(2_000, 600 * 2**20))) == 10
+    assert len(cut_ring(Table.ATTEMPTS, TableSize(200_000, 2**20))) == 10

@@ -4,15 +4,16 @@ Nothing is guessed: the extract fails when so many learners are missing that the
 because the enrolments are staged, and this check comes first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from progress_exhaust.errors import SourceError
 from progress_exhaust.extract.chunk_files import from_parquet
+from progress_exhaust.hooks.user_cache import UserCacheHook
 from progress_exhaust.report.eligibility import ORG_FIELDS, is_cache_flushed
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.staging.manifests import ChunksManifest
 
-SAMPLE = 500  # learners of the first chunk
+SAMPLE = 500  # learners of the first chunk; the first learner of each chunk is sampled, too
 
 
 def check_user_cache(batch_context: BatchContext, chunks: ChunksManifest) -> None:
@@ -29,11 +30,16 @@ def check_user_cache(batch_context: BatchContext, chunks: ChunksManifest) -> Non
             enrolled_chunk = from_parquet(batch_context.staging.enrolled_chunk(number).read_bytes())
             user_ids = enrolled_chunk["user_id"].to_pylist()
             if number == 0:
-                sample = user_ids[:SAMPLE]
-                if (len(sample) - len(cache.users(sample, ORG_FIELDS))) * 100 <= max_missing * len(sample):
+                sample = [*user_ids[:SAMPLE], *chunks.first_user_ids]
+                if _count_missing(cache, sample) * 100 <= max_missing * len(sample):
                     return
-            missing += len(user_ids) - len(cache.users(user_ids, ORG_FIELDS))
+            missing += _count_missing(cache, user_ids)
             raise_if_flushed(batch_context, {"enrolled": enrolled, "missing": missing})
+
+
+def _count_missing(cache: UserCacheHook, user_ids: Sequence[str]) -> int:
+    found = cache.users(user_ids, ORG_FIELDS)
+    return sum(user_id not in found for user_id in user_ids)
 
 
 def raise_if_flushed(batch_context: BatchContext, counts: Mapping[str, int]) -> None:

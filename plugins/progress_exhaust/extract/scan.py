@@ -7,7 +7,7 @@ import pyarrow as pa
 from airflow.sdk import ObjectStoragePath
 
 from progress_exhaust.extract.scan_files import BatchSize, number_rows, write_scan_files
-from progress_exhaust.extract.schemas import SCANNED, SCHEMA_OF, rows_to_table
+from progress_exhaust.extract.schemas import SCANNED, SCHEMA_OF, rows_to_tables
 from progress_exhaust.extract.source_rows import split_by_batch
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table, TokenRange
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
@@ -49,5 +49,6 @@ def scan_range(tables: LearnerTablesHook, item: tuple[Table, Sequence[BatchKey],
     """Return the rows of the batches in one range of the ring, with the column `batch_number`."""
     table, keys, tokens = item
     rows = tables.scan(table, [tokens], sorted({batch_id for _, batch_id in keys}))
-    found = split_by_batch(table, rows_to_table(rows, SCANNED[table]), keys)
+    # A server that does not filter sends the rows of all batches: only a part of them is in memory.
+    found = (of_batch for part in rows_to_tables(rows, SCANNED[table]) for of_batch in split_by_batch(table, part, keys))
     return number_rows(found, keys, SCHEMA_OF[table])

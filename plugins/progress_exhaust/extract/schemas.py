@@ -1,7 +1,8 @@
 """The Arrow schemas of what is extracted, and how rows become a table."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
@@ -84,9 +85,21 @@ SCANNED = {
 
 def rows_to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
     """Return rows as a table."""
-    remaining, parts = iter(rows), [schema.empty_table()]
+    return pa.concat_tables([schema.empty_table(), *rows_to_tables(rows, schema)])
+
+
+def rows_to_tables(rows: Iterable[Row], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield rows as tables of at most ROWS_AT_ONCE rows."""
+    remaining = iter(rows)
     while part := list(islice(remaining, ROWS_AT_ONCE)):
         columns = zip(*part, strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-        parts.append(pa.table(arrays, schema=schema))
-    return pa.concat_tables(parts)
+        yield pa.table([_array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except pa.ArrowInvalid:
+        if not pa.types.is_float64(kind):
+            raise
+        return pa.array([None if value is None else float(value) for value in values], kind)  # a whole number above 2^53

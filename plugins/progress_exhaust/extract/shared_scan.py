@@ -148,7 +148,7 @@ def _decisions(batch_context: BatchContext, table: Table) -> Iterator[StoredDeci
     for path in sorted(_folder(batch_context, table).glob("*.json"), key=str, reverse=True):
         try:
             found = StoredDecision.model_validate_json(path.read_bytes())
-        except ValidationError:
+        except (FileNotFoundError, ValidationError):  # another run may be deleting the folder of an ended one
             continue
         if batch_context.is_from_today(found.as_of):
             yield found

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import numpy as np
 import pyarrow as pa
 
 from progress_exhaust.extract.scan_buckets import ScanBuckets
@@ -33,15 +34,16 @@ def sort_enrolments(rows: BatchRows, stack: ExitStack, *, bytes_per_bucket: int 
 def _cut(rows: BatchRows, bytes_per_bucket: int) -> list[str]:
     """Return the first user id of each bucket, so that buckets have about the same size. The first one is empty.
 
-    The sample is a user id in so many of each file, whatever the order of the tokens: no bucket is much larger than others.
+    The sample is random, because each file is sorted: no bucket is much larger than others, whatever the order of the tokens.
     """
     buckets = -(-rows.size.bytes // bytes_per_bucket) or 1
     if buckets == 1:
         return [""]
     step = max(1, rows.size.rows // (buckets * SAMPLES_PER_BUCKET))
     sample: list[str] = []
+    numbers = np.random.default_rng(0)
     for table in rows.tables(columns=[0]):
-        sample += table["user_id"].take(pa.array(range(0, len(table), step))).to_pylist()
+        sample += table["user_id"].filter(pa.array(numbers.random(len(table)) < 1 / step)).to_pylist()
     sample.sort()
     per_bucket = max(1, len(sample) // buckets)
     return ["", *sample[per_bucket::per_bucket]]

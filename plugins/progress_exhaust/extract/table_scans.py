@@ -61,7 +61,7 @@ def _decide(
     scan, reason = should_scan(
         table,
         wanted=partitions_per_learner * (enrolled + others),
-        partitions=tables.estimate_partitions(table),
+        partitions=tables.estimate_size(table).partitions,
         setting=batch_context.site.settings.read_strategy,
     )
     return ScanDecision(scan, reason)

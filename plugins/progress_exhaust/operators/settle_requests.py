@@ -50,10 +50,14 @@ class SettleRequestsOperator(BaseTaskOperator):
         summary = summarize(context, site, runs)
         self.log.info(" | ".join(f"{part} {format_counts(counts)}" for part, counts in summary.items()))
         self.log.info("event=run_settled run_id=%s summary=%s", site.run_id, json.dumps(summary))
+        lost = [error for error in errors if isinstance(error, ClaimLostError)]
+        for error in errors:
+            if error not in lost:  # a retry may solve it: until then, it is not known what is left for the next run
+                raise error
         if not params.dry_run:
             start_next_runs(context, site, params, runs, self.log)
-        if errors:  # rather one that a retry may solve
-            raise min(errors, key=lambda error: isinstance(error, ClaimLostError))
+        if lost:
+            raise lost[0]
         failed = failed_tasks(context)
         not_listed = context["ti"].xcom_pull(task_ids="list_batches", key=XCOM_REQUESTS_NOT_LISTED) or []
         if not_listed and not failed:

@@ -18,11 +18,20 @@ OF_THIS_SITE = """job_id = '{job_id}'
 # What a run may work on: requests that wait, and those that failed fewer than three times; one that failed with a permanent error
 # only if it is named, or submitted again. Requests that are PROCESSING too, if the run that holds them has ended, or if no run
 # of ours holds them and they were submitted long ago. `force` adds finished requests: those that are named, otherwise those of
-# the day.
+# the day. A later run of a chain takes a request that the chain has claimed before only if a limit deferred a batch of it. Else
+# the chain would use up the attempts of a request within minutes.
 _PENDING = """
 OF_THIS_SITE
   AND (%(request_ids)s::text[] IS NULL OR request_id = ANY(%(request_ids)s))
   AND (%(submitted_before)s::timestamp IS NULL OR dt_job_submitted < %(submitted_before)s)
+  AND (%(first_run)s::text IS NULL OR NOT EXISTS (
+    SELECT FROM {ledger}.claim c
+    WHERE c.tag = j.tag AND c.request_id = j.request_id AND c.installation = %(installation)s AND c.run_id <> %(run_id)s
+      AND (c.run_id = %(first_run)s OR starts_with(c.run_id, 'next__') AND right(c.run_id, length(%(first_run)s)) = %(first_run)s)
+      AND NOT EXISTS (
+        SELECT FROM {ledger}.batch_run b
+        WHERE b.tag = c.tag AND b.request_id = c.request_id AND b.installation = c.installation AND b.run_id = c.run_id
+          AND b.state = '{state.DEFERRED}')))
   AND (status = '{status.SUBMITTED}'
     OR status = '{status.FAILED}' AND coalesce(iteration, 0) < {max_failures}
       AND (%(request_ids)s::text[] IS NOT NULL OR NOT coalesce((

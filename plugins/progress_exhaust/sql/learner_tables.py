@@ -138,5 +138,5 @@ HIERARCHY = "SELECT hierarchy FROM {hierarchies} WHERE identifier = ?"
 
 # Read the node's estimate of how many partitions a table has in the node's own ranges.
 TABLE_SIZE = """
-SELECT partitions_count FROM system.size_estimates WHERE keyspace_name = ? AND table_name = ?
+SELECT partitions_count, mean_partition_size FROM system.size_estimates WHERE keyspace_name = ? AND table_name = ?
 """

@@ -3,21 +3,20 @@
 The next run has the same run_after, so its reports have the same date.
 """
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from progress_exhaust import compat
 from progress_exhaust.hooks.requests.models import BatchRun, BatchState, ClaimOutcome, ReleasedClaim
 from progress_exhaust.names import REPORT_DAG_ID, XCOM_OVER_RUN_LIMIT, XCOM_REQUESTS_FOUND
+from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.batch_context import Log
-from progress_exhaust.stages.selection import BACKFILL, select_requests
+from progress_exhaust.stages.selection import BACKFILL, NEXT_RUN, select_requests
 from progress_exhaust.stages.site_setup import RunParams, Site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-NEXT_RUN = re.compile(r"next__(\d+)__(.+)")
 Conf = dict[str, Any]
 
 
@@ -40,6 +39,8 @@ def start_next_runs(context: "Context", site: Site, params: RunParams, runs: Seq
             log.warning("Requests are left because of batches_per_run: start another run with the Params %s", conf)
         elif compat.start_run(REPORT_DAG_ID, run_id, conf, context["dag_run"].run_after):
             log.info("Requests are left because of batches_per_run: started the run %s", run_id)
+        else:
+            log.info("Requests are left because of batches_per_run: the run %s was started before", run_id)
 
 
 def has_progress(runs: Iterable[BatchRun], released: Iterable[ReleasedClaim]) -> bool:
@@ -93,7 +94,7 @@ def _confs(
 ) -> list[Conf]:
     limited = bool(params.request_ids or params.force or context["dag_run"].run_type == BACKFILL)
     outcomes = {one.request_id: one.outcome for one in released}
-    pending = site.claims().pending_ids(select_requests(context, site, params, ())) if limited else []
+    pending = site.claims().pending_ids(select_requests(context, site, params, find_ended_runs(context, site))) if limited else []
     left = [one for one in pending if outcomes.get(one, ClaimOutcome.SUBMITTED) == ClaimOutcome.SUBMITTED]
     return params_of_next_runs(
         params,

@@ -1,5 +1,6 @@
 """Which requests a run may claim: the sensor counts them, and claim_requests claims them."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.requests.models import Selection
 
 BACKFILL = "backfill"
+NEXT_RUN = re.compile(r"next__(\d+)__(.+)")  # id of a run that settle_requests of another one has started
 
 
 def select_requests(context: "Context", site: Site, params: RunParams, ended_runs: Sequence[str]) -> "Selection":
@@ -22,6 +24,7 @@ def select_requests(context: "Context", site: Site, params: RunParams, ended_run
     from progress_exhaust.hooks.requests.models import Selection
 
     settings, day = site.settings, report_day(context, site.settings)
+    next_run = NEXT_RUN.fullmatch(context["run_id"])
     next_day = datetime.combine(day + timedelta(days=1), time(), ZoneInfo(settings.report_timezone))
     return Selection(
         most=settings.batches_per_run,
@@ -33,6 +36,7 @@ def select_requests(context: "Context", site: Site, params: RunParams, ended_run
         submitted_before=next_day if context["dag_run"].run_type == BACKFILL else None,
         ended_runs=ended_runs,
         force=params.force,
+        first_run=next_run[2] if next_run and not params.request_ids else None,
     )
 
 

@@ -18,7 +18,7 @@ from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
 from progress_exhaust import compat
 from progress_exhaust.hooks.cassandra.decoding import make_protocol_handler
 from progress_exhaust.hooks.cassandra.driver_errors import translate_driver_errors
-from progress_exhaust.hooks.cassandra.models import Row
+from progress_exhaust.hooks.cassandra.models import Row, TableSize
 from progress_exhaust.hooks.cassandra.refusals import Query, fewer_keys, fewer_rows, fewer_rows_for_one_read
 from progress_exhaust.sql import learner_tables as cql
 
@@ -95,15 +95,16 @@ class ClusterConnection(CassandraHook):
             return ()
         return tuple(sorted(host.address for host in metadata.get_replicas(keyspace, routing_key)))
 
-    def estimate_partitions(self, table: str) -> int:
-        """Return about how many partitions `keyspace.table` has; 0 if not known.
+    def estimate_size(self, table: str) -> TableSize:
+        """Return about how large `keyspace.table` is.
 
         The node that answers knows only its own ranges: its estimate is multiplied by the number of nodes.
         """
         statement = self.prepare(cql.TABLE_SIZE)
         query = Query(lambda _keys: statement.bind(table.split(".")))
-        own = sum(count for (count,) in self.rows([query], in_flight=1, subject="system.size_estimates"))
-        return int(own) * len(self.cluster.metadata.all_hosts())
+        own = list(self.rows([query], in_flight=1, subject="system.size_estimates"))
+        nodes = len(self.cluster.metadata.all_hosts())
+        return TableSize(nodes * sum(count for count, _ in own), nodes * sum(count * mean for count, mean in own))
 
     def prepare(self, query: str) -> PreparedStatement:
         """Return the prepared statement of a query."""

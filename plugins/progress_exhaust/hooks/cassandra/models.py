@@ -13,6 +13,13 @@ def context_id(batch_id: str) -> str:
     return f"cb:{batch_id}"
 
 
+class TableSize(NamedTuple):
+    """The size of a table, by the cluster's estimate; 0 if not known."""
+
+    partitions: int
+    bytes: int
+
+
 class Table(StrEnum):
     """The tables that are read for the learners of a batch. The values are used in logs and folder names."""
 

@@ -17,7 +17,7 @@ from progress_exhaust.hooks.cassandra.cluster import ClusterConnection
 from progress_exhaust.hooks.cassandra.course_tables import CourseTables
 from progress_exhaust.hooks.cassandra.decoding import decode_archived_scores
 from progress_exhaust.hooks.cassandra.filtering import filtered_rows
-from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Row, Table, TokenRange, context_id
+from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Row, Table, TableSize, TokenRange, context_id
 from progress_exhaust.hooks.cassandra.optional_columns import Select
 from progress_exhaust.hooks.cassandra.refusals import Query
 from progress_exhaust.hooks.cassandra.table_checks import (
@@ -110,7 +110,7 @@ class LearnerTablesHook(CourseTables):
 
     def token_ranges(self, table: Table) -> list[TokenRange]:
         """Cut the ring into ranges that the server can scan within its timeout."""
-        return cut_ring(table, self.estimate_partitions(table))
+        return cut_ring(table, self.estimate_size(table))
 
     def scan(self, table: Table, ranges: Sequence[TokenRange], batch_ids: Sequence[str]) -> Iterator[Row]:
         """Return the rows of these batches in these ranges, in no order: rows of `extract.schemas.SCANNED`.
@@ -136,9 +136,9 @@ class LearnerTablesHook(CourseTables):
             return filtered_rows(cluster, name, filtered, unfiltered, is_small=False)
         return filtered()  # the caller can read the other tables by partitions instead
 
-    def estimate_partitions(self, table: Table) -> int:
-        """Return how many partitions a table has, by the cluster's estimate; 0 if not known."""
-        return self._cluster_of(table).estimate_partitions(self._name_of(table))
+    def estimate_size(self, table: Table) -> TableSize:
+        """Return how large a table is, by the cluster's estimate."""
+        return self._cluster_of(table).estimate_size(self._name_of(table))
 
     def check_courses(self) -> None:
         """Raise SetupError if a table or column of the courses keyspace is missing."""

@@ -99,8 +99,9 @@ class Transaction:
 
     def ledger_is_current(self) -> bool:
         """Tell whether the ledger exists in the form of this version."""
-        tables = {"claim": f"{self.ledger}.claim", "batch_run": f"{self.ledger}.batch_run"}
-        return bool(self.fetch_value(sql.LEDGER_IS_CURRENT, tables))
+        names = {"claim": "claim", "batch_run": "batch_run", "index": "batch_run_of_channel"}
+        parts = {part: f"{self.ledger}.{name}" for part, name in names.items()}
+        return bool(self.fetch_value(sql.LEDGER_IS_CURRENT, parts))
 
     @contextmanager
     def _checking_rights(self, statement: str) -> Iterator[None]:

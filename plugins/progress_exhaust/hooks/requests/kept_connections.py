@@ -39,8 +39,11 @@ def take() -> Any:
 
 
 def keep(connection: Any) -> Any:
-    """Keep a connection whose transaction has ended; return it if it is to be closed instead, else None."""
-    if _kept is None or not _is_ours():
+    """Keep a connection whose transaction has ended; return it if it is to be closed instead, else None.
+
+    One is kept: a long stage then has one idle session on the server.
+    """
+    if _kept is None or _kept or not _is_ours():
         return connection
     _kept.append((monotonic(), connection))
     return None

@@ -171,6 +171,7 @@ class Selection:
     submitted_before: datetime | None = None
     ended_runs: Sequence[str] = ()  # runs that hold requests although they have ended
     force: bool = False
+    first_run: str | None = None  # of a chain of next runs: what the chain has claimed and could not make is for another run
 
     def values(self) -> dict[str, Any]:
         """Return the parameters of the statements. The timestamps of job_request are UTC without a zone."""
@@ -184,6 +185,7 @@ class Selection:
             "submitted_before": self.submitted_before and _naive_utc(self.submitted_before),
             "ended_runs": list(self.ended_runs),
             "force": self.force,
+            "first_run": self.first_run,
         }
 
 
