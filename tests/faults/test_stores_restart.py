@@ -235,13 +235,19 @@ def test_optional_nodes_of_another_type_fail_their_batch_with_a_message(
 
 @contextmanager
 def read_only(site: Install) -> Iterator[Callable[[], None]]:
-    """Yield what lets the install's database take no writes until the block's end, as a standby after a fail-over."""
+    """Yield what lets the install's database take no writes until the block's end, as a standby after a fail-over.
+
+    A fail-over ends the connections, too.
+    """
     server, _, name = site.postgres.rpartition("/")
     with closing(psycopg2.connect(f"{server}/postgres")) as session:
         session.autocommit = True
         change = f'ALTER DATABASE "{name}"'
         try:
-            yield lambda: session.cursor().execute(f"{change} SET default_transaction_read_only = on")
+            yield lambda: session.cursor().execute(
+                f"{change} SET default_transaction_read_only = on;"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )  # fmt: skip
         finally:
             session.cursor().execute(f"{change} RESET default_transaction_read_only")
 
