@@ -252,7 +252,7 @@ def test_every_service_is_healthy(stack: Stack) -> None:
 
 
 def test_both_workers_make_the_reports_and_publish_them_in_the_store(stack: Stack, api: Airflow) -> None:
-    wait_until(lambda: api.call("/api/v2/dags")["total_entries"] == 2, "the DAGs")
+    wait_until(lambda: api.call("/api/v2/dags")["total_entries"] == 3, "the DAGs")
     # Unpaused, a DAG makes up for its last tick by itself, and the trigger starts a run too. One of them makes the reports.
     subprocess.run(
         ["airflow", "dags", "unpause", "--yes", "progress_exhaust"],
