@@ -1,4 +1,4 @@
-"""The wheel: pip installs the whole package, Airflow finds the plugin, and a DAG bundle of one file has both DAGs."""
+"""The wheel: pip installs the whole package, Airflow finds the plugin, and a DAG bundle of one file has every DAG."""
 
 import os
 import shutil
