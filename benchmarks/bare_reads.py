@@ -29,7 +29,7 @@ from benchmarks.meters import machine, measure, table
 from dev import services
 from dev.world import World, batch_world
 from progress_exhaust.hooks.cassandra.decoding import make_protocol_handler
-from progress_exhaust.hooks.cassandra.models import Table, context_id
+from progress_exhaust.hooks.cassandra.models import Table, TableSize, context_id
 from progress_exhaust.hooks.cassandra.optional_columns import with_whole_maps
 from progress_exhaust.hooks.cassandra.token_ranges import cut_ring
 from progress_exhaust.sql import learner_tables as cql
@@ -70,7 +70,7 @@ class BareReads:
         self.user_ids = [row[0] for page in pages(session, cql.ENROLMENTS_OF_BATCH, key) for row in page]
 
     def scan(self, session: Session, query: str, of: Table, wanted: str) -> None:
-        for tokens in cut_ring(of, 3 * self.learners):  # with the others of the world
+        for tokens in cut_ring(of, TableSize(3 * self.learners, 0)):  # with the others of the world
             for _page in pages(session, query, (*tokens, [wanted])):
                 pass
 
