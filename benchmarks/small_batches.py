@@ -111,7 +111,10 @@ def main(given: list[str]) -> int:
         world = many_batches_world(arguments.batches, arguments.learners, per_request=1)
         load_part(Places.from_environment(), world, 0, 1)
         bench.settle()
-        results = {size: run(bench, size) for size in arguments.batches_per_run}
+        results = {}
+        for size in arguments.batches_per_run:
+            results[size] = run(bench, size)
+            print(f"runs of {size}: {results[size]}", flush=True)
     rows = []
     for size, (seconds, costs, connections) in results.items():
         costs["Airflow"], costs["all of it"] = sum(costs[name] for name in AIRFLOW_PARTS), sum(costs.values())
