@@ -99,8 +99,8 @@ def make(bench: Bench, request: Row) -> tuple[dict[str, float], dict[str, float]
         "the run is started": started - created,
     }
     previous = started
-    for name, queued, begun, end in ((name, *map(float, moments)) for name, *moments in tasks):
-        parts |= {f"{name} waits": queued - previous, f"{name} starts": begun - queued, f"{name} runs": end - begun}
+    for name, queued, start, end in ((name, *map(float, moments)) for name, *moments in tasks):
+        parts |= {f"{name} waits": queued - previous, f"{name} starts": start - queued, f"{name} runs": end - start}
         previous = end
     for what in ("waits", "starts", "runs"):
         parts[f"**all tasks: {what}**"] = sum(seconds for part, seconds in parts.items() if part.endswith(f" {what}"))

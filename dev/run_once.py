@@ -76,9 +76,9 @@ def run(conf: dict[str, Any]) -> tuple[str, float]:
         bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
         if bag.import_errors:
             raise SystemExit(f"The DAG does not load: {bag.import_errors}")
-        begun = time.monotonic()
+        started = time.monotonic()
         ended = bag.dags[DAG_ID].test(run_conf=conf or None)
-        return str(ended.state), time.monotonic() - begun
+        return str(ended.state), time.monotonic() - started
 
 
 def keep_newest_api_version() -> None:

@@ -82,10 +82,10 @@ def params_of_next_runs(
     if not params.force:
         return [same | {"request_ids": list(left)}] if left else []
     untouched = [one for one in left if one not in put_back]
-    begun = [one for one in left if one in put_back]
+    started = [one for one in left if one in put_back]
     return [
         *([same | {"request_ids": untouched, "force": True}] if untouched else []),
-        *([same | {"request_ids": begun}] if begun else []),
+        *([same | {"request_ids": started}] if started else []),
     ]
 
 
