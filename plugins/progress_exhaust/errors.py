@@ -27,7 +27,14 @@ class RequestDeletedError(ProgressExhaustError):
 
 
 class OverLimitError(ProgressExhaustError):
-    """A limit was reached, and the batch waits for a later run."""
+    """A limit was reached, and the batch waits for a later run.
+
+    :param deferred_bytes: the size of its package
+    """
+
+    def __init__(self, message: str, deferred_bytes: int) -> None:
+        super().__init__(message)
+        self.deferred_bytes = deferred_bytes
 
 
 class SetupError(ProgressExhaustError):

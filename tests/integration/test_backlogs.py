@@ -43,6 +43,15 @@ def test_thousand_requests_of_one_org_do_not_delay_the_request_of_another(cursor
     assert hook_of("next").count_pending(chosen(most=2)) == 1000 - 4
 
 
+def test_requests_that_failed_do_not_delay_new_ones_of_their_org(cursor: Any) -> None:
+    for number in range(3):
+        insert(cursor, f"failed-{number}", minutes=number, status="FAILED", iteration=0)
+    insert(cursor, "new", minutes=9)
+    insert(cursor, "other", minutes=8, requested_channel="org-2")
+    assert claimed("run", most=2) == {"new", "other"}
+    assert claimed("next", most=2) == {"failed-0", "failed-1"}
+
+
 def test_claim_takes_the_next_requests_where_another_one_locks_the_first(cursor: Any) -> None:
     for number in range(4):
         insert(cursor, f"r{number}", minutes=number)

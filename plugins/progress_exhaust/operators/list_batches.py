@@ -49,9 +49,10 @@ class ListBatchesOperator(BaseTaskOperator):
         shared = duplicates(held)
         settings = site.settings
         limits = Limits(settings.batches_per_request, settings.batches_per_channel, settings.batches_per_run)
-        of_day = site.ledger().batches_of_day(
-            (request.requested_channel for request in requests if not request.standalone), report_day(context, settings)
-        )
+        day = report_day(context, settings)
+        channels = {request.requested_channel for request in requests if not request.standalone}
+        of_day = site.ledger().batches_of_day(channels, day)
+        over_bytes = site.ledger().over_bytes_of_day(channels, day, settings.bytes_per_channel)
         with site.learner_tables() as tables, site.content_api() as content:
             catalogue = Catalogue(tables.batches, tables.batches_of_collections, content.collections, content.search)
             planned = plan(
@@ -60,6 +61,7 @@ class ListBatchesOperator(BaseTaskOperator):
                 limits,
                 force=params.force,
                 of_day=of_day,
+                over_bytes=over_bytes,
             )
             if planned.to_make:
                 self._warn_of_missing_columns(tables)

@@ -94,7 +94,8 @@ def reserve_bytes(batch_context: BatchContext, size_bytes: int) -> Iterator[None
     if published_bytes is not None:
         raise OverLimitError(
             f"The org has packages of {published_bytes:,} bytes of this day. The setting bytes_per_channel allows "
-            f"{limit_bytes:,} bytes"
+            f"{limit_bytes:,} bytes",
+            size_bytes,
         )
     try:
         yield

@@ -43,12 +43,14 @@ def plan(
     *,
     force: bool = False,
     of_day: Mapping[str, AnyCollection[FileKey]] | None = None,
+    over_bytes: AnyCollection[FileKey] = (),
 ) -> Plan:
     """Decide which batches to make for these requests. Raises the error of a source that does not work at all.
 
     :param requests: without duplicates
     :param force: make a batch again if a previous run finished it
     :param of_day: what each requesting org has got or is getting today: request and batch ids
+    :param over_bytes: what is larger than what its org may still get today
     """
     planned = Plan()
     choices = _Choices(catalogue, _wanted(requests, limits, planned), planned)
@@ -72,13 +74,13 @@ def plan(
         if not to_make:
             planned.finished.append(request)
         wanted += to_make
-    _share_out(planned, wanted, limits, of_day or {})
+    planned.deferred = [one for one in wanted if file_key(one[0]) in over_bytes]
+    _share_out(planned, [one for one in wanted if file_key(one[0]) not in over_bytes], limits, of_day or {})
     return planned
 
 
-def _share_out(planned: Plan, wanted: Iterable[Planned], limits: Limits, of_day: Mapping[str, AnyCollection[FileKey]]) -> None:
+def _share_out(planned: Plan, wanted: Sequence[Planned], limits: Limits, of_day: Mapping[str, AnyCollection[FileKey]]) -> None:
     """Give the requesting orgs one batch each in turn, until the run is full: many batches of one org delay no other org."""
-    wanted = list(wanted)
     again = {file_key(batch) for batch, _ in wanted}
     number = Counter({channel: len(set(made) - again) for channel, made in of_day.items()})
     turns: Counter[str] = Counter()

@@ -47,10 +47,12 @@ OF_THIS_SITE
       SELECT FROM {ledger}.claim c WHERE c.tag = j.tag AND c.request_id = j.request_id AND released_at IS NULL))
 """.replace("OF_THIS_SITE", OF_THIS_SITE)
 
-# The orgs get one request each in turn, the oldest first: many requests of one org delay no other org.
+# The orgs get one request each in turn, the oldest first: many requests of one org delay no other org. Requests that failed
+# before come after the others of their org: an error that only an engineer can correct keeps no new request from its turn.
 _IN_TURN = """
 FROM {job_request} j JOIN (
-  SELECT tag, request_id, row_number() OVER (PARTITION BY requested_channel ORDER BY dt_job_submitted, request_id) AS turn
+  SELECT tag, request_id, row_number() OVER (
+    PARTITION BY requested_channel ORDER BY status = '{status.FAILED}', dt_job_submitted, request_id) AS turn
   FROM {job_request} j WHERE PENDING) AS waiting USING (tag, request_id)
 WHERE PENDING ORDER BY turn, dt_job_submitted, request_id LIMIT %(most)s
 """.replace("PENDING", _PENDING)

@@ -1,7 +1,8 @@
 """Statements on Postgres that every transaction shares: time limits, and whether the tables are as we need them.
 
 In all statements on Postgres, `{job_request}` and `{ledger}` stand for the quoted table and schema of the settings. Constants of
-`hooks.requests.models` are `{status.…}`, `{outcome.…}`, `{state.…}`, `{stage.…}`, `{job_id}` and `{max_failures}`.
+`hooks.requests.models` are `{status.…}`, `{outcome.…}`, `{state.…}`, `{stage.…}`, `{job_id}`, `{deferred_bytes}` and
+`{max_failures}`.
 """
 
 # Release the locks of a frozen or lost client after 30 seconds. Postgres before 14 lacks the last setting, which ends the wait of

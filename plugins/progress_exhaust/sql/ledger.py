@@ -215,6 +215,22 @@ WHERE b.installation = %(installation)s AND b.channel = ANY(%(channels)s::text[]
       AND c.released_at IS NULL)
 """
 
+# Return the batches of some orgs whose package exceeded what their org may get with the reports of a day, and still would.
+OVER_BYTES_OF_DAY = """
+WITH newest AS (
+  SELECT DISTINCT ON (tag, request_id, batch_id) * FROM {ledger}.batch_run
+  WHERE installation = %(installation)s AND channel = ANY(%(channels)s::text[]) AND request_id <> ''
+    AND listed_at > now() - interval '2 days' AND (state = '{state.DONE}' OR counts ? '{deferred_bytes}')
+  ORDER BY tag, request_id, batch_id, changed_at DESC)
+SELECT over.request_id, over.batch_id
+FROM newest over CROSS JOIN LATERAL (
+  SELECT sum(size_bytes) AS published_bytes FROM newest b
+  WHERE b.channel = over.channel AND b.state = '{state.DONE}'
+    AND right(b.object_key, length(%(day_ending)s)) = %(day_ending)s) AS of_day
+WHERE over.state = '{state.DEFERRED}'
+  AND published_bytes + (over.counts ->> '{deferred_bytes}')::bigint > %(limit_bytes)s
+"""
+
 # Return the bytes that an org has got with the reports of a day, or that this run is publishing for it, without those of the
 # batch itself. Of a batch that was made again, only the newest package counts.
 CHANNEL_BYTES = """

@@ -15,7 +15,7 @@ from progress_exhaust.errors import (
     RequestDeletedError,
     RequestError,
 )
-from progress_exhaust.hooks.requests.models import BatchState, Stage
+from progress_exhaust.hooks.requests.models import DEFERRED_BYTES, BatchState, Stage
 from progress_exhaust.links import RequestLink
 from progress_exhaust.stages.base_operator import BaseTaskOperator, needs_operator
 from progress_exhaust.stages.batch_context import BatchContext
@@ -108,7 +108,7 @@ def _run_and_record(
         raise AirflowSkipException(str(error)) from None
     except OverLimitError as error:
         log.info("%s: %s: deferred to a later run: %s", batch, stage, error)
-        record_end(batch_context, BatchState.DEFERRED, error=str(error))
+        record_end(batch_context, BatchState.DEFERRED, counts={DEFERRED_BYTES: error.deferred_bytes}, error=str(error))
         raise AirflowSkipException(str(error)) from None
     except (ClaimLostError, RequestDeletedError):
         raise

@@ -198,6 +198,15 @@ class Ledger(LedgerConnection):
                 found.setdefault(channel, set()).add((request_id, batch_id))
         return found
 
+    def over_bytes_of_day(self, channels: Iterable[str], day: date, limit_bytes: int) -> set[FileKey]:
+        """Return the batches that a run of this day has deferred because of their size, if they still do not fit.
+
+        To make them again only to find this out would take minutes of every run.
+        """
+        values = {"channels": sorted(set(channels)), "day_ending": object_key_ending(day), "limit_bytes": limit_bytes}
+        with self._transaction() as transaction:
+            return set(transaction.fetch_all(sql.OVER_BYTES_OF_DAY, values))
+
     def unfinished_in_other_runs(self) -> list[tuple[str, Batch]]:
         """Return what other runs of this installation left unfinished of the requests that this run brought to SUCCESS.
 

@@ -61,6 +61,9 @@ class ClaimOutcome(StrEnum):
     RELEASED = "released"  # a person released it, for another installation
 
 
+# The count that has the size of a package that exceeded the bytes of its org.
+DEFERRED_BYTES = "deferred_bytes"
+
 # What SQL statements name in braces, in addition to the table and the schema: each value is written once, above.
 SQL_VALUES = {
     "status": RequestStatus,
@@ -69,6 +72,7 @@ SQL_VALUES = {
     "outcome": ClaimOutcome,
     "job_id": JOB_ID,
     "max_failures": MAX_FAILURES,
+    "deferred_bytes": DEFERRED_BYTES,
 }
 
 # The counts that report the progress of a running stage.
