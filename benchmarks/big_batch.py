@@ -4,6 +4,7 @@
     make bench SIZES=1000000                      loading takes a quarter of an hour
     python benchmarks/big_batch.py 20000 --strategies point partitions scan
     python benchmarks/big_batch.py 20000 --others 40000 400000
+    python benchmarks/big_batch.py 2000 --nested 300 --assessments 1500 --leaves 1500
 
 Each size is loaded alone, with twice as many learners of other batches; then the DAG runs as `make run` does, first to warm
 the servers up and then to be measured. Cassandra runs with the heap and compiler of a real node, in a data folder of its own.
@@ -52,10 +53,11 @@ class Bench:
     """The services of the benchmark's data folder, and what is loaded in them.
 
     :param keep: do not stop them at the end of the block
+    :param course: how many nested collections, assessments and leaves the big batch's course has, if not the usual numbers
     """
 
-    def __init__(self, *, keep: bool = False) -> None:
-        self.keep = keep
+    def __init__(self, *, keep: bool = False, course: Mapping[str, int] | None = None) -> None:
+        self.keep, self.course = keep, course or {}
         os.environ.setdefault("PROGRESS_EXHAUST_DEV_DATA", str(PROJECT / ".bench"))
         os.environ.setdefault("PROGRESS_EXHAUST_DEV_CASSANDRA_HEAP", "2G")
         services.start()
@@ -73,13 +75,14 @@ class Bench:
 
     def load(self, learners: int, others: int) -> None:
         """Put one batch among so many other learners into the servers, and nothing else."""
-        loaded, wanted = self.settings.data / "loaded", f"{learners} {others}"
+        shape = [f"--{name}={number}" for name, number in self.course.items()]
+        loaded, wanted = self.settings.data / "loaded", " ".join([str(learners), str(others), *shape])
         if loaded.exists() and loaded.read_text() == wanted and self.redis().dbsize():
             return
         print(f"loading {learners:,} learners and {others:,} others …", flush=True)
         loaded.unlink(missing_ok=True)
         self.empty()
-        load = [sys.executable, "dev/load.py", "--learners", str(learners), "--others", str(others)]
+        load = [sys.executable, "dev/load.py", "--learners", str(learners), "--others", str(others), *shape]
         subprocess.run(load, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
         self.settle()
         loaded.write_text(wanted)
@@ -118,7 +121,7 @@ class Bench:
 
     def run(self, learners: int, others: int, strategy: str) -> dict[str, str]:
         """Run the DAG over the one request; return what it came to."""
-        request = batch_world(learners, others).requests[0]["request_id"]
+        request = batch_world(learners, others, **self.course).requests[0]["request_id"]
         with closing(self.requests()) as requests, requests, requests.cursor() as cursor:
             cursor.execute("UPDATE job_request SET status = 'SUBMITTED', iteration = 0, processed_batches = NULL")
         variable = json.loads(os.environ["AIRFLOW_VAR_PROGRESS_EXHAUST"]) | STRATEGIES[strategy]
@@ -166,12 +169,16 @@ def main(given: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Time one big batch through a whole DAG run.")
     parser.add_argument("sizes", type=int, nargs="*", default=[1000, 20_000, 100_000], help="learners of the batch")
     parser.add_argument("--others", type=int, nargs="*", help="learners of other batches (default: twice as many)")
+    parser.add_argument("--nested", type=int, default=3, help="nested collections of the batch's course")
+    parser.add_argument("--assessments", type=int, default=5, help="its assessments")
+    parser.add_argument("--leaves", type=int, default=40, help="its contents, assessments too")
     parser.add_argument("--strategies", nargs="*", default=["auto"], choices=STRATEGIES, help="how tables keyed by user are read")
     parser.add_argument("--runs", type=int, default=1, help="measured runs of each, after one to warm up")
     parser.add_argument("--keep", action="store_true", help="let the servers run on, loaded for the next call")
     arguments = parser.parse_args(given)
+    course = {name: getattr(arguments, name) for name in ("nested", "assessments", "leaves")}
     rows = []
-    with Bench(keep=arguments.keep) as bench:
+    with Bench(keep=arguments.keep, course=course) as bench:
         print(machine(), flush=True)
         for learners in arguments.sizes:
             for others in arguments.others or [2 * learners]:
