@@ -133,12 +133,12 @@ $(DOCS_VENV)/.installed: dev/docs_site/requirements.txt
 wheel: env ## build the package as a wheel, in dist
 	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-lock: ## pin the newest versions for requirements.in, and for the image and the stores (needs uv)
+lock: ## pin the newest versions for requirements.in, and for the stores (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  requirements.in --output-file requirements.txt
 	@# What they have in common is of one version, where it can be.
-	for folder in dev/image dev/stores; do cp requirements.txt $$folder/ && (cd $$folder && \
+	cp requirements.txt dev/stores/ && cd dev/stores && \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
-	  requirements.in --output-file requirements.txt); done
+	  requirements.in --output-file requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  dev/docs_site/requirements.in --output-file dev/docs_site/requirements.txt

@@ -332,7 +332,9 @@ class Places:
     def connect_cassandra(self) -> Any:
         place = urlsplit(self.cassandra)
         login = PlainTextAuthProvider(unquote(place.username), unquote(place.password or "")) if place.username else None
-        session = Cluster([place.hostname or "localhost"], port=place.port or 9042, auth_provider=login).connect()
+        # The driver sometimes closes connections of protocol version 5: plugins/progress_exhaust/hooks/cassandra/cluster.py.
+        cluster = Cluster([place.hostname or "localhost"], port=place.port or 9042, auth_provider=login, protocol_version=4)
+        session = cluster.connect()
         session.default_timeout = 60.0
         return session
 

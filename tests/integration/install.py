@@ -25,6 +25,7 @@ import redis
 
 from dev import services
 from dev.content_api import ContentServer, serve
+from dev.grants import GRANTS, cassandra_statements, psql
 from dev.load import Names, load, submit
 from dev.servers import REDIS_DATABASES
 from dev.world import Row, World
@@ -35,7 +36,6 @@ PROJECT = Path(__file__).resolve().parents[2]
 RUN_AFTER, REPORT_DAY = datetime(2022, 9, 27, 20, 0, tzinfo=UTC), date(2022, 9, 28)
 RUN_TIMEOUT_SECONDS = 600  # a machine that runs other tests at the same time is slow
 CONTENT_PATH, ORG_PATH, KEYS_PATH = "/api/content", "/api/org", "/keys"
-GRANTS = PROJECT / "docs" / "grants"
 JOB_REQUEST = (PROJECT / "dev/postgres/job_request.sql").read_text()
 
 
@@ -406,15 +406,9 @@ def put_below(paths: tuple[str, ...], content: ContentServer) -> None:
     content.RequestHandlerClass = BelowPath
 
 
-def psql(text: str, **names: str) -> str:
-    """Return a text of docs/grants as psql runs it, with its variables replaced."""
-    names = {"schema": "public", "requests": "job_request", "ledger": "progress_exhaust"} | names
-    return re.sub(r':"(\w+)"', lambda found: '"' + names[found[1]] + '"', text)
-
-
 def cassandra_grants(names: Names, role: str) -> list[str]:
     """Return the statements of docs/grants for an install's tables, both kinds of enrolment table among them."""
-    text = re.sub("--.*", "", (GRANTS / "cassandra.cql").read_text()).replace(" exhaust;", f" {role};")
+    text = ";\n".join(cassandra_statements()).replace(" exhaust", f" {role}") + ";\n"
     text = text.replace("dev_hierarchy_store.", f"{names.hierarchies}.")
     by_batch, by_user = (
         text.replace("sunbird_courses.report_user_enrolments", table).replace("sunbird_courses.", f"{names.courses}.")

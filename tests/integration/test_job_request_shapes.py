@@ -11,12 +11,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from dev.grants import psql
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
 from progress_exhaust.hooks.requests.releases import LOST_TOO_OFTEN
 from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch
 from tests.integration.install import GRANTS as GRANTS_FOLDER
-from tests.integration.install import psql
 from tests.integration.life import (
     CONNECTION,
     DAY,

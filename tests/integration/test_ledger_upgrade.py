@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from dev.grants import GRANTS, psql
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.models import BatchState
 from progress_exhaust.hooks.requests.status import Filter, RequestStatusReader
 from progress_exhaust.report.request import Batch
-from tests.integration.install import GRANTS, psql
 from tests.integration.life import (
     CONNECTION,
     CURRENT,

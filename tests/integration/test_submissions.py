@@ -12,13 +12,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from dev.grants import GRANTS, psql
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.requests import submissions
 from progress_exhaust.hooks.requests.submissions import SubmissionWatch
 from progress_exhaust.triggers import pending_requests
 from progress_exhaust.triggers.pending_requests import PendingRequestsTrigger
 from tests.fault_proxy import HANG, REFUSE, FaultProxy
-from tests.integration.install import GRANTS, psql
 from tests.integration.life import (
     CONNECTION,
     CURRENT,

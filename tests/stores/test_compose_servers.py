@@ -27,10 +27,10 @@ from typing import Any
 import psutil
 import psycopg2
 import pytest
+import redis
 import yaml
 
 from dev.demo import NEVER_MET, fetch
-from dev.servers import CASSANDRA_PASSWORD, CASSANDRA_USER
 from dev.world import JOB_ID, sample_world
 from tests.compose_file import TEXT, made_environment
 from tests.servers.site import DAG, OVER, Airflow
@@ -41,6 +41,8 @@ STOP_TIMEOUT_SECONDS = 90
 NATIVE = {"postgres", "cassandra", "redis"}  # of dev/services.py
 WORKERS = ("worker-1", "worker-2")
 ONCE = ("set-up", "sample-data")
+OWNED = {"POSTGRES": "REQUESTS", "CASSANDRA": "CASSANDRA", "REDIS": "USERS"}  # the connection to each source that has owners
+SOURCES = tuple(OWNED.values())
 
 
 def free_port() -> int:
@@ -61,7 +63,7 @@ class Stack:
 
     def here(self, text: str, container: str) -> str:
         """Return a text of the file with the places of this machine in it."""
-        places = {**self.places, "/opt/airflow": str(self.folder / container)}
+        places = {"/opt/airflow": str(self.folder / container), **self.places}
         return re.sub("|".join(map(re.escape, sorted(places, key=len, reverse=True))), lambda found: places[found[0]], text)
 
     def words(self, service: str, container: str) -> list[str]:
@@ -82,7 +84,7 @@ class Stack:
         """Start a service in the background, its logs where all containers have them."""
         container = container or service
         home = self.folder / container
-        (home / "login").mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
         (home / "logs").symlink_to(self.folder / "logs")
         words = self.words(service, container)
         if container in WORKERS:
@@ -184,32 +186,42 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         base = int((folder / "services" / "port-base").read_text())
         health, listen, broker = str(free_port()), str(free_port()), str(free_port())
         places = {
-            "cassandra:9042": f"{CASSANDRA_USER}:{CASSANDRA_PASSWORD}@127.0.0.1:{base}",  # the image's needs no login
+            "cassandra:9042": f"127.0.0.1:{base}",
             "postgres:5432": f"127.0.0.1:{base + 3}",
             "redis:6379": f"127.0.0.1:{base + 4}",
             "broker:6379": f"127.0.0.1:{broker}",
             "127.0.0.1:8974": f"127.0.0.1:{health}",
             "0.0.0.0": "127.0.0.1",  # noqa: S104
-            "/opt/airflow/dags": str(PROJECT / "dags"),
-            "/opt/airflow/plugins": str(PROJECT / "plugins"),
             "/project": str(PROJECT),
-            "/data": str(folder / "data"),
+            "/opt/airflow/progress-exhaust": str(folder / "data"),
         }
         for server, port in {"api-server:8080": listen, "content-api:8000": free_port(), "store:5000": free_port()}.items():
             places[server] = places[f"127.0.0.1:{server.partition(':')[2]}"] = f"127.0.0.1:{port}"
         added = {
             "PATH": f"{commands(folder / 'bin', broker)}:{os.environ['PATH']}",
+            # The image has the DAG files, and the package as a wheel.
+            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": listen,
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST": "127.0.0.1",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": health,
         }
         secrets = made_environment(folder) | {"POSTGRES_PASSWORD": (folder / "services" / "postgres.password").read_text()}
-        text = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: secrets[found[1]], TEXT).replace("$$", "$")
+        secrets["PROGRESS_EXHAUST_ON_REQUEST"] = '"true"'  # as with the profile on-request
+        text = re.sub(r"\$\{(\w+):[^}]*\}", lambda found: secrets[found[1]], TEXT).replace("$$", "$")
         made = Stack(folder, yaml.safe_load(text), places, added)
+        configure_redis(made.compose["services"]["redis"]["command"], base + 4)
         stopping.callback(made.stop)
         bring_up(made)
         yield made
+
+
+def configure_redis(words: list[str], port: int) -> None:
+    """Give the user cache of dev/services.py the logins that the command of the service gives."""
+    with redis.Redis(port=port) as server:
+        server.execute_command("ACL SETUSER", *words[words.index("--user") + 1 :])
+        server.config_set("requirepass", words[words.index("--requirepass") + 1])
 
 
 def bring_up(stack: Stack) -> None:
@@ -230,7 +242,7 @@ def bring_up(stack: Stack) -> None:
 @pytest.fixture(scope="module")
 def api(stack: Stack) -> Airflow:
     stack.wait("api-server")
-    login = yaml.safe_load((stack.folder / "api-server" / "login" / "passwords.json").read_text())
+    login = yaml.safe_load((stack.folder / "api-server" / "simple_auth_manager_passwords.json.generated").read_text())
     return Airflow(f"http://{stack.places['api-server:8080']}", login["admin"], datetime.now(UTC))
 
 
@@ -241,6 +253,26 @@ def test_set_up_a_second_time_changes_nothing(stack: Stack, api: Airflow) -> Non
     subprocess.run(["airflow", "pools", "set", "progress_exhaust", "5", "more"], env=environment, check=True, capture_output=True)
     stack.run("set-up")
     assert requests_of(stack) == before and api.call(pool)["slots"] == 5
+
+
+def test_the_tasks_log_in_with_the_rights_of_docs_grants_alone(stack: Stack) -> None:
+    environment = stack.environment("worker", "worker-1")
+    logins = {environment[f"AIRFLOW_CONN_PROGRESS_EXHAUST_{name}"].split("/")[2].partition(":")[0] for name in SOURCES}
+    assert logins == {"exhaust"}
+    owners = stack.environment("set-up", "set-up")
+    given = {value for name, value in environment.items() if not name.startswith("PATH")}
+    for name in ("POSTGRES", "CASSANDRA", "REDIS"):
+        [password] = re.findall(":([^:/@]+)@", owners[f"AIRFLOW_CONN_PROGRESS_EXHAUST_{OWNED[name]}"])
+        assert not any(password in value for value in given)
+    pg = psycopg2.connect(environment["AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"])
+    try:
+        [(others, superuser)] = fetch(
+            pg,
+            "SELECT has_table_privilege('job_request', 'INSERT, DELETE, TRUNCATE'), rolsuper FROM pg_roles WHERE rolname = user",
+        )
+    finally:
+        pg.close()
+    assert (others, superuser) == (False, False)
 
 
 def test_every_service_is_healthy(stack: Stack) -> None:
@@ -311,7 +343,7 @@ def run_with_batches(api: Airflow) -> Any:
 
 def requests_of(stack: Stack) -> dict[str, Any]:
     """Return status and URLs of each request."""
-    uri = stack.environment("scheduler", "scheduler")["AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"]
+    uri = stack.environment("api-server", "api-server")["AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS"]
     pg = psycopg2.connect(uri)
     try:
         found = fetch(pg, "SELECT request_id, status, download_urls FROM job_request")

@@ -13,7 +13,7 @@ from tests.messages import explained, raised
 PROJECT = docs.PROJECT
 DAG_FOLDER = PROJECT / "plugins" / "progress_exhaust" / "dags"
 DAG_FILE = (DAG_FOLDER / "report.py").read_text()
-DAG_FILES = DAG_FILE + (DAG_FOLDER / "retention.py").read_text()
+DAG_FILES = "".join(file.read_text() for file in DAG_FOLDER.glob("*.py"))
 ROOT_PAGES = ("README.md", "CONTRIBUTING.md")
 # Pages of docs/ are named by their path in it.
 PAGES = {page: (PROJECT / page).read_text() for page in ROOT_PAGES} | {

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG
 
+from progress_exhaust.dags.environment import task_defaults
 from progress_exhaust.dags.single_installation import check_single_installation
 from progress_exhaust.links import with_links
 from progress_exhaust.names import CHECK_DAG_ID
@@ -36,7 +37,7 @@ def check_dag() -> DAG:
         is_paused_upon_creation=False,
         max_active_runs=1,
         tags=["sunbird", "exhaust"],
-        default_args={"retries": 0, "execution_timeout": timedelta(minutes=15)},
+        default_args=task_defaults(retries=0, execution_timeout=timedelta(minutes=15)),
     ) as dag:
         CheckInstallationOperator(task_id="check_installation")
     return dag

@@ -36,6 +36,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, TriggerRule, chain, task_group
 
+from progress_exhaust.dags.environment import number, task_defaults
 from progress_exhaust.dags.single_installation import check_single_installation
 from progress_exhaust.failure_notifier import ENVIRONMENT, failure_callback
 from progress_exhaust.links import with_links
@@ -60,7 +61,7 @@ BATCH_STAGES = {
     "mark_complete": MarkCompleteOperator,
 }
 LABEL = "{{ task.batch['batch_id'] }}{{ label_suffix | default('') }}"
-STAGE_TIMEOUT = timedelta(hours=6)  # a million learners take minutes, so a stage that takes hours hangs
+STAGE_TIMEOUT_SECONDS = 6 * 60 * 60  # a million learners take minutes, so a stage that takes hours hangs
 
 # No `examples` for a list: the trigger form would then accept no other values.
 IDS: dict[str, Any] = {"type": ["null", "array"], "items": {"type": "string", "minLength": 1, "maxLength": 200}}
@@ -85,16 +86,17 @@ PARAMS = {
 def report_dag() -> DAG:
     """Return the DAG. Its file calls this each time that Airflow parses it.
 
-    Airflow reads the schedule, the pool and the retries while it parses. Therefore they come from the environment, and not from
-    the Variable.
+    Airflow reads the schedule, the pool, the retries and the limits while it parses. Therefore they come from the environment,
+    and not from the Variable.
 
-    :raises SetupError: this package is installed twice
+    :raises SetupError: this package is installed twice, or a number in the environment is wrong
     """
     check_single_installation()
     env = os.environ
     cron, on_request = env.get("PROGRESS_EXHAUST_SCHEDULE", "0 8 * * *"), env.get("PROGRESS_EXHAUST_ON_REQUEST")
     schedule, schedule_error = run_schedule(cron, on_request, START_DATE)
     pool = env.get("PROGRESS_EXHAUST_POOL", "progress_exhaust")
+    stage_timeout = timedelta(seconds=number("PROGRESS_EXHAUST_STAGE_TIMEOUT_SECONDS", STAGE_TIMEOUT_SECONDS, minimum=1))
     on_failure, notifier_error = failure_callback(env.get(ENVIRONMENT))
 
     with DAG(
@@ -104,17 +106,17 @@ def report_dag() -> DAG:
         schedule=schedule,
         start_date=START_DATE,
         catchup=False,
-        max_active_runs=4,
-        max_active_tasks=1000,  # only the pool limits them
+        max_active_runs=int(number("PROGRESS_EXHAUST_MAX_ACTIVE_RUNS", 4, minimum=1)),
+        max_active_tasks=int(number("PROGRESS_EXHAUST_MAX_ACTIVE_TASKS", 1000, minimum=1)),  # only the pool limits them
         tags=["sunbird", "exhaust"],
         params=PARAMS,
-        default_args={
-            "retries": int(env.get("PROGRESS_EXHAUST_RETRIES", "4")),
-            "retry_delay": timedelta(seconds=float(env.get("PROGRESS_EXHAUST_RETRY_DELAY_SECONDS", "60"))),
-            "retry_exponential_backoff": True,
-            "max_retry_delay": timedelta(minutes=15),
-            "execution_timeout": timedelta(minutes=30),
-        },
+        default_args=task_defaults(
+            retries=int(number("PROGRESS_EXHAUST_RETRIES", 4)),
+            retry_delay=timedelta(seconds=number("PROGRESS_EXHAUST_RETRY_DELAY_SECONDS", 60)),
+            retry_exponential_backoff=True,
+            max_retry_delay=timedelta(minutes=15),
+            execution_timeout=timedelta(minutes=30),
+        ),
     ) as dag:
         wait_for_requests = PendingRequestsSensor(
             task_id="wait_for_requests", mode="reschedule", poke_interval=60, soft_fail=True
@@ -129,7 +131,7 @@ def report_dag() -> DAG:
                 "batch": batch,
                 "pool": pool,
                 "weight_rule": "upstream",
-                "execution_timeout": STAGE_TIMEOUT,
+                "execution_timeout": stage_timeout,
                 "map_index_template": LABEL,
             }
             chain(*(stage(task_id=task_id, **common) for task_id, stage in BATCH_STAGES.items()))

@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, Param
 
+from progress_exhaust.dags.environment import task_defaults
 from progress_exhaust.dags.single_installation import check_single_installation
 from progress_exhaust.names import RETENTION_DAG_ID
 from progress_exhaust.operators.remove_old_files import RemoveOldFilesOperator
@@ -44,7 +45,7 @@ def retention_dag() -> DAG:
                 False, type="boolean", title="Dry run", description="Report what would be deleted, and delete nothing"
             )
         },
-        default_args={"retries": 2, "retry_delay": timedelta(minutes=5), "execution_timeout": timedelta(hours=2)},
+        default_args=task_defaults(retries=2, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=2)),
     ) as dag:
         RemoveOldFilesOperator(task_id="remove_old_files")
     return dag

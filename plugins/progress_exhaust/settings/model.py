@@ -137,8 +137,8 @@ class Settings(Protection, ReportContents):
         None,
         ge=1,
         le=64,
-        description="Processes of extract and of pivot for a batch of more than one chunk. Not set: one per core. One process "
-        "writes an Excel workbook.",
+        description="Processes of extract and of pivot for a batch of more than one chunk. Not set: one per CPU of the worker, "
+        "and at most one per 600 MiB of its memory limit. One process writes an Excel workbook.",
     )
     read_strategy: Literal["auto", "partitions", "scan"] = Field(
         "auto",

@@ -1,6 +1,5 @@
 """The site: its settings, the Params of a run, and the hooks that follow from them."""
 
-import os
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from datetime import date
@@ -14,6 +13,7 @@ from progress_exhaust.report.layout import Layout
 from progress_exhaust.report.options import OutputFormat
 from progress_exhaust.settings import VARIABLE, Settings, nearest, parse_settings
 from progress_exhaust.stages.installation import find_installation
+from progress_exhaust.stages.worker_limits import count_processes
 from progress_exhaust.staging.batch_folder import BatchFolder
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Site:
 
     @property
     def processes(self) -> int:
-        """Return how many processes a task may use: the setting, else the number of its CPUs."""
-        return self.settings.processes_per_task or len(os.sched_getaffinity(0))
+        """Return how many processes a task may use: the setting, else what the worker has CPUs and memory for."""
+        return self.settings.processes_per_task or count_processes()
 
     @property
     def publisher(self) -> str:
