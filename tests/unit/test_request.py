@@ -200,7 +200,7 @@ def test_every_key_that_is_made_is_known() -> None:
     [
         (f"progress-exhaust/{REQUEST_ID}/{BATCH_ID}_progress_20220927.zip", (REQUEST_ID, BATCH_ID)),
         (f"progress-exhaust/{BATCH_ID}_progress_20220927.zip", ("", BATCH_ID)),
-        (f"progress-exhaust/{REQUEST_ID}/.{BATCH_ID}_progress_20220927.zip.{'0' * 32}.part", None),
+        (f"progress-exhaust/{REQUEST_ID}/.{BATCH_ID}_progress_20220927.zip.{'0' * 32}.part", (REQUEST_ID, BATCH_ID)),
         (f"progress-exhaust/.public-access-{'0' * 32}", None),
     ],
 )
