@@ -89,6 +89,17 @@ def install_chromium() -> None:
     apt_install(["chromium", "fonts-dejavu-core"])
 
 
+def install_promtool() -> None:
+    """Install Prometheus, whose tool tests the alerts, as root; else say what to install."""
+    if shutil.which("promtool"):
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise ServiceError("No promtool. On Debian: sudo apt-get install prometheus")
+    apt_install(["prometheus"])
+    if shutil.which("systemctl"):
+        succeeds("systemctl", "disable", "--now", "prometheus")
+
+
 def apt_install(packages: list[str]) -> None:
     """Install Debian packages, as root, and let none of them start a server."""
     print(f"installing {' '.join(packages)} …", flush=True)

@@ -1,9 +1,10 @@
 """The command line for engineers: a check of the installation, requests and batches, a test request, the release of a claim.
 
-    progress-exhaust check | status [REQUEST] | why BATCH | submit … | release REQUEST | compare OLD NEW
+    progress-exhaust check | status [REQUEST] | why BATCH | submit … | release REQUEST | erase USER | compare OLD NEW
 
 It needs plugins/ on PYTHONPATH and Airflow's configuration. It reads the connection `progress_exhaust_requests` and the
-Variable as a task does. `compare` reads files only. No command shows data of a learner, unless an option asks for it.
+Variable as a task does. `erase` also reads the store. `compare` reads files only. No command shows data of a learner, unless an
+option asks for it.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from progress_exhaust import cli_compare
+from progress_exhaust import cli_compare, cli_erase
 from progress_exhaust import cli_output as output
 from progress_exhaust.errors import InputError, ProgressExhaustError, RequestError
 from progress_exhaust.hooks.requests.models import RequestStatus
@@ -88,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     release.add_argument("request", metavar="REQUEST", help="request_id")
     release.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     release.set_defaults(command=_with_settings(release_request))
+    erase = cli_erase.add_command(commands)
+    erase.set_defaults(command=_with_settings(lambda words, settings: cli_erase.erase_learner(words, settings, _installation())))
     cli_compare.add_command(commands)
     return parser
 

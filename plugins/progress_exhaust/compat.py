@@ -158,6 +158,15 @@ def find_pool_slots(name: str) -> int | None:
         return session.scalar(select(Pool.slots).where(Pool.pool == name))
 
 
+def write_audit_entry(event: str, dag_id: str, owner: str, extra: str) -> None:
+    """Add an entry to Airflow's audit log."""
+    from airflow.models.log import Log
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Log(event, owner=owner, extra=extra, dag_id=dag_id))
+
+
 # Processes
 
 

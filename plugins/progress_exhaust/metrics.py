@@ -1,24 +1,25 @@
 """Metrics of the tasks, sent through Airflow's own metrics (StatsD or OpenTelemetry, if the site has set them up).
 
-docs/reference/signals.md lists every name. A name contains an outcome, a stage or a reason, but never an id. So the number of
-metrics does not grow.
+docs/reference/signals.md lists every name, deploy/monitoring/ has those in Prometheus. A name contains an outcome, a stage or a
+reason, but never an id. So the number of metrics does not grow.
 """
 
 from collections.abc import Mapping
 
 from progress_exhaust import compat
-from progress_exhaust.hooks.requests.models import ClaimOutcome
+from progress_exhaust.hooks.requests.models import REJECTED, ClaimOutcome
 
 PREFIX = "progress_exhaust"
 OUTCOME_NAMES: Mapping[str, str] = {
     ClaimOutcome.SUCCESS: "succeeded",
     ClaimOutcome.FAILED: "failed",
+    REJECTED: "rejected",
     ClaimOutcome.SUBMITTED: "deferred",
 }
 EXCLUDED = "excluded."  # prefix of the counts of excluded learners, before the reason
 
 
-def requests_ended(outcomes: Mapping[ClaimOutcome, int]) -> None:
+def requests_ended(outcomes: Mapping[str, int]) -> None:
     """Count the requests that a run has finished, per outcome."""
     for outcome, number in outcomes.items():
         if number:
@@ -34,6 +35,12 @@ def undeleted_staging(folders: int | None) -> None:
     """Set how many folders with learner data stay in staging because the store did not delete them. None: not known."""
     if folders is not None:
         compat.set_metric(f"{PREFIX}.undeleted_staging_folders", folders)
+
+
+def old_staging(folders: int | None) -> None:
+    """Set how many ended runs have staging that retention should have deleted. None: not known."""
+    if folders is not None:
+        compat.set_metric(f"{PREFIX}.old_staging_folders", folders)
 
 
 def batch_ended(state: str) -> None:

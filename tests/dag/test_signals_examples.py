@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from airflow.dag_processing.dagbag import DagBag
 
 from progress_exhaust.failure_notifier import failure_callback
@@ -17,7 +16,6 @@ from progress_exhaust.stages.site_setup import Site
 
 PAGES = Path(__file__).resolve().parents[2] / "docs"
 DOCS = (PAGES / "how-to/monitor.md").read_text()
-METRICS = re.findall(r"`(progress_exhaust\.[\w.<>]+)`", (PAGES / "reference/signals.md").read_text())
 
 
 def blocks(language: str) -> list[str]:
@@ -39,31 +37,6 @@ def test_the_notifier_can_be_made() -> None:
     callback, error = failure_callback(text)
     assert error == ""
     assert callback is not None
-
-
-def test_the_alerts_are_on_metrics_that_are_sent_and_mapped() -> None:
-    mapping, rules = map(yaml.safe_load, blocks("yaml"))
-    names = {re.sub(r"<\w+>", "*", name) for name in METRICS}
-    for one in mapping["mappings"]:
-        pattern = one["match"].removeprefix("airflow.")
-        assert any(re.fullmatch(pattern.replace("*", r"[a-z_*]+"), name) for name in names), pattern
-    mapped = {one["name"] for one in mapping["mappings"]}
-    expressions = " ".join(rule["expr"] for group in rules["groups"] for rule in group["rules"])
-    assert set(re.findall(r"\bprogress_exhaust_\w+", expressions)) <= mapped
-
-
-def test_an_alert_reports_a_gauge_that_no_run_sets_any_more() -> None:
-    """The exporter keeps a gauge for ever, unless its mapping says how long; within that time it is there to be scraped."""
-    mapping, rules = map(yaml.safe_load, blocks("yaml"))
-    [absent] = [rule["expr"] for group in rules["groups"] for rule in group["rules"] if "absent" in rule["expr"]]
-    [gauge] = [one for one in mapping["mappings"] if absent == f"absent_over_time({one['name']}[26h])"]
-    assert gauge["match"] == "airflow.progress_exhaust.oldest_pending_seconds"
-    assert gauge["ttl"] == "1h"
-
-
-@pytest.mark.parametrize("alert", re.findall(r"`((?:ProgressExhaust|Airflow)[A-Z]\w+)`", DOCS))
-def test_an_alert_that_is_named_is_among_the_rules(alert: str) -> None:
-    assert f"- alert: {alert}\n" in DOCS
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dev.world import Row
+from dev.world import Row, World
 from tests.integration.install import Install, RunResult
 
 DAY_SECONDS = 86400
@@ -76,7 +76,8 @@ def test_one_new_file_keeps_all_staging_of_its_run(queue: Install, asked: Row) -
 
 
 def test_staging_of_deleted_runs_is_found_by_its_name_and_other_folders_stay(queue: Install, asked: Row) -> None:
-    for name in ("scheduled__2020-01-01T08:00:00+00:00/R/B/batch.json", "backups/base.tar"):
+    scheduled = "scheduled__2020-01-01T08:00:00+00:00"
+    for name in (f"{scheduled}/R/B/batch.json", f"next__2__{scheduled}/R/B/batch.json", "backups/base.tar"):
         (queue.staging / name).parent.mkdir(parents=True)
         (queue.staging / name).write_bytes(b"x")
     age(queue.staging, days=30)
@@ -85,26 +86,45 @@ def test_staging_of_deleted_runs_is_found_by_its_name_and_other_folders_stay(que
     assert queue.staged() == ["backups", "backups/base.tar"]
 
 
-def test_packages_older_than_the_setting_are_deleted_and_nothing_else_of_the_container(queue: Install, asked: Row) -> None:
+def test_a_run_warns_of_old_staging_that_retention_has_not_deleted(queue: Install, asked: Row, world: World) -> None:
+    failed = queue.run_dag(connections={"USERS": NO_SERVER})
+    another_run = {"batch_ids": [world.batches[0]["batchid"]]}
+    warning = "Learner data of ended runs is in staging for more than 14 days: runs=1 bytes="
+    age(queue.run_staging(failed.run_id), days=13)
+    assert not queue.run_dag(another_run).says(warning)
+    age(queue.run_staging(failed.run_id), days=15)
+    assert queue.run_dag(another_run).says(warning, "The DAG progress_exhaust_retention deletes it after staging_days=7")
+
+
+def test_old_packages_of_the_runs_are_deleted_and_nothing_else_of_the_container(queue: Install, asked: Row) -> None:
+    """Packages of the Spark job have the same names: only the ledger shows who made them."""
     assert queue.run_dag().state == "success"
     row, [key] = queue.row(asked), queue.published()
     new = key.replace("progress_2022", "progress_2023")
+    spark = "progress-exhaust/R/B_progress_20220927.zip"
+    unfinished = "progress-exhaust/.public-access-0123456789abcdef0123456789abcdef"
     others = ["progress-exhaust/notes.zip", "userinfo-exhaust/R/B_progress_20220927.zip"]
-    for name in (new, *others):
+    for name in (new, spark, unfinished, *others):
         (queue.reports / name).parent.mkdir(parents=True, exist_ok=True)
         (queue.reports / name).write_bytes(b"x" * 5)
-    age(queue.reports, days=100)
+    age(queue.reports, days=89)
+    assert clean(queue).says("Deleted: package_bytes=0 packages=0")
+    age(queue.reports, days=91)
     os.utime(queue.reports / new)
     everything = queue.published()
 
-    assert clean(queue).says("retention_days is not set: every package is kept")
-    assert clean(queue, retention_days=101).says("Deleted: package_bytes=0 packages=0")
-    dry = clean(queue, {"dry_run": True}, retention_days=99)
-    assert dry.says(f"Would delete {key}") and dry.says("Would delete: ", "packages=1")
+    assert clean(queue, retention_days=None).says("retention_days is null: every package is kept")
+    assert clean(queue, retention_days=92).says("Deleted: package_bytes=0 packages=0")
+    dry = clean(queue, {"dry_run": True})
+    assert dry.says(f"Would delete {key}") and dry.says("Would delete: ", "packages=2")
     assert queue.published() == everything
-    assert clean(queue, retention_days=99).says(f"Deleted {key}")
-    assert sorted(queue.published()) == sorted([new, *others])
+    kept = clean(queue)
+    assert kept.says(f"Deleted {key}") and kept.says(f"Deleted {unfinished}")
+    assert kept.says("no run in the ledger has published are kept: packages=1 bytes=5", "set retention_of_other_packages")
+    assert sorted(queue.published()) == sorted([new, spark, *others])
     assert queue.row(asked) == row
+    assert clean(queue, retention_of_other_packages=True).says(f"Deleted {spark}")
+    assert sorted(queue.published()) == sorted([new, *others])
 
 
 def test_an_unknown_param_deletes_nothing(queue: Install, asked: Row) -> None:

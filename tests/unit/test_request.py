@@ -12,6 +12,7 @@ from progress_exhaust.report.request import (
     Batch,
     JobRequest,
     Wanted,
+    batch_of_package,
     is_id,
     is_package_key,
     is_path_part,
@@ -192,3 +193,17 @@ def test_a_package_is_known_by_its_key(key: str, is_ours: bool) -> None:
 def test_every_key_that_is_made_is_known() -> None:
     for request_id in ("", REQUEST_ID):
         assert is_package_key(Batch("tag", request_id, "org", BATCH_ID, "do_1").object_key(DAY))
+
+
+@pytest.mark.parametrize(
+    ("key", "batch"),
+    [
+        (f"progress-exhaust/{REQUEST_ID}/{BATCH_ID}_progress_20220927.zip", (REQUEST_ID, BATCH_ID)),
+        (f"progress-exhaust/{BATCH_ID}_progress_20220927.zip", ("", BATCH_ID)),
+        (f"progress-exhaust/{REQUEST_ID}/.{BATCH_ID}_progress_20220927.zip.{'0' * 32}.part", (REQUEST_ID, BATCH_ID)),
+        (f"progress-exhaust/.public-access-{'0' * 32}", None),
+    ],
+)
+def test_the_key_of_a_package_names_its_request_and_batch(key: str, batch: tuple[str, str] | None) -> None:
+    assert is_package_key(key)
+    assert batch_of_package(key) == batch

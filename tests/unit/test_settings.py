@@ -129,6 +129,7 @@ def test_unknown_setting_lists_all_names_if_none_is_similar() -> None:
         ("batch_number", "one", "valid integer"),
         ("channels", "org", "valid tuple"),
         ("retention_days", 0, "greater than 0"),
+        ("retention_of_other_packages", "perhaps", "valid boolean"),
         ("staging_days", None, "valid number"),
         ("allow_public_container", "perhaps", "valid boolean"),
         ("abandoned_processing_hours", 0, "greater than 0"),

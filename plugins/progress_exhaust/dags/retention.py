@@ -3,8 +3,10 @@
 
 Deletes old files, once a day:
 
-- **Packages** below `progress-exhaust/` of the reports container that were published more than `retention_days` ago. If this
-  setting is not set, all packages are kept. Only files with the name of a report are deleted, and links are not followed.
+- **Packages** below `progress-exhaust/` of the reports container that were published more than `retention_days` (90) ago. If this
+  setting is `null`, all packages are kept. Only files with the name of a report are deleted, and links are not followed.
+  Packages that no run in the ledger has published are kept, such as those of the Spark job, unless
+  `retention_of_other_packages` is set.
 - **Staging files** of runs of `progress_exhaust`, if two conditions hold: nothing in them has changed for `staging_days`, and
   the run has ended or was deleted in Airflow. Such files are written by batches that failed for good, and by killed runs.
 
@@ -12,7 +14,8 @@ A row of `job_request` keeps the link to a deleted package. The log names the de
 
 **Params.** `dry_run`: delete nothing, and report what would be deleted.
 
-**Settings.** The JSON Variable `progress_exhaust` and the connection `progress_exhaust_store`, as for the reports.
+**Settings.** The JSON Variable `progress_exhaust`, and the connections `progress_exhaust_store` and `progress_exhaust_requests`,
+as for the reports.
 """
 
 import os

@@ -1,6 +1,5 @@
 """Delete what has been kept for long enough: published packages, and the staging of ended runs."""
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,9 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from progress_exhaust.errors import ProgressExhaustError
-from progress_exhaust.names import ENDED_RUN_STATES
-from progress_exhaust.stages.airflow_runs import run_state
 from progress_exhaust.stages.base_operator import BaseTaskOperator
+from progress_exhaust.stages.old_staging import StagedRun, ended_runs, staged_runs
 from progress_exhaust.stages.progress import format_counts
 from progress_exhaust.stages.site_setup import RunParams, Site
 
@@ -18,9 +16,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from progress_exhaust.hooks.report_store import ReportStoreHook, StoredFile
-
-# The ids that Airflow gives to runs. A folder with another name belongs to a run only if Airflow knows that run.
-RUN_ID = re.compile(r"(scheduled|manual|backfill|operator_triggered|asset_triggered|asset_materialization)__")
 
 
 class RemoveOldFilesOperator(BaseTaskOperator):
@@ -53,58 +48,54 @@ class RemoveOldFilesOperator(BaseTaskOperator):
             if deleted(package.name, partial(store.delete_package, package.name)):
                 self.log.info("%s %s: bytes=%d date=%s", verb, package.name, package.size_bytes, f"{package.changed_at:%F}")
                 counts.update(packages=1, package_bytes=package.size_bytes)
-        for folder, size_bytes in self._old_runs(context, store, site, now).items():
-            run_id = folder.rpartition("/")[2]
-            what = f"staging of run {run_id}, which has learner data"
-            if deleted(what, partial(delete_folder, store.staged_folder(folder))):
-                self.log.info("%s staging of run %s: bytes=%d", verb, run_id, size_bytes)
-                counts.update(staged_runs=1, staged_bytes=size_bytes)
+        for run in self._old_runs(context, store, site, now):
+            what = f"staging of run {run.run_id}, which has learner data"
+            if deleted(what, partial(delete_folder, store.staged_folder(run.folder))):
+                self.log.info("%s staging of run %s: bytes=%d", verb, run.run_id, run.size_bytes)
+                counts.update(staged_runs=1, staged_bytes=run.size_bytes)
         self.log.info("%s: %s", verb, format_counts(counts))
         if errors:
             raise type(errors[0])(f"not_deleted={len(errors)}: the warnings above name each. The first error: {errors[0]}")
         return dict(counts)
 
     def _old_packages(self, store: "ReportStoreHook", site: Site, now: datetime) -> "list[StoredFile]":
+        """Return the packages to delete. What no run in the ledger has published is kept, unless the site wants it deleted."""
+        from progress_exhaust.report.request import batch_of_package
+
         days = site.settings.retention_days
         if days is None:
-            self.log.info("retention_days is not set: every package is kept")
+            self.log.info("retention_days is null: every package is kept")
             return []
         before = now - timedelta(days=days)
-        return [package for package in store.packages() if package.changed_at < before]
+        old = [package for package in store.packages() if package.changed_at < before]
+        if site.settings.retention_of_other_packages:
+            return old
+        site.ledger().prepare()
+        batches = {package.name: batch_of_package(package.name) for package in old}
+        published = site.packages().published(filter(None, batches.values()))
+        others = [package for package in old if (batch := batches[package.name]) and batch not in published]
+        if others:
+            self.log.warning(
+                "Old packages that no run in the ledger has published are kept: packages=%d bytes=%d. Another program made them, "
+                "such as the Spark job. To delete them too, set retention_of_other_packages",
+                len(others),
+                sum(package.size_bytes for package in others),
+            )
+        return [package for package in old if package not in others]
 
-    def _old_runs(self, context: "Context", store: "ReportStoreHook", site: Site, now: datetime) -> dict[str, int]:
-        """Return the bytes in staging of each ended run of this installation, by the name of its folder.
+    def _old_runs(self, context: "Context", store: "ReportStoreHook", site: Site, now: datetime) -> list[StagedRun]:
+        """Return the ended runs of this installation whose staging is old.
 
         What other installations left there is only reported: only they know whether they still need it.
         """
-        before = now - timedelta(days=site.settings.staging_days)
-        newest: dict[str, datetime] = {}
-        size_bytes: Counter[str] = Counter()
-        run_ids: dict[str, str | None] = {}
-        for folder, run_id, file in store.staged_files():
-            run_ids[folder] = run_id
-            newest[folder] = max(newest.get(folder, file.changed_at), file.changed_at)
-            size_bytes[folder] += file.size_bytes
-        old: dict[str, int] = {}
-        for folder in sorted(folder for folder, changed_at in newest.items() if changed_at < before):
-            run_id = run_ids[folder]
-            if run_id is None:
+        old = staged_runs(store, now - timedelta(days=site.settings.staging_days))
+        for run in old:
+            if run.run_id is None:
                 self.log.warning(
                     "Learner data of another installation stays in staging: folder=%s bytes=%d date=%s. If that Airflow is shut "
                     "down, delete the folder",
-                    folder,
-                    size_bytes[folder],
-                    f"{newest[folder]:%F}",
+                    run.folder,
+                    run.size_bytes,
+                    f"{run.changed_at:%F}",
                 )
-            elif self._has_ended(context, run_id):
-                old[folder] = size_bytes[folder]
-        return old
-
-    def _has_ended(self, context: "Context", run_id: str) -> bool:
-        state = run_state(context, run_id)
-        ended = state in ENDED_RUN_STATES or (state is None and RUN_ID.match(run_id) is not None)
-        if not ended:
-            self.log.info(
-                "Kept staging %s: %s", run_id, "it does not belong to a run" if state is None else f"its run is {state}"
-            )
-        return ended
+        return list(ended_runs(context, old, self.log))

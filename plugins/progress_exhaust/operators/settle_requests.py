@@ -17,6 +17,7 @@ from progress_exhaust.stages.airflow_runs import prepare_ledger
 from progress_exhaust.stages.base_operator import BaseTaskOperator
 from progress_exhaust.stages.deleted_requests import delete_packages
 from progress_exhaust.stages.next_run import start_next_runs
+from progress_exhaust.stages.old_staging import warn_of_old_staging
 from progress_exhaust.stages.progress import format_counts
 from progress_exhaust.stages.site_setup import RunParams, Site, report_day
 from progress_exhaust.stages.staging_cleanup import StagingCleanup, by_run
@@ -47,6 +48,7 @@ class SettleRequestsOperator(BaseTaskOperator):
         delete_finished_staging(site, cleanup, runs, all_of_it=params.dry_run)
         if not params.dry_run:
             metrics.undeleted_staging(cleanup.retry(context))
+            metrics.old_staging(warn_of_old_staging(context, site, self.log))
         summary = summarize(context, site, runs)
         self.log.info(" | ".join(f"{part} {format_counts(counts)}" for part, counts in summary.items()))
         self.log.info("event=run_settled run_id=%s summary=%s", site.run_id, json.dumps(summary))

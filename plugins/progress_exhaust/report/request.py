@@ -15,12 +15,9 @@ MAX_ID_CHARACTERS = 150  # a file name is longer, and file systems allow 255
 MAX_FILTER_LEVELS = 20  # nested lists and objects: deeper than any search of the platform
 
 _PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
-# A package, and what a killed task did not finish: a partial copy, the test file for public access.
-_PACKAGE_FILE = re.compile(
-    r"[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip"
-    r"|\.[A-Za-z0-9._-]+_progress_[0-9]{8}\.zip\.[0-9a-f]{32}\.part"
-    r"|\.public-access-[0-9a-f]{32}"
-)
+# A package, or a partial copy of it.
+_PACKAGE = re.compile(r"\.?([A-Za-z0-9][A-Za-z0-9._-]*)_progress_[0-9]{8}\.zip(?:\.[0-9a-f]{32}\.part)?")
+_PACKAGE_FILE = re.compile(rf"{_PACKAGE.pattern}|\.public-access-[0-9a-f]{{32}}")
 
 
 @dataclass(frozen=True)
@@ -113,6 +110,13 @@ def is_package_key(key: str) -> bool:
     *folders, name = key.split("/")
     in_its_place = folders[:1] == [JOB_ID] and len(folders) <= 2 and all(map(is_path_part, folders))
     return in_its_place and _PACKAGE_FILE.fullmatch(name) is not None
+
+
+def batch_of_package(key: str) -> tuple[str, str] | None:
+    """Return the request id (empty without a request) and the batch id of a package; None for the test of public access."""
+    _, *folder, name = key.split("/")
+    package = _PACKAGE.fullmatch(name)
+    return ("".join(folder), package[1]) if package else None
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,16 @@ class Settings(Protection, ReportContents):
         json_schema_extra=MAIN,
     )
     retention_days: float | None = Field(
-        None,
+        90,
         gt=0,
-        description="`progress_exhaust_retention` deletes a package after this many days. Not set: it keeps all packages.",
+        description="`progress_exhaust_retention` deletes a package this many days after it was published. `null`: it keeps all "
+        "packages.",
         json_schema_extra=MAIN,
+    )
+    retention_of_other_packages: bool = Field(
+        False,
+        description="`progress_exhaust_retention` also deletes old packages that no run in the ledger has published, such as "
+        "those of the Spark job.",
     )
     staging_days: float = Field(
         7, gt=0, description="`progress_exhaust_retention` deletes the staging files of a finished run after this many days."

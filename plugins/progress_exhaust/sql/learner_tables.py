@@ -85,6 +85,9 @@ ENROLMENTS_OF_BATCH = _ENROLMENT + " FROM {enrolments} WHERE batchid = ? AND cou
 # The same, from a table whose learners are in descending order.
 ENROLMENTS_IN_ASCENDING_ORDER = ENROLMENTS_OF_BATCH + " ORDER BY userid ASC"
 
+# Look up one learner in a batch.
+ENROLMENT = "SELECT batchid FROM {enrolments} WHERE userid = ? AND courseid = ? AND batchid = ?"
+
 # Count the enrolments of a batch.
 COUNT_ENROLMENTS = "SELECT count(userid) FROM {enrolments} WHERE batchid = ? AND courseid = ?"
 

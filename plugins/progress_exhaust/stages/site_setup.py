@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.requests.ledger import Ledger
     from progress_exhaust.hooks.requests.locks import Locks
     from progress_exhaust.hooks.requests.models import Stage
+    from progress_exhaust.hooks.requests.packages import Packages
     from progress_exhaust.hooks.requests.releases import Releases
     from progress_exhaust.hooks.requests.submissions import SubmissionWatch
     from progress_exhaust.hooks.requests.write_check import WriteCheck
@@ -116,6 +117,11 @@ class Site:
         from progress_exhaust.hooks.requests.locks import Locks
 
         return self._connect(Locks)
+
+    def packages(self) -> "Packages":
+        from progress_exhaust.hooks.requests.packages import Packages
+
+        return self._connect(Packages)
 
     def releases(self) -> "Releases":
         from progress_exhaust.hooks.requests.releases import Releases

@@ -66,6 +66,12 @@ class LearnerTablesHook(CourseTables):
         queries = (single_query(statement, (batch_id, collection_id)) for collection_id, batch_id in keys)
         return sum(count for (count,) in cluster.rows(queries, self._in_flight, f"table {self._enrolments}"))
 
+    def is_enrolled(self, user_id: str, collection_id: str, batch_id: str) -> bool:
+        """Tell whether a learner has an enrolment in a batch, active or not, in either kind of table."""
+        statement = self._prepare(cluster := self._cluster(self._enrolments_connection), cql.ENROLMENT)
+        query = single_query(statement, (user_id, collection_id, batch_id))
+        return any(cluster.rows([query], in_flight=1, subject=f"table {self._enrolments}, batch {batch_id}"))
+
     # By partitions: the facts of a chunk of learners
 
     def nested_progress(self, user_ids: Sequence[str], collection_ids: Sequence[str], batch_id: str) -> Iterator[Row]:

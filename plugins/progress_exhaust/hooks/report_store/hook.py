@@ -3,9 +3,10 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from airflow.sdk import ObjectStoragePath
@@ -28,6 +29,7 @@ TAG_CHARACTERS = 12  # of the tag's digest, in the name of a request's folder
 INSTALLATION_CHARACTERS = 12  # of the installation's id, as the name of its folder
 INSTALLATION_FOLDER = re.compile(f"[0-9a-f]{{{INSTALLATION_CHARACTERS}}}")
 SIGNED_LINK_SECONDS = 300
+READ_BYTES = 8 << 20  # that are read ahead of a package
 
 
 class ReportStoreHook(BaseHook):
@@ -244,6 +246,19 @@ class ReportStoreHook(BaseHook):
                 key = f"{JOB_ID}/{file.name}"
                 if is_package_key(key):
                     yield StoredFile(key, file.size_bytes, file.changed_at)
+
+    @contextmanager
+    def open_package(self, key: str) -> Iterator[IO[bytes] | None]:
+        """Open a published package, whose parts are read when they are asked for; None if it was deleted."""
+        path = self._container / key
+        with self._translate_container_errors():
+            try:
+                package = path.fs.open(path.path, "rb", block_size=READ_BYTES)
+            except FileNotFoundError:
+                yield None
+                return
+            with package:
+                yield package
 
     def delete_package(self, key: str) -> None:
         """Delete a published package, and the folder of its request if that is empty then."""

@@ -6,7 +6,16 @@ from typing import Any
 
 from progress_exhaust.hooks.requests.connection import Transaction
 from progress_exhaust.hooks.requests.locks import check_row_exists, claim_lost, lock_request
-from progress_exhaust.hooks.requests.models import BatchRun, BatchState, ClaimOutcome, Ended, Key, key_values, parse_processed
+from progress_exhaust.hooks.requests.models import (
+    REJECTED,
+    BatchRun,
+    BatchState,
+    ClaimOutcome,
+    Ended,
+    Key,
+    key_values,
+    parse_processed,
+)
 from progress_exhaust.hooks.requests.outcomes import (
     LAST_LIST,
     LIST_AGAIN,
@@ -59,7 +68,7 @@ def end_request(transaction: Transaction, key: Key, progress: RequestProgress, e
         check_row_exists(transaction, key)
         raise claim_lost(transaction, key)
     transaction.execute(sql.RELEASE, values)
-    return Ended({ending.outcome: len(ended)})
+    return Ended({REJECTED if ending.permanent else ending.outcome: len(ended)})
 
 
 def set_processed(transaction: Transaction, key: Key, processed: Processed) -> None:

@@ -78,8 +78,11 @@ SQL_VALUES = {
 # The counts that report the progress of a running stage.
 PROGRESS_KEYS = ("percent", "learners_done", "learners_per_second", "seconds_left")
 
-# How many requests ended how, in one call.
-Ended = Counter[ClaimOutcome]
+# A request with a permanent error has the outcome FAILED, and is counted apart: only its requester can correct it.
+REJECTED = "rejected"
+
+# How many requests ended how, in one call: by ClaimOutcome, or REJECTED.
+Ended = Counter[str]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""The command `erase`: find the packages that contain a learner, and delete them or have them made again.
+
+The id of the learner is learner data: nothing that this command prints, logs or stores has it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from progress_exhaust import cli_output as output
+from progress_exhaust.errors import InputError
+from progress_exhaust.report.request import is_id
+from progress_exhaust.settings import Settings
+
+if TYPE_CHECKING:
+    from progress_exhaust.erase.erasure import ErasedPackage
+
+NOTHING_LEFT, LEFT = 0, 1  # exit statuses
+MAX_REFERENCE_CHARACTERS = 200
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """Add the command to the parser, and return its own parser."""
+    erase = commands.add_parser(
+        "erase", help="list the packages that contain a learner; with --apply, erase the learner from them"
+    )
+    erase.add_argument("user", metavar="USER", help="user id of the learner; - reads it from standard input")
+    erase.add_argument(
+        "--delete", action="store_true", help="only delete the packages. Without it, the next run makes them again"
+    )
+    erase.add_argument("--apply", action="store_true", help="change something. Without it, this is a dry run")
+    erase.add_argument(
+        "--reference",
+        metavar="TEXT",
+        help="number of the demand for erasure, for Airflow's audit log. --apply needs it. It must not name the learner",
+    )
+    erase.add_argument(
+        "--key-file",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="file with a password, the text of a request, or an org's private key (PEM), which may open protected packages. You "
+        "can give several",
+    )
+    erase.add_argument("--json", action="store_true", help="print JSON")
+    return erase
+
+
+def erase_learner(parsed: argparse.Namespace, settings: Settings, installation: str) -> int:
+    """Print what becomes of each package that contains the learner. Return LEFT if one remains, or is not sure to be without.
+
+    Raises InputError if the user id, the reference or a key file is not valid.
+    """
+    from progress_exhaust.erase.erasure import Erasure
+    from progress_exhaust.stages.site_setup import Site
+
+    user_id = sys.stdin.readline().strip() if parsed.user == "-" else parsed.user
+    if not is_id(user_id):
+        raise InputError("The user id is not valid: it may contain letters, digits, '-', '_' and '.' only")
+    with output.printing_to_stderr():  # Airflow and the clients of the stores log to standard output
+        erasure = Erasure(
+            Site(settings, run_id="erase", installation=installation),
+            user_id,
+            [_key(file) for file in parsed.key_file],
+            make_again=not parsed.delete,
+            reference=_reference(parsed, user_id),
+        )
+        found = list(erasure.run())
+    left = [package for package in found if not package.is_done]
+    if parsed.json:
+        facts = {"applied": parsed.apply, "read": erasure.read, "protected_not_enrolled": erasure.not_opened, "left": len(left)}
+        output.print_line(json.dumps({"packages": [asdict(package) for package in found]} | facts))
+        return LEFT if left else NOTHING_LEFT
+    _print(found, applied=parsed.apply)
+    output.print_line(
+        f"packages read={erasure.read} with_the_learner={len(found)} left={len(left)} protected_not_enrolled={erasure.not_opened}"
+    )
+    return LEFT if left else NOTHING_LEFT
+
+
+def _print(found: "Sequence[ErasedPackage]", *, applied: bool) -> None:
+    if found:
+        rows = [(one.package, one.found_by, _result(one, applied=applied), ", ".join(one.requests)) for one in found]
+        output.print_table(("PACKAGE", "FOUND BY", "RESULT", "REQUESTS"), rows)
+    if not applied and found:
+        output.print_line("This was a dry run. --apply with --reference changes something")
+    if any(one.action == "make_again" and one.is_done for one in found):
+        output.print_line("The next run makes these packages again. A learner who still has an enrolment is in them again")
+
+
+def _result(package: "ErasedPackage", *, applied: bool) -> str:
+    if package.note:
+        return package.note
+    words = {"make_again": "deleted, and made again by the next run", "delete": "deleted"}[package.action]
+    return words if applied else f"would be {words}"
+
+
+def _reference(parsed: argparse.Namespace, user_id: str) -> str | None:
+    """Return the reference for the audit log; None for a dry run."""
+    if not parsed.apply:
+        return None
+    reference = (parsed.reference or "").strip()
+    if not reference or len(reference) > MAX_REFERENCE_CHARACTERS:
+        raise InputError(
+            f"--apply needs --reference: the number of the demand for erasure, of 1 to {MAX_REFERENCE_CHARACTERS} characters"
+        )
+    if user_id.lower() in reference.lower():
+        raise InputError("--reference has the id of the learner. Give a number of the demand that does not name the learner")
+    return reference
+
+
+def _key(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The key file cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}") from None

@@ -1,0 +1,1 @@
+"""Find the packages that contain a learner, and delete them or have them made again."""
