@@ -185,7 +185,7 @@ def cql(install: Install) -> Callable[[str], None]:
         (
             "ALTER TABLE {courses}.report_user_enrolments RENAME userid TO learner",
             "ALTER TABLE {courses}.report_user_enrolments RENAME learner TO userid",
-            "report_user_enrolments", "error", r"lacks userid, which the report needs",
+            "report_user_enrolments", "error", r"has the key \(batchid, courseid, learner\), which the report cannot read",
         ),
         (
             "ALTER TABLE {courses}.assessment_aggregator DROP total_score",
@@ -241,7 +241,7 @@ def test_missing_tables_and_another_order_of_keys_are_reported(checked: Checked,
         (Level.ERROR, f"table {settings['enrolments_table']}"),
         (Level.ERROR, "table absent.content_hierarchy"),
     ]
-    assert "is keyed by courseid; the report reads enrolments by batchid or by userid" in found[0].text
+    assert "has the key (courseid, batchid, userid), which the report cannot read" in found[0].text
     assert "has no table absent.content_hierarchy. Set hierarchy_table" in found[1].text
 
 
