@@ -64,7 +64,8 @@ def test_all_is_well(checked: Checked) -> None:
     found = checked.find()
     assert bad(found) == []
     assert {finding.check.partition(" test_")[0].split(".")[0] for finding in found} == {
-        "settings", "Postgres", "TLS of Postgres", "clock", "table of requests", "ledger", "rights on Postgres",
+        "settings", "Postgres", "TLS of Postgres", "clock", "locks of Postgres", "table of requests", "ledger",
+        "rights on Postgres",
         "Cassandra", "TLS of Cassandra", "protocol of Cassandra", "rights on Cassandra", "table",
         "Redis", "TLS of Redis", "rights on Redis", "content search", "content trees", "TLS of the content API",
         "org preferences", "org search", "TLS of the org API", "salt",
@@ -164,6 +165,17 @@ def test_a_clock_that_is_off_is_reported(checked: Checked, seconds: int, level: 
         checked.install.sql(f"ALTER ROLE {role} RESET search_path; DROP SCHEMA wrong CASCADE")
     assert finding.level is level
     assert f"{abs(seconds):,}.0 s {'ahead of' if seconds > 0 else 'behind'} this machine" in finding.text
+
+
+def test_another_isolation_level_is_reported(checked: Checked) -> None:
+    role = checked.install.login
+    checked.install.sql(f"ALTER ROLE {role} SET default_transaction_isolation = 'serializable'")
+    try:
+        [finding] = bad(checked.find("Postgres"))
+    finally:
+        checked.install.sql(f"ALTER ROLE {role} RESET default_transaction_isolation")
+    assert (finding.level, finding.check) == (Level.ERROR, "locks of Postgres")
+    assert "Transactions are serializable, and claims need read committed" in finding.text
 
 
 # Cassandra
