@@ -3,11 +3,12 @@
     python dev/load.py                                    the sample world
     python dev/load.py --learners 20000 --others 20000    one big batch among other people's rows
     python dev/load.py --requests-only                    submit the same world's requests again, as new ones
+    python dev/load.py --generation spark-1.1             tables as Sunbird Spark has them, in keyspaces of their own
 
 The rule: every write is an upsert of the world's own rows, so that loading a world twice leaves the same data and its
-requests SUBMITTED again; nothing else is touched. The tables must be there. Where the servers are is read from Airflow's
-connection variables AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS, _CASSANDRA and _USERS, and the content API's folder from
-PROGRESS_EXHAUST_DEV_CONTENT_DATA.
+requests SUBMITTED again; nothing else is touched. The tables must be there; those of Sunbird Spark are made. Where the
+servers are is read from Airflow's connection variables AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS, _CASSANDRA and _USERS, and
+the content API's folder from PROGRESS_EXHAUST_DEV_CONTENT_DATA.
 """
 
 import argparse
@@ -18,9 +19,9 @@ import sys
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -41,6 +42,7 @@ from cassandra.connection import ConnectionBusy
 from cassandra.query import BatchStatement, BatchType
 from psycopg2 import sql
 
+from dev.servers import GENERATIONS, apply_schema
 from dev.world import REQUESTED_AT, Row, Rows, User, World, batch_world, sample_world
 
 # Some 35 KB of enrolments: below the 50 KB at which a Cassandra with its own defaults refuses a batch.
@@ -61,6 +63,29 @@ class Names:
     enrolments_by_user: str | None = "sunbird_courses.user_enrolments"
     enrolments_by_batch: str | None = "sunbird_courses.report_user_enrolments"
     job_request: str = "job_request"
+    attempt_columns: Mapping[str, str] = field(default_factory=dict)  # what assessment_aggregator calls otherwise
+
+    @classmethod
+    def of_spark(cls, generation: str, prefix: str = "") -> "Names":
+        """Return the names of the tables of Sunbird Spark. Nothing fills its copy of the enrolments by batch."""
+        prefix += generation.replace("-", "_").replace(".", "_")
+        renamed = {"course_id": "collection_id", "batch_id": "context_id"} if generation == "spark-1.1" else {}
+        courses, hierarchies = f"{prefix}_courses", f"{prefix}_hierarchies"
+        return cls(courses, hierarchies, f"{courses}.user_enrolments", None, attempt_columns=renamed)
+
+    @property
+    def keyspaces(self) -> dict[str, str]:
+        """Return the name of each keyspace of dev/cassandra/schema.cql."""
+        return {"sunbird_courses": self.courses, "dev_hierarchy_store": self.hierarchies, "sunbird": f"{self.courses}_sunbird"}
+
+    @property
+    def settings(self) -> Row:
+        """Return the settings of the package that name these tables."""
+        return {
+            "courses_keyspace": self.courses,
+            "enrolments_table": self.enrolments_by_batch or self.enrolments_by_user,
+            "hierarchy_table": f"{self.hierarchies}.content_hierarchy",
+        }
 
 
 class LoadError(Exception):
@@ -113,7 +138,9 @@ def load(
         if table:
             shown = Progress(name, part, parts, quiet)
             mine = share(rows, part, parts)
-            counts[name] = insert(session, table, with_questions(mine) if rows is world.attempts else mine, shown)
+            if rows is world.attempts:
+                mine = renamed(with_questions(mine), names.attempt_columns)
+            counts[name] = insert(session, table, mine, shown)
     shown = Progress("users", part, parts, quiet)
     counts["users"] = load_users(redis_users, share(world.users, part, parts), shown)
     if part == 0:
@@ -182,6 +209,11 @@ def with_questions(attempts: Iterable[Row]) -> Iterator[Row]:
             yield row | {"question": questions}
         else:
             yield row
+
+
+def renamed(rows: Iterable[Row], columns: Mapping[str, str]) -> Iterator[Row]:
+    for row in rows:
+        yield {columns.get(name, name): value for name, value in row.items()}
 
 
 def pages(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -339,7 +371,7 @@ class Places:
         return session
 
 
-def load_part(places: Places, world: World, part: int, parts: int) -> None:
+def load_part(places: Places, world: World, part: int, parts: int, names: Names = Names()) -> None:
     """Connect and load one share; each process has connections of its own."""
     with closing(psycopg2.connect(places.requests)) as pg:
         session = places.connect_cassandra()
@@ -351,6 +383,7 @@ def load_part(places: Places, world: World, part: int, parts: int) -> None:
                 redis_relations=places.connect_redis(RELATIONS_DATABASE),
                 pg=pg,
                 content_data=places.content_data,
+                names=names,
                 part=part,
                 parts=parts,
                 quiet=False,
@@ -359,10 +392,15 @@ def load_part(places: Places, world: World, part: int, parts: int) -> None:
             session.cluster.shutdown()
 
 
-def load_in_processes(places: Places, world: World, parts: int) -> None:
+def load_in_processes(places: Places, world: World, names: Names, parts: int) -> None:
+    in_processes(load_part, [(places, world, part, parts, names) for part in range(parts)])
+
+
+def in_processes(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+    """Do the work with each of these arguments, in a process each."""
     # Forked before anything is connected, for a driver's threads and sockets do not survive a fork.
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=run_part, args=(places, world, part, parts)) for part in range(parts)]
+    processes = [context.Process(target=in_process, args=(work, some)) for some in arguments]
     for process in processes:
         process.start()
     for process in processes:
@@ -371,11 +409,32 @@ def load_in_processes(places: Places, world: World, parts: int) -> None:
         raise LoadError("a part failed: its message is above")
 
 
-def run_part(places: Places, world: World, part: int, parts: int) -> None:
+def in_process(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     try:
-        load_part(places, world, part, parts)
+        work(*arguments)
     except EXPECTED_ERRORS as error:
-        sys.exit(f"load: part {part + 1}: {error}")
+        sys.exit(f"load: {error}")
+
+
+def load_generation(places: Places, world: World, generation: str, parts: int) -> None:
+    """Load a world into the tables of Sunbird Ed, which are there, or of a release of Sunbird Spark, which are made."""
+    names = Names()
+    if generation != "ed":
+        names = Names.of_spark(generation)
+        in_processes(make_spark_tables, [(places, names, generation)])
+        print(f"tables of {generation}: PROGRESS_EXHAUST_DEV_SETTINGS='{json.dumps(names.settings)}'")
+    if parts < 2:
+        load_part(places, world, 0, 1, names)
+    else:
+        load_in_processes(places, world, names, parts)
+
+
+def make_spark_tables(places: Places, names: Names, generation: str) -> None:
+    session = places.connect_cassandra()
+    try:
+        apply_schema(session, names.keyspaces, generation)
+    finally:
+        session.cluster.shutdown()
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -387,6 +446,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--leaves", type=int, default=40, help="its contents in all (40)")
     parser.add_argument("--seed", type=int, default=1, help="another seed gives another world (1)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="for a big batch (one a core)")
+    parser.add_argument("--generation", choices=GENERATIONS, default="ed", help="whose tables to fill (ed, Sunbird's own names)")
     parser.add_argument("--requests-only", action="store_true", help="only submit the world's requests again, as of now")
     return parser.parse_args(arguments)
 
@@ -410,10 +470,9 @@ def main(given: list[str]) -> int:
         if arguments.requests_only:
             with closing(psycopg2.connect(requests_uri())) as pg:
                 submit(pg, world.requests)
-        elif arguments.learners is None or arguments.processes < 2:
-            load_part(Places.from_environment(), world, 0, 1)
         else:
-            load_in_processes(Places.from_environment(), world, arguments.processes)
+            parts = 1 if arguments.learners is None else arguments.processes
+            load_generation(Places.from_environment(), world, arguments.generation, parts)
     except EXPECTED_ERRORS as error:
         print(f"load: {error}", file=sys.stderr)
         return 1

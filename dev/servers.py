@@ -35,6 +35,12 @@ STOP_TIMEOUT_SECONDS = 15
 LOGIN_TIMEOUT_SECONDS = 60
 # The one that a new Cassandra has. Nothing but the loopback reaches it.
 CASSANDRA_USER = CASSANDRA_PASSWORD = "cassandra"  # noqa: S105
+# The files that make the tables of each generation of Sunbird.
+GENERATIONS = {
+    "ed": ("schema.cql",),
+    "spark-1.0": ("schema.cql", "spark-1.0.cql"),
+    "spark-1.1": ("schema.cql", "spark-1.0.cql", "spark-1.1.cql"),
+}
 REDIS_DATABASES = 64  # two for the demo, and two for each process that runs tests
 PG_USER = "sunbird"  # no schema of this name: Postgres would look there first
 JVM_PROFILES = {
@@ -414,9 +420,14 @@ def connected_cassandra(port: int) -> Iterator[Any]:
             return
 
 
-def apply_schema(session: Any, keyspaces: Mapping[str, str]) -> None:
-    """Create what is missing of Sunbird's tables; ``keyspaces`` maps a keyspace to the name that it gets instead."""
-    schema = re.sub(r"^--.*$", "", (HERE / "cassandra" / "schema.cql").read_text(), flags=re.MULTILINE)
+def apply_schema(session: Any, keyspaces: Mapping[str, str], generation: str = "ed") -> None:
+    """Create what is missing of Sunbird's tables.
+
+    :param keyspaces: maps a keyspace to the name that it gets instead
+    :param generation: one of GENERATIONS: Sunbird Ed, or a release of Sunbird Spark, which starts with empty attempts
+    """
+    schema = "\n".join((HERE / "cassandra" / name).read_text() for name in GENERATIONS[generation])
+    schema = re.sub(r"^--.*$", "", schema, flags=re.MULTILINE)
     schema = re.sub(r"\b(\w+)(?=\.| WITH)", lambda found: keyspaces.get(found[1], found[1]), schema)
     for statement in filter(str.strip, schema.split(";\n")):
         session.execute(statement)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
     from pathlib import Path
 
-    from cassandra.cluster import Cluster
+    from cassandra.cluster import Cluster, Session
     from cassandra.query import BoundStatement, PreparedStatement
 
 SOCKET_READ_BYTES = 64 * 2**10  # at least a TLS record: the driver does not see the rest of a record until more bytes arrive
@@ -323,6 +323,15 @@ def bind_with_routing_key(statement: "PreparedStatement", values: Sequence[Any],
     read.bind(values)
     read.routing_key = routing_key
     return read
+
+
+def prepare_again(session: "Session", statement: "PreparedStatement") -> None:
+    """Prepare a statement again, after a change of its table. What is bound to it is valid again, too.
+
+    The driver does this by itself only if the server answers that it does not have the statement.
+    """
+    fresh = session.prepare(statement.query_string)
+    vars(statement).update(vars(fresh) | {"is_idempotent": statement.is_idempotent})
 
 
 @cache

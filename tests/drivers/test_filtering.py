@@ -36,6 +36,9 @@ class Cluster:
     def find_table(self, _table: str) -> Any:
         return SimpleNamespace(columns={name: SimpleNamespace(cql_type=cql_type) for name, cql_type in COLUMNS.items()})
 
+    def check_partitioner(self) -> None:
+        """Every token is one of a scan."""
+
     def is_before_version_4(self) -> bool:
         return False
 
@@ -69,6 +72,12 @@ class Read:
         assert len(list(self.hook.scan(Table.ENROLMENTS, [(0, 1)], ["01"]))) == 1
         return self.cluster.sent
 
+    def indexed(self, error: Exception | None) -> list[str]:
+        """Return which queries a read by the index of two batches of a course sends."""
+        self.cluster.error, self.cluster.sent = error, []
+        assert list(self.hook.indexed_enrolments([("do_1", "01"), ("do_1", "02")]))
+        return self.cluster.sent
+
     def batches(self, error: Exception | None) -> list[str]:
         self.cluster.error, self.cluster.sent = error, []
         assert list(self.hook.batches(["01"])) == [("do_1", "01", "Name")]
@@ -97,6 +106,19 @@ def test_a_slow_cluster_does_not_have_to_send_all_enrolments(enrolments: Read, t
 def test_a_filter_that_the_server_refuses_is_asked_for_once(enrolments: Read) -> None:
     assert enrolments.enrolments(REFUSED) == ["filtered", "all"]
     assert enrolments.enrolments(None) == ["all"]
+
+
+def test_a_filter_by_the_index_that_the_server_refuses_is_asked_for_once(enrolments: Read) -> None:
+    assert enrolments.indexed(None) == ["filtered"] * 2  # for each batch
+    assert enrolments.indexed(REFUSED) == ["filtered", "all"]  # for the course
+    assert enrolments.indexed(None) == ["all"]
+
+
+@pytest.mark.parametrize("error", [ReadFailure("x"), OVERLOADED, ReadTimeout("x")])
+def test_a_read_by_the_index_that_failed_does_not_read_the_whole_course(enrolments: Read, error: Exception) -> None:
+    with pytest.raises(SourceError):
+        enrolments.indexed(error)
+    assert enrolments.cluster.sent == ["filtered"]
 
 
 @pytest.mark.parametrize("error", [ReadFailure("x"), OVERLOADED])

@@ -82,6 +82,8 @@ class Module:
         """Return whether a statement is one of sql/, with nothing but validated names put in."""
         if isinstance(node, ast.Subscript):
             return self.comes_from_sql(node.value)
+        if isinstance(node, ast.Attribute) and node.attr == "query_string" and isinstance(node.value, ast.Name):
+            return self._parameter_comes_from_sql(node.value)  # of a statement that was prepared
         if isinstance(node, ast.Attribute):
             return isinstance(node.value, ast.Name) and node.value.id in self.sources
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
@@ -107,7 +109,7 @@ class Module:
         source = loops.get(name.id, name.id)
         if source not in annotations or any(isinstance(one, ast.Assign) and written(one) == source for one in ast.walk(function)):
             return False
-        if "BoundStatement" in annotations[source]:
+        if any(kind in annotations[source] for kind in ("BoundStatement", "PreparedStatement")):
             return True
         if (function.name, source) in self._asked:
             return True

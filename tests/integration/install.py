@@ -210,13 +210,10 @@ class Install:
         settings = {
             "reports_container_url": self.reports.as_uri(),
             "staging_url": self.staging.as_uri(),
-            "enrolments_table": self.names.enrolments_by_batch,
-            "courses_keyspace": self.names.courses,
-            "hierarchy_table": f"{self.names.hierarchies}.content_hierarchy",
             "user_cache_db": USERS_DB,
             "optional_nodes_db": RELATIONS_DB,
         }
-        return settings | self.settings | changes
+        return settings | self.names.settings | self.settings | changes
 
     def environment(self, settings: Row | None = None, connections: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return Airflow's connections and Variable for this install; a connection given as nothing is not there."""
@@ -277,12 +274,12 @@ class Install:
         grants = (GRANTS / file).read_text()
         self.sql(psql(grants, role=self.login, DBNAME=self.postgres.rpartition("/")[2]))
 
-    def load(self, world: World) -> None:
-        """Load a world, and submit its requests."""
+    def load(self, world: World, names: Names | None = None) -> None:
+        """Load a world into the install's tables, or into other tables, and submit its requests."""
         with closing(psycopg2.connect(self.postgres)) as pg:
             load(
                 world, session=self.session, redis_users=self.users, redis_relations=self.relations, pg=pg,
-                content_data=self.content.data, names=self.names,
+                content_data=self.content.data, names=names or self.names,
             )  # fmt: skip
 
     def submit(self, requests: list[Row], table: str = "job_request") -> None:
@@ -410,11 +407,12 @@ def cassandra_grants(names: Names, role: str) -> list[str]:
     """Return the statements of docs/grants for an install's tables, both kinds of enrolment table among them."""
     text = ";\n".join(cassandra_statements()).replace(" exhaust", f" {role}") + ";\n"
     text = text.replace("dev_hierarchy_store.", f"{names.hierarchies}.")
-    by_batch, by_user = (
+    texts = (
         text.replace("sunbird_courses.report_user_enrolments", table).replace("sunbird_courses.", f"{names.courses}.")
         for table in (names.enrolments_by_batch, names.enrolments_by_user)
+        if table
     )
-    return [statement for statement in dict.fromkeys((by_batch + by_user).split(";\n")) if statement.strip()]
+    return [statement for statement in dict.fromkeys("".join(texts).split(";\n")) if statement.strip()]
 
 
 def redis_rules(user: str, password: str) -> list[str]:

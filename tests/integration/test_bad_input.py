@@ -332,7 +332,7 @@ def test_what_cassandra_lacks_is_reported_with_the_setting(queue: Install, world
 
     whole = {"courses_keyspace": queue.names.courses}
     run(f"CREATE TABLE LACKING.enrolments ({ENROLMENTS}, PRIMARY KEY (day, batchid))")
-    assert failed("batch.extract", "keyed by day", "by batchid or by userid", enrolments_table=f"{keyspace}.enrolments", **whole)
+    assert failed("batch.extract", "the key (day, batchid)", "(userid, …)", enrolments_table=f"{keyspace}.enrolments", **whole)
     assert failed("batch.fetch_hierarchy", f"has no table {keyspace}.trees", hierarchy_table=f"{keyspace}.trees", **whole)
     assert queue.published() == {}
     run("DROP KEYSPACE LACKING")

@@ -64,7 +64,8 @@ def test_all_is_well(checked: Checked) -> None:
     found = checked.find()
     assert bad(found) == []
     assert {finding.check.partition(" test_")[0].split(".")[0] for finding in found} == {
-        "settings", "Postgres", "TLS of Postgres", "clock", "table of requests", "ledger", "rights on Postgres",
+        "settings", "Postgres", "TLS of Postgres", "clock", "locks of Postgres", "table of requests", "ledger",
+        "rights on Postgres",
         "Cassandra", "TLS of Cassandra", "protocol of Cassandra", "rights on Cassandra", "table",
         "Redis", "TLS of Redis", "rights on Redis", "content search", "content trees", "TLS of the content API",
         "org preferences", "org search", "TLS of the org API", "salt",
@@ -166,6 +167,17 @@ def test_a_clock_that_is_off_is_reported(checked: Checked, seconds: int, level: 
     assert f"{abs(seconds):,}.0 s {'ahead of' if seconds > 0 else 'behind'} this machine" in finding.text
 
 
+def test_another_isolation_level_is_reported(checked: Checked) -> None:
+    role = checked.install.login
+    checked.install.sql(f"ALTER ROLE {role} SET default_transaction_isolation = 'serializable'")
+    try:
+        [finding] = bad(checked.find("Postgres"))
+    finally:
+        checked.install.sql(f"ALTER ROLE {role} RESET default_transaction_isolation")
+    assert (finding.level, finding.check) == (Level.ERROR, "locks of Postgres")
+    assert "Transactions are serializable, and claims need read committed" in finding.text
+
+
 # Cassandra
 
 
@@ -185,7 +197,7 @@ def cql(install: Install) -> Callable[[str], None]:
         (
             "ALTER TABLE {courses}.report_user_enrolments RENAME userid TO learner",
             "ALTER TABLE {courses}.report_user_enrolments RENAME learner TO userid",
-            "report_user_enrolments", "error", r"lacks userid, which the report needs",
+            "report_user_enrolments", "error", r"has the key \(batchid, courseid, learner\), which the report cannot read",
         ),
         (
             "ALTER TABLE {courses}.assessment_aggregator DROP total_score",
@@ -241,7 +253,7 @@ def test_missing_tables_and_another_order_of_keys_are_reported(checked: Checked,
         (Level.ERROR, f"table {settings['enrolments_table']}"),
         (Level.ERROR, "table absent.content_hierarchy"),
     ]
-    assert "is keyed by courseid; the report reads enrolments by batchid or by userid" in found[0].text
+    assert "has the key (courseid, batchid, userid), which the report cannot read" in found[0].text
     assert "has no table absent.content_hierarchy. Set hierarchy_table" in found[1].text
 
 

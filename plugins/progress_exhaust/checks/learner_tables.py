@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from progress_exhaust.checks.findings import NO_ONE, Finding, Result, describe_tls, guarded, passed, warned
 from progress_exhaust.hooks.cassandra.inspection import ClusterState
 from progress_exhaust.hooks.cassandra.models import Table
+from progress_exhaust.hooks.cassandra.shapes import KeyedBy
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.settings import Settings
 from progress_exhaust.stages.site_setup import Site
@@ -59,12 +60,15 @@ def _tables(settings: Settings, tables: LearnerTablesHook) -> Iterator[tuple[str
 
 
 def _check_enrolments(tables: LearnerTablesHook) -> Iterator[Result]:
-    keyed_by_batch = tables.enrolments_keyed_by_batch()
-    if keyed_by_batch:
+    keyed_by = tables.shape(Table.ENROLMENTS).keyed_by
+    if keyed_by is KeyedBy.BATCH:
         list(tables.enrolments_of_batch(NO_ONE, NO_ONE))
+        tables.check_copy_is_filled()
     else:
         list(tables.scan(Table.ENROLMENTS, [(0, 0)], [NO_ONE]))
-    yield from _optional_columns(tables, Table.ENROLMENTS, f"readable, keyed by {'batch' if keyed_by_batch else 'user'}")
+    if keyed_by is KeyedBy.LEARNER_INDEXED:
+        list(tables.indexed_enrolments([(NO_ONE, NO_ONE)]))
+    yield from _optional_columns(tables, Table.ENROLMENTS, keyed_by)
 
 
 def _check_batches(tables: LearnerTablesHook) -> Iterator[Result]:
@@ -74,15 +78,15 @@ def _check_batches(tables: LearnerTablesHook) -> Iterator[Result]:
 
 
 def _check_aggregates(tables: LearnerTablesHook) -> Iterator[Result]:
-    tables.check_table(Table.AGGREGATES)
+    keyed_by = tables.shape(Table.AGGREGATES).keyed_by
     list(tables.nested_progress([NO_ONE], [NO_ONE], NO_ONE))
-    yield from _optional_columns(tables, Table.AGGREGATES)
+    yield from _optional_columns(tables, Table.AGGREGATES, keyed_by)
 
 
 def _check_attempts(tables: LearnerTablesHook) -> Iterator[Result]:
-    tables.check_table(Table.ATTEMPTS)
+    keyed_by = tables.shape(Table.ATTEMPTS).keyed_by
     list(tables.attempts([NO_ONE], NO_ONE, NO_ONE))
-    yield from _optional_columns(tables, Table.ATTEMPTS)
+    yield from _optional_columns(tables, Table.ATTEMPTS, keyed_by)
 
 
 def _check_hierarchy(tables: LearnerTablesHook) -> Iterator[Result]:
@@ -90,8 +94,8 @@ def _check_hierarchy(tables: LearnerTablesHook) -> Iterator[Result]:
     yield passed("readable")
 
 
-def _optional_columns(tables: LearnerTablesHook, table: Table, good: str = "readable") -> Iterator[Result]:
+def _optional_columns(tables: LearnerTablesHook, table: Table, keyed_by: KeyedBy) -> Iterator[Result]:
     missing = tables.missing_columns([table])
     yield from map(warned, missing)
     if not missing:
-        yield passed(good)
+        yield passed(f"readable, keyed by {keyed_by}")

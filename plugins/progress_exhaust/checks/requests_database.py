@@ -19,6 +19,7 @@ def check_requests_database(site: Site) -> Iterator[Finding]:
     yield from guarded("Postgres", WHERE, lambda: [passed(f"version={server.version}")])
     yield from guarded("TLS of Postgres", WHERE, lambda: [describe_tls(server.tls)])
     yield from guarded("clock", WHERE, lambda: [judge_clock(server.clock_offset_seconds)])
+    yield from guarded("locks of Postgres", WHERE, lambda: [judge_isolation(inspection.isolation_level())])
     yield from guarded("table of requests", WHERE, lambda: _check_columns(site, inspection))
     yield from guarded("ledger", WHERE, lambda: _check_ledger(reader, inspection))
     yield from guarded("rights on Postgres", WHERE, lambda: _check_rights(reader, inspection))
@@ -32,6 +33,16 @@ def judge_clock(offset_seconds: float) -> Result:
     if abs(offset_seconds) > OFF_SECONDS:
         return warned(f"{text}. Let NTP set the clock of both")
     return passed(text)
+
+
+def judge_isolation(level: str) -> Result:
+    """Judge the isolation level of transactions: a run that waited for a lock must see what others committed meanwhile."""
+    if level != "read committed":
+        return failed(
+            f"Transactions are {level}, and claims need read committed: set default_transaction_isolation. On YugabyteDB, set "
+            "yb_enable_read_committed_isolation, too"
+        )
+    return passed(f"advisory locks, isolation={level}")
 
 
 def _check_columns(site: Site, inspection: DatabaseInspection) -> Iterator[Result]:

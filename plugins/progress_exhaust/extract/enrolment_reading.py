@@ -11,6 +11,7 @@ from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, learners_p
 from progress_exhaust.extract.shared_scan import ScanDecision, scan_once_per_run
 from progress_exhaust.extract.sorted_enrolments import sort_enrolments
 from progress_exhaust.hooks.cassandra.models import Enrolment, Table
+from progress_exhaust.hooks.cassandra.shapes import KeyedBy
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.report.eligibility import no_exclusions
 from progress_exhaust.stages.batch_context import BatchContext
@@ -45,6 +46,7 @@ def read_enrolled_chunks(
         return found, 0.0
     for folder in ("enrolled", "facts"):
         staging.delete_folder(folder)
+    tables.check_shapes()
     chunk_size = learners_per_chunk(batch_context.site.settings.learners_per_chunk, inputs)
     counts, first_user_ids = Counter(enrolled=0, **no_exclusions(of_enrolment=True)), list[str]()
     with ExitStack() as stack:
@@ -56,24 +58,26 @@ def read_enrolled_chunks(
             first_user_ids.append(enrolments[0].user_id)
             counts.update(chunk_counts)
             progress.add(len(enrolments))
+    if not first_user_ids:
+        tables.check_copy_is_filled()
     manifest = ChunksManifest(as_of=stream.as_of, inputs=inputs, first_user_ids=tuple(first_user_ids), counts=counts)
     staging.write_manifest(manifest)
     return manifest, stream.share_done
 
 
 def open_enrolments(batch_context: BatchContext, tables: LearnerTablesHook, stack: ExitStack) -> EnrolmentStream:
-    """Start reading the batch's enrolments: from its partition, or from one scan of a table that is keyed by user.
+    """Start reading the batch's enrolments: from its partition, or by one read for the run of a table that is keyed by user.
 
     :param stack: its end deletes what the stream has on local disk
     """
-    if tables.enrolments_keyed_by_batch():
+    keyed_by = tables.shape(Table.ENROLMENTS).keyed_by
+    if keyed_by is KeyedBy.BATCH:
         return EnrolmentStream(datetime.now(UTC), tables.enrolments_of_batch(*batch_context.batch.key), 0.0)
+    decision = ScanDecision(scan=True, reason="The enrolments are keyed by user: one scan")
+    if keyed_by is KeyedBy.LEARNER_INDEXED and batch_context.site.settings.read_strategy != "scan":
+        decision = ScanDecision(scan=True, by_index=True, reason="The enrolments have an index on the course: read by it")
     scan = scan_once_per_run(
-        batch_context,
-        tables,
-        Table.ENROLMENTS,
-        lambda _keys: ScanDecision(scan=True, reason="The enrolments are keyed by user: one scan"),
-        share=(0.0, SHARE_OF_ENROLMENT_SCAN),
+        batch_context, tables, Table.ENROLMENTS, lambda _keys: decision, share=(0.0, SHARE_OF_ENROLMENT_SCAN)
     )
     return EnrolmentStream(scan.as_of, sort_enrolments(scan.rows, stack), SHARE_OF_ENROLMENT_SCAN)
 

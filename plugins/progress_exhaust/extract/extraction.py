@@ -75,7 +75,7 @@ def _start_reading(
     Return an iterator of the facts chunks (Parquet), and how much of the stage the scans have done.
     """
     site, staging = batch_context.site, batch_context.staging
-    tables.check_courses()
+    tables.check_shapes()
     check_user_cache(batch_context, chunks)
     buckets, share_done = scan_fact_tables(batch_context, tables, chunks, share_done, stack)
     processes = max(1, min(site.processes, len(missing)))

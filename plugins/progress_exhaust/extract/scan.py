@@ -1,6 +1,6 @@
 """Scan a table in several processes, and write what is found as files for all batches of the run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import pyarrow as pa
@@ -40,6 +40,20 @@ def scan_table(
     progress = Progress(batch_context, f"ranges of {table} scanned", len(ranges), share=share)
     with closing(found):
         return write_scan_files(progress.track(found), folder, len(keys))
+
+
+def read_by_index(
+    batch_context: BatchContext, tables: LearnerTablesHook, keys: Sequence[BatchKey], folder: ObjectStoragePath
+) -> tuple[int, list[BatchSize]]:
+    """Write the enrolments of these batches into the folder, as `scan_table` does; few of them are in memory at a time."""
+    progress = Progress(batch_context, "enrolments found by the index")
+
+    def parts() -> Iterator[pa.Table]:
+        for part in rows_to_tables(tables.indexed_enrolments(keys), SCANNED[Table.ENROLMENTS]):
+            progress.add(len(part))
+            yield number_rows(split_by_batch(Table.ENROLMENTS, part, keys), keys, SCHEMA_OF[Table.ENROLMENTS])
+
+    return write_scan_files(parts(), folder, len(keys))
 
 
 # In a process

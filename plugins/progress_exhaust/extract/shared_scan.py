@@ -13,7 +13,7 @@ from airflow.sdk import ObjectStoragePath
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from progress_exhaust.extract.inputs import is_recent
-from progress_exhaust.extract.scan import Share, scan_table
+from progress_exhaust.extract.scan import Share, read_by_index, scan_table
 from progress_exhaust.extract.scan_files import BatchRows, BatchSize
 from progress_exhaust.hooks.cassandra.driver_errors import TOO_MUCH
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table
@@ -25,10 +25,11 @@ from progress_exhaust.stages.batch_context import BatchContext
 
 @dataclass(frozen=True)
 class ScanDecision:
-    """Whether to scan a table, and why."""
+    """Whether to scan a table, and why. If it has an index for the batches, the scan may be limited to their rows."""
 
     scan: bool
     reason: str
+    by_index: bool = False
 
 
 Decide = Callable[[Sequence[BatchKey]], ScanDecision]
@@ -124,7 +125,10 @@ def _carry_out(
     if decision.scan:
         make_folder(folder / made.name)
         try:
-            files, sizes = scan_table(batch_context, tables, table, keys, folder / made.name, share)
+            if decision.by_index:
+                files, sizes = read_by_index(batch_context, tables, keys, folder / made.name)
+            else:
+                files, sizes = scan_table(batch_context, tables, table, keys, folder / made.name, share)
         except TOO_MUCH as error:
             if table is Table.ENROLMENTS:  # keyed by user: there is no other way to find a batch's enrolments
                 raise

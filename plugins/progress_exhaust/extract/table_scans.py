@@ -11,6 +11,7 @@ from progress_exhaust.extract.schemas import SCHEMA_OF
 from progress_exhaust.extract.shared_scan import ScanDecision, count_scanned_rows, scan_once_per_run
 from progress_exhaust.hooks.cassandra.driver_errors import QueryRefusedError
 from progress_exhaust.hooks.cassandra.models import BatchKey, Table
+from progress_exhaust.hooks.cassandra.shapes import KeyedBy
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.scratch import scratch_folder
@@ -32,6 +33,9 @@ def scan_fact_tables(
     enrolled, nested = chunks.counts["enrolled"], len(chunks.inputs.nested_ids)
     # The most partitions that one learner has in each table.
     partitions = {table: number for table, number in ((Table.AGGREGATES, nested), (Table.ATTEMPTS, 1)) if enrolled and number}
+    if Table.ATTEMPTS in partitions and tables.shape(Table.ATTEMPTS).keyed_by is KeyedBy.BATCH:
+        del partitions[Table.ATTEMPTS]
+        batch_context.log.info("%s: in the order of the learners, because it is keyed by batch", Table.ATTEMPTS)
     weights = {table: len(tables.token_ranges(table)) * LEARNERS_PER_RANGE for table in partitions}
     remaining_weight = sum(weights.values()) + enrolled
     buckets = {}
@@ -69,7 +73,7 @@ def _decide(
 
 def _count_learners(batch_context: BatchContext, tables: LearnerTablesHook, keys: Sequence[BatchKey]) -> int:
     """Return about how many learners other batches of the run have; 0 if the count takes too long."""
-    if not tables.enrolments_keyed_by_batch():
+    if tables.shape(Table.ENROLMENTS).keyed_by is not KeyedBy.BATCH:
         return count_scanned_rows(batch_context, Table.ENROLMENTS, keys)
     try:
         return tables.count_enrolments(keys)

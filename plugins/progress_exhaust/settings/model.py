@@ -64,7 +64,8 @@ class Settings(Protection, ReportContents):
     ledger_schema: Identifier = Field("progress_exhaust", description="Postgres schema of the ledger.")
     enrolments_table: KeyspaceTable = Field(
         "sunbird_courses.report_user_enrolments",
-        description="Cassandra table of the enrolments. Its partition key may be the batch or the user; the DAG detects which.",
+        description="Cassandra table of the enrolments. Its partition key may be the batch or the user, with or without an index "
+        "on the course; the DAG detects which.",
         json_schema_extra=MAIN,
     )
     courses_keyspace: Identifier = Field(
@@ -149,7 +150,8 @@ class Settings(Protection, ReportContents):
     read_strategy: Literal["auto", "partitions", "scan"] = Field(
         "auto",
         description="How nested progress and assessment attempts are read: the partitions of the learners, or one scan of the "
-        "table that the server filters. `auto` decides from the cluster's estimate of the table size.",
+        "table that the server filters. `auto` decides from the cluster's estimate of the table size. `scan` also scans "
+        "enrolments that have an index on the course. Attempts that are keyed by batch are never scanned.",
     )
     partitions_per_query: int = Field(
         100, ge=1, description="Number of partitions that one Cassandra query reads. A task lowers it if the cluster refuses it."

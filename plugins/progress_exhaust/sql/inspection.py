@@ -5,6 +5,12 @@
 # Return the version and the clock of the server.
 SERVER = "SELECT current_setting('server_version'), clock_timestamp()"
 
+# Take a lock as a run does, until the transaction ends; return the isolation level. YugabyteDB may have another one than it says.
+ISOLATION_LEVEL = """
+SELECT coalesce(current_setting('yb_effective_transaction_isolation_level', true), current_setting('transaction_isolation')),
+  pg_advisory_xact_lock(hashtext('progress_exhaust check'))
+"""
+
 # Return the rights on the whole table that no run needs: a run updates single columns, and deletes nothing.
 EXCESS_RIGHTS = """
 SELECT name FROM unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS rights (name)

@@ -88,6 +88,9 @@ ENROLMENTS_IN_ASCENDING_ORDER = ENROLMENTS_OF_BATCH + " ORDER BY userid ASC"
 # Look up one learner in a batch.
 ENROLMENT = "SELECT batchid FROM {enrolments} WHERE userid = ? AND courseid = ? AND batchid = ?"
 
+# Find out whether the table has any.
+ANY_ENROLMENT = "SELECT userid FROM {enrolments} LIMIT 1"
+
 # Count the enrolments of a batch.
 COUNT_ENROLMENTS = "SELECT count(userid) FROM {enrolments} WHERE batchid = ? AND courseid = ?"
 
@@ -100,11 +103,23 @@ NESTED_PROGRESS = "SELECT user_id, activity_id, aggregates['completedCount'], ag
 # Read the scores that their aggregates in one collection have.
 ARCHIVED_SCORES = "SELECT user_id, aggregates " + _AGGREGATES_OF_LEARNERS
 
-# Read the assessment attempts of some learners in a batch.
-ATTEMPTS = """
-SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), total_max_score
-FROM {courses}.assessment_aggregator WHERE user_id IN ? AND course_id = ? AND batch_id = ?
-"""
+_ATTEMPT = """
+SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), total_max_score"""
+
+# Read the assessment attempts of some learners in a batch, from a table keyed by user and course.
+ATTEMPTS = _ATTEMPT + " FROM {courses}.assessment_aggregator WHERE user_id IN ? AND course_id = ? AND batch_id = ?"
+
+# The same, from a table that has the attempts of a batch in the order of the learners: those of all from one id to another. The
+# tables differ in the names of two columns.
+_ATTEMPTS_IN_ORDER = (
+    _ATTEMPT
+    + """
+FROM {courses}.assessment_aggregator WHERE course_id = ? AND batch_id = ? AND user_id >= ? AND user_id <= ?"""
+)
+ATTEMPTS_IN_ORDER = {
+    "course_id": _ATTEMPTS_IN_ORDER,
+    "collection_id": _ATTEMPTS_IN_ORDER.replace("course_id", "collection_id").replace("batch_id", "context_id"),
+}
 
 # Scan one range of the ring, whose first and last token belong to it. Each row ends with its batch; of enrolments and attempts,
 # the collection comes before it.
@@ -113,19 +128,28 @@ SCAN_ALL_ENROLMENTS = (
     + """, courseid, batchid
 FROM {enrolments} WHERE token(userid) >= ? AND token(userid) <= ?"""
 )
-# Scan it for the rows of some batches. The server filters.
+# Read the enrolments of a course by an index.
+ENROLMENTS_OF_COURSE = (
+    _ENROLMENT
+    + """, courseid, batchid
+FROM {enrolments} WHERE courseid = ?"""
+)
+# Read only those of a batch. The server filters.
+INDEXED_ENROLMENTS = ENROLMENTS_OF_COURSE + " AND batchid = ? ALLOW FILTERING"
+
+# Scan a range for the rows of some batches. The server filters.
 SCAN_ENROLMENTS = SCAN_ALL_ENROLMENTS + " AND batchid IN ? ALLOW FILTERING"
 SCAN_NESTED_PROGRESS = """
 SELECT user_id, activity_id, aggregates['completedCount'], agg['completedCount'], context_id FROM {courses}.user_activity_agg
 WHERE token(activity_type, activity_id, user_id) >= ? AND token(activity_type, activity_id, user_id) <= ?
   AND activity_type = 'Course' AND context_id IN ? ALLOW FILTERING
 """
-SCAN_ATTEMPTS = """
-SELECT user_id, content_id, attempt_id, total_score, grand_total, toUnixTimestamp(last_attempted_on), total_max_score,
-  course_id, batch_id
+SCAN_ATTEMPTS = (
+    _ATTEMPT
+    + """, course_id, batch_id
 FROM {courses}.assessment_aggregator WHERE token(user_id, course_id) >= ? AND token(user_id, course_id) <= ?
-  AND batch_id IN ? ALLOW FILTERING
-"""
+  AND batch_id IN ? ALLOW FILTERING"""
+)
 
 # List all batches: a page at a time, a server can always do that. The table is small.
 ALL_BATCHES = "SELECT courseid, batchid, name FROM {courses}.course_batch"

@@ -16,13 +16,15 @@ from cassandra.protocol import OverloadedErrorMessage
 from cassandra.query import BoundStatement, PreparedStatement, tuple_factory
 
 from progress_exhaust import compat
+from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.cassandra.decoding import make_protocol_handler
 from progress_exhaust.hooks.cassandra.driver_errors import translate_driver_errors
 from progress_exhaust.hooks.cassandra.models import Row, TableSize
-from progress_exhaust.hooks.cassandra.refusals import Query, fewer_keys, fewer_rows, fewer_rows_for_one_read
+from progress_exhaust.hooks.cassandra.refusals import Query, fewer_keys, fewer_rows, fewer_rows_for_one_read, is_guardrail
 from progress_exhaust.sql import learner_tables as cql
 
 COORDINATORS_TRIED = 3
+PARTITIONER = "Murmur3Partitioner"
 # Version 5 only if the connection says so. The driver (3.30) loses the start of a segment whose header arrives in two pieces.
 # It then takes the rest for a damaged segment and closes the connection.
 PROTOCOL_VERSION = 4
@@ -74,6 +76,8 @@ class ClusterConnection(CassandraHook):
                 self.shutdown_cluster()
                 raise
         self._session.client_protocol_handler = make_protocol_handler()
+        # YugabyteDB says Murmur3, and hashes a key to a token in another way. Only it has the table system.partitions.
+        self._computes_tokens = self.find_table("system.partitions") is None
 
     @staticmethod
     def get_lb_policy(policy_name: str, policy_args: Mapping[str, Any]) -> Any:
@@ -89,9 +93,9 @@ class ClusterConnection(CassandraHook):
         return known.tables.get(name) if known else None
 
     def owners(self, keyspace: str, routing_key: bytes) -> tuple[str, ...]:
-        """Return the addresses of the nodes that own a partition; an empty tuple if the cluster has one node."""
+        """Return the addresses of the nodes that own a partition; an empty tuple if it has one node, or if that is not known."""
         metadata = self.cluster.metadata
-        if len(metadata.all_hosts()) == 1:
+        if not self._computes_tokens or len(metadata.all_hosts()) == 1:
             return ()
         return tuple(sorted(host.address for host in metadata.get_replicas(keyspace, routing_key)))
 
@@ -105,6 +109,15 @@ class ClusterConnection(CassandraHook):
         own = list(self.rows([query], in_flight=1, subject="system.size_estimates"))
         nodes = len(self.cluster.metadata.all_hosts())
         return TableSize(nodes * sum(count for count, _ in own), nodes * sum(count * mean for count, mean in own))
+
+    def check_partitioner(self) -> None:
+        """Raise SetupError if the tokens of the ring are not those of a scan."""
+        partitioner = str(self.cluster.metadata.partitioner).rpartition(".")[2]
+        if partitioner != PARTITIONER:
+            raise SetupError(
+                f"{self.name} has the {partitioner}, and a scan needs the {PARTITIONER}. Set read_strategy to partitions, and "
+                "enrolments_table to a table that is keyed by batch"
+            )
 
     def prepare(self, query: str) -> PreparedStatement:
         """Return the prepared statement of a query."""
@@ -178,9 +191,11 @@ class ClusterConnection(CassandraHook):
     def _wait_for_page(self, statement: BoundStatement, state: bytes | None, future: ResponseFuture) -> ResultSet:
         """Return one page.
 
-        Ask for it again, after a pause, if the cluster is too busy to answer. Ask for a smaller one if it is too large.
+        Ask for it again, after a pause, if the cluster is too busy to answer. Ask for a smaller one if it is too large. Prepare
+        the statement again, once, if the server does not execute it any more: the table may have changed.
         """
         pauses = iter(PAUSES_SECONDS)
+        is_prepared_again = False
         while True:
             try:
                 return future.result()
@@ -191,7 +206,10 @@ class ClusterConnection(CassandraHook):
                 time.sleep(pause_seconds)
             except (InvalidRequest, ReadFailure) as error:
                 if not self._lower_rows(statement, error):
-                    raise
+                    if is_prepared_again or not isinstance(error, InvalidRequest) or is_guardrail(error):
+                        raise
+                    compat.prepare_again(self._session, statement.prepared_statement)
+                    is_prepared_again = True
             future = self._execute(statement, state)
 
     def _lower_rows(self, statement: BoundStatement, error: Exception) -> bool:

@@ -1,6 +1,7 @@
 """Find rows by a column that is not in the key: the server filters them, or, if it does not, we do."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from progress_exhaust.hooks.cassandra.cluster import ClusterConnection
 from progress_exhaust.hooks.cassandra.driver_errors import TOO_MUCH, QueryRefusedError, QueryTimedOutError
@@ -35,3 +36,20 @@ def filtered_rows(
                 "%s is read as a whole and filtered here, because the cluster does not filter it: %s", table, error
             )
     yield from unfiltered()
+
+
+def streamed_rows(
+    cluster: ClusterConnection, table: str, filtered: Callable[[], Iterator[Row]], unfiltered: Callable[[], Iterator[Row]]
+) -> Iterator[Row]:
+    """Yield the rows that the server filters, and hold none of them. If it refuses the query, yield all rows of the same part."""
+    rows: Iterator[Row] = iter(())
+    if table not in cluster.tables_without_filter:
+        rows = filtered()
+        try:
+            yield from islice(rows, 1)
+        except QueryRefusedError as error:
+            cluster.tables_without_filter.add(table)
+            cluster.log.warning("%s is filtered here, because the cluster does not filter it: %s", table, error)
+    if table in cluster.tables_without_filter:
+        rows = unfiltered()
+    yield from rows

@@ -1,12 +1,26 @@
-"""Check, before anything is read, that a table has the key, the columns and the types that the report needs."""
+"""Check, before anything is read, that a table has the columns and the types that the report needs."""
 
 import re
 from collections.abc import Mapping
+
+from cassandra.metadata import TableMetadata
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.cassandra.cluster import ClusterConnection
 from progress_exhaust.hooks.cassandra.optional_columns import missing_columns
 from progress_exhaust.sql import learner_tables as cql
+
+
+def existing_table(cluster: ClusterConnection, table: str, setting: str) -> TableMetadata:
+    """Return what the cluster says about a table; raise SetupError if it does not exist.
+
+    :param table: `keyspace.table`
+    :param setting: the setting that names the table or its keyspace
+    """
+    found = cluster.find_table(table)
+    if found is None:
+        raise SetupError(f"{cluster.name} has no table {table}. Set {setting} in the Variable progress_exhaust to the right name")
+    return found
 
 
 def check_columns(cluster: ClusterConnection, table: str, columns: Mapping[str, str], setting: str) -> None:
@@ -16,9 +30,7 @@ def check_columns(cluster: ClusterConnection, table: str, columns: Mapping[str, 
     :param columns: the columns that are read, with their types
     :param setting: the setting that names the table or its keyspace
     """
-    found = cluster.find_table(table)
-    if found is None:
-        raise SetupError(f"{cluster.name} has no table {table}. Set {setting} in the Variable progress_exhaust to the right name")
+    found = existing_table(cluster, table, setting)
     needed, _ = missing_columns(columns, found.columns.keys())
     if needed:
         raise SetupError(
@@ -43,37 +55,3 @@ def describe_missing_columns(cluster: ClusterConnection, table: str, columns: Ma
     found = cluster.find_table(table)
     _, absent = missing_columns(columns, found.columns.keys()) if found else ([], [])
     return f"{cluster.name}: table {table} lacks {', '.join(absent)}: counts as null in every report" if absent else None
-
-
-def is_keyed_by_batch(cluster: ClusterConnection, table: str) -> bool:
-    """Return whether the table of enrolments is keyed by batch (True) or by user (False); raise SetupError for other keys."""
-    found = cluster.find_table(table)
-    key = [column.name for column in found.partition_key] if found else []
-    if key == ["userid"]:
-        return False
-    if key[:1] == ["batchid"] and found:
-        _check_clustering(cluster, table, key, [column.name for column in found.clustering_key])
-        return True
-    raise SetupError(
-        f"{cluster.name}: table {table} is keyed by {', '.join(key)}; the report reads enrolments by batchid or by userid. "
-        "Set enrolments_table in the Variable progress_exhaust to a table that has such a key"
-    )
-
-
-def is_in_descending_order(cluster: ClusterConnection, table: str) -> bool:
-    """Return whether the learners of a batch are stored in descending order, in a table keyed by batch."""
-    found = cluster.find_table(table)
-    clustering = found.clustering_key if found else []
-    return any(column.name == "userid" and column.is_reversed for column in clustering)
-
-
-def _check_clustering(cluster: ClusterConnection, table: str, partition: list[str], clustering: list[str]) -> None:
-    """Raise SetupError unless the server can return a batch's enrolments in one collection, in the order of the learners."""
-    key = [*partition, *clustering]
-    if set(key[: key.index("userid")] if "userid" in key else ()) == {"batchid", "courseid"} and "userid" in clustering:
-        return
-    raise SetupError(
-        f"{cluster.name}: table {table} has the key ({', '.join(key)}), in which a batch's learners are not in order. "
-        "Set enrolments_table in the Variable progress_exhaust to a table with the key batchid, courseid, userid, or with the "
-        "key userid"
-    )

@@ -13,28 +13,20 @@ from itertools import chain
 from cassandra.query import BoundStatement
 
 from progress_exhaust import compat
+from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.cassandra.cluster import ClusterConnection
 from progress_exhaust.hooks.cassandra.course_tables import CourseTables
 from progress_exhaust.hooks.cassandra.decoding import decode_archived_scores
-from progress_exhaust.hooks.cassandra.filtering import filtered_rows
+from progress_exhaust.hooks.cassandra.filtering import filtered_rows, streamed_rows
 from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Row, Table, TableSize, TokenRange, context_id
 from progress_exhaust.hooks.cassandra.optional_columns import Select
 from progress_exhaust.hooks.cassandra.refusals import Query
-from progress_exhaust.hooks.cassandra.table_checks import (
-    check_columns,
-    describe_missing_columns,
-    is_in_descending_order,
-    is_keyed_by_batch,
-)
+from progress_exhaust.hooks.cassandra.shapes import COLUMNS, KeyedBy, Shape, is_in_descending_order, shape_of
+from progress_exhaust.hooks.cassandra.table_checks import check_columns, describe_missing_columns, existing_table
 from progress_exhaust.hooks.cassandra.table_connections import KEYS_PER_FILTER, cut, single_query
 from progress_exhaust.hooks.cassandra.token_ranges import cut_ring
 from progress_exhaust.sql import learner_tables as cql
 
-COLUMNS = {
-    Table.ENROLMENTS: cql.ENROLMENT_COLUMNS,
-    Table.AGGREGATES: cql.AGGREGATE_COLUMNS,
-    Table.ATTEMPTS: cql.ATTEMPT_COLUMNS,
-}
 MAX_KEY_BYTES = 65_535  # of a partition key with the lengths and ends of its parts: Cassandra has no longer key
 
 
@@ -43,21 +35,49 @@ class LearnerTablesHook(CourseTables):
 
     # Enrolments
 
-    def enrolments_keyed_by_batch(self) -> bool:
-        """Return whether the site's table of enrolments is keyed by batch (True) or by user (False)."""
-        self.check_table(Table.ENROLMENTS)
-        return is_keyed_by_batch(self._cluster(self._enrolments_connection), self._enrolments)
-
     def enrolments_of_batch(self, collection_id: str, batch_id: str) -> Iterator[Enrolment]:
         """Return a batch's enrolments in the order of their user ids, from a table keyed by batch."""
         cluster = self._cluster(self._enrolments_connection)
-        if is_in_descending_order(cluster, self._enrolments):
+        if is_in_descending_order(cluster.find_table(self._enrolments)):
             select = self._select(cluster, cql.ENROLMENTS_IN_ASCENDING_ORDER, self._enrolments)
         else:
             select = self._select(cluster, cql.ENROLMENTS_OF_BATCH, self._enrolments)
         query = Query(lambda _keys: select.bind((batch_id, collection_id)))
         subject = f"table {self._enrolments}, batch {batch_id}"
         return map(Enrolment._make, select.complete(cluster.rows([query], in_flight=1, subject=subject)))
+
+    def indexed_enrolments(self, keys: Sequence[BatchKey]) -> Iterator[Row]:
+        """Return the enrolments of these batches, in no order, by the index on the course: rows of `extract.schemas.SCANNED`.
+
+        If the server does not filter, the rows of other batches of the same courses come, too.
+        """
+        cluster = self._cluster(self._enrolments_connection)
+
+        def read(select: Select, values: Iterable[tuple[str, ...]]) -> Iterator[Row]:
+            queries = (single_query(select, some) for some in values)
+            return select.complete(cluster.rows(queries, self._in_flight, f"table {self._enrolments}, by its index"))
+
+        def filtered() -> Iterator[Row]:
+            return read(self._select(cluster, cql.INDEXED_ENROLMENTS, self._enrolments), keys)
+
+        def unfiltered() -> Iterator[Row]:
+            courses = dict.fromkeys(collection_id for collection_id, _ in keys)
+            select = self._select(cluster, cql.ENROLMENTS_OF_COURSE, self._enrolments)
+            return read(select, ((collection_id,) for collection_id in courses))
+
+        return streamed_rows(cluster, self._enrolments, filtered, unfiltered)
+
+    def check_copy_is_filled(self) -> None:
+        """Raise SetupError if the enrolments are read from the copy by batch of Sunbird Spark, which nothing fills."""
+        if any(self.shape(table).keyed_by is not KeyedBy.BATCH for table in (Table.ENROLMENTS, Table.ATTEMPTS)):
+            return
+        cluster = self._cluster(self._enrolments_connection)
+        query = single_query(self._prepare(cluster, cql.ANY_ENROLMENT), ())
+        if not list(cluster.rows([query], 1, f"table {self._enrolments}")):
+            raise SetupError(
+                f"{cluster.name}: table {self._enrolments} has no rows, because Sunbird Spark does not fill it. Set "
+                "enrolments_table in the Variable progress_exhaust to user_enrolments of the same keyspace"
+            )
 
     def count_enrolments(self, keys: Iterable[BatchKey]) -> int:
         """Return how many enrolments these batches have, active or not, in a table keyed by batch."""
@@ -100,9 +120,18 @@ class LearnerTablesHook(CourseTables):
         return select.complete(cluster.rows(queries, self._in_flight, f"table {table}, batch {batch_id}"))
 
     def attempts(self, user_ids: Sequence[str], collection_id: str, batch_id: str) -> Iterator[Row]:
-        """Return the attempts of these learners in the batch: rows of `extract.schemas.ATTEMPTS`."""
+        """Return the attempts of these learners in the batch: rows of `extract.schemas.ATTEMPTS`.
+
+        A table keyed by batch also returns those of learners whose ids are between theirs.
+        """
         cluster = self._cluster(self._courses_connection)
         table = f"{self._courses}.{Table.ATTEMPTS}"
+        shape = self.shape(Table.ATTEMPTS)
+        if shape.keyed_by is KeyedBy.BATCH:
+            stored = [user_id for user_id in user_ids if len(user_id.encode()) <= MAX_KEY_BYTES]
+            select = self._select(cluster, cql.ATTEMPTS_IN_ORDER[shape.partition[0]], table)
+            ranges = [single_query(select, (collection_id, batch_id, min(stored), max(stored)))] if stored else []
+            return select.complete(cluster.rows(ranges, self._in_flight, f"table {table}, batch {batch_id}"))
         select = self._select(cluster, cql.ATTEMPTS, table)
 
         def bind(ids: Sequence[str]) -> BoundStatement:
@@ -126,6 +155,7 @@ class LearnerTablesHook(CourseTables):
         ids = [context_id(batch_id) for batch_id in batch_ids] if table is Table.AGGREGATES else list(batch_ids)
         name = self._name_of(table)
         cluster = self._cluster_of(table)
+        cluster.check_partitioner()
 
         def read(select: Select, *values: Sequence[str]) -> Iterator[Row]:
             queries = (single_query(select, (*tokens, *values)) for tokens in ranges)
@@ -146,15 +176,19 @@ class LearnerTablesHook(CourseTables):
         """Return how large a table is, by the cluster's estimate."""
         return self._cluster_of(table).estimate_size(self._name_of(table))
 
-    def check_courses(self) -> None:
-        """Raise SetupError if a table or column of the courses keyspace is missing."""
-        self.check_table(Table.AGGREGATES)
-        self.check_table(Table.ATTEMPTS)
+    def check_shapes(self) -> None:
+        """Raise SetupError if a table or column is missing, or if it cannot be read. Nothing is read from the tables."""
+        for table in Table:
+            self.shape(table)
 
-    def check_table(self, table: Table) -> None:
-        """Raise SetupError if a table or a column of it is missing, or cannot be read."""
+    def shape(self, table: Table) -> Shape:
+        """Return the shape of a table, by the cluster's metadata; raise SetupError if it cannot be read."""
         setting = "enrolments_table" if table is Table.ENROLMENTS else "courses_keyspace"
-        check_columns(self._cluster_of(table), self._name_of(table), COLUMNS[table], setting)
+        cluster, name = self._cluster_of(table), self._name_of(table)
+        found = existing_table(cluster, name, setting)
+        shape = shape_of(table, found, f"{cluster.name}: table {name}", setting)
+        check_columns(cluster, name, shape.columns(table), setting)
+        return shape
 
     def missing_columns(self, tables: Iterable[Table] = Table) -> list[str]:
         """Return a warning for each table that lacks optional columns."""

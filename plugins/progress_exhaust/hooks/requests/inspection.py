@@ -40,6 +40,11 @@ class DatabaseInspection(RequestsConnection):
             )
             return DatabaseState(version, (server_time - between).total_seconds(), tls)
 
+    def isolation_level(self) -> str:
+        """Return the isolation level of transactions; raise SourceError if the server has no advisory locks."""
+        with self._transaction() as transaction:
+            return str(transaction.fetch_value(sql.ISOLATION_LEVEL))
+
     def missing_columns(self) -> list[str]:
         """Return the optional columns that job_request lacks; raise SetupError if it lacks a required one."""
         with self._transaction() as transaction:
