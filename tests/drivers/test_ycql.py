@@ -5,7 +5,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from cassandra import InvalidRequest
 
+from progress_exhaust import compat
 from progress_exhaust.errors import SetupError
 from progress_exhaust.extract.read_strategy import should_scan
 from progress_exhaust.hooks.cassandra.models import Table
@@ -137,6 +139,19 @@ def test_a_stale_statement_is_prepared_again_once(hook: LearnerTablesHook, serve
     again = list(server.prepared)
     assert [row[0] for row in hook.attempts(LEARNERS, COURSE, BATCH)] == LEARNERS
     assert server.prepared == again
+
+
+def test_what_was_bound_before_is_valid_again(hook: LearnerTablesHook, server: YcqlServer) -> None:
+    """What compat.py uses of the driver: the test fails if the driver changes that part."""
+    cluster = hook._cluster("ycql")
+    statement = cluster.prepare("SELECT userid FROM k.user_enrolments WHERE userid = ?")
+    bound = statement.bind((LEARNERS[1],))
+    server.alter_tables()
+    with pytest.raises(InvalidRequest):
+        cluster._session.execute(bound)
+    compat.prepare_again(cluster._session, statement)
+    assert list(cluster._session.execute(bound)) == [(LEARNERS[1],)] * 2
+    assert statement.is_idempotent
 
 
 def test_a_statement_that_goes_stale_between_two_pages_loses_no_row(hook: LearnerTablesHook, server: YcqlServer) -> None:

@@ -13,11 +13,13 @@ from dev.load import Names
 from dev.servers import apply_schema
 from dev.world import Row, World, archive_attempts, sample_world
 from tests.integration import golden
-from tests.integration.install import REPORT_DAY, Install, cassandra_grants
+from tests.integration.install import REPORT_DAY, Install, RunResult, cassandra_grants
 from tests.oracle import expected_csv
 
 REQUESTS = (0, 3)  # of the sample world: by the org that owns the collection, and by another one
 SPARK = ("spark-1.0", "spark-1.1")
+ATTEMPTS = "assessment_aggregator"
+CHUNK = 40  # learners
 
 
 def world_to_load() -> World:
@@ -63,13 +65,12 @@ def settings(install: Install) -> Iterator[dict[str, Row]]:
                 install.session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}")
 
 
-def reports(queue: Install, settings: Row, says: str = "") -> list[bytes]:
-    """Run the DAG for the requests; return the csv of each. One line of the log has the words."""
+def reports(queue: Install, settings: Row) -> tuple[RunResult, list[bytes]]:
+    """Run the DAG for the requests; return the run, with what it read in this process, and the csv of each."""
     queue.submit(requests())
-    result = queue.run_dag(settings=settings)
+    result = queue.run_dag(settings=settings, record_reads=True)
     assert result.state == "success", result.failed()
-    assert result.says(says)
-    return [queue.csv(queue.row(request)["download_urls"][0]) for request in requests()]
+    return result, [queue.csv(queue.row(request)["download_urls"][0]) for request in requests()]
 
 
 def expected() -> list[bytes]:
@@ -86,8 +87,21 @@ def expected() -> list[bytes]:
     ],
 )
 def test_the_same_world_makes_the_same_bytes(queue: Install, settings: dict[str, Row], name: str, says: str) -> None:
-    made = reports(queue, settings[name] | {"learners_per_chunk": 40}, says)
+    result, made = reports(queue, settings[name] | {"learners_per_chunk": CHUNK, "processes_per_task": 1})
+    assert result.says(says)
     assert [sha256(one).hexdigest() for one in made] == [sha256(one).hexdigest() for one in expected()]
+    if name in SPARK:
+        check_reads(result)
+
+
+def check_reads(result: RunResult) -> None:
+    """Check that each batch's enrolments are one query, each chunk's attempts another one, and that none scans the ring."""
+    batches = [request["request_data"]["batchId"] for request in requests()]
+    enrolled = [sum(row["batchid"] == batch for row in sample_world().enrolments) for batch in batches]
+    reads = {table: [one for one in result.reads if f".{table}" in one["query"]] for table in ("user_enrolments", ATTEMPTS)}
+    assert len(reads["user_enrolments"]) == len(batches)
+    assert len(batches) < len(reads[ATTEMPTS]) <= sum(-(-learners // CHUNK) for learners in enrolled)
+    assert not [one for of_table in reads.values() for one in of_table if "token(" in one["query"]]
 
 
 def test_the_copy_that_spark_does_not_fill_is_an_error(queue: Install, settings: dict[str, Row]) -> None:
@@ -102,7 +116,7 @@ def test_the_copy_that_spark_does_not_fill_is_an_error(queue: Install, settings:
 
 def test_archived_attempts_lose_only_what_the_aggregates_do_not_have(queue: Install, settings: dict[str, Row]) -> None:
     """The job keeps the best total_score: a score that an attempt has in grand_total alone is lost."""
-    made = reports(queue, settings["ed, archived"])
+    _, made = reports(queue, settings["ed, archived"])
     world = archived_world()
     assert made == [expected_csv(world, request, request["request_data"]["batchId"], REPORT_DAY) for request in requests()]
     lost = set()

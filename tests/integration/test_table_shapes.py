@@ -58,11 +58,12 @@ def without(rows: Any, missing: set[str]) -> list[Row]:
 
 @contextmanager
 def keyspace_of(
-    install: Install, world: World, name: str, *, missing: Set[str] = frozenset(), enrolments_key: str = BY_BATCH
+    install: Install, world: World, name: str, *, missing: Set[str] = frozenset(), enrolments_key: str = BY_BATCH, **keys: str
 ) -> Iterator[str]:
     """Make a keyspace whose tables lack some columns, with the world's rows; yield its name.
 
     enrolments_key: the end of the statement that creates the table of enrolments
+    keys: the same of other tables
     """
     keyspace = f"{install.names.courses}_{name}"
     run = install.session.execute
@@ -71,7 +72,7 @@ def keyspace_of(
         "enrolments": world.enrolments, "user_activity_agg": world.aggregates, "assessment_aggregator": world.attempts,
         "course_batch": world.batches,
     }  # fmt: skip
-    for table, key in ({"enrolments": enrolments_key} | OTHER_KEYS).items():
+    for table, key in ({"enrolments": enrolments_key} | OTHER_KEYS | keys).items():
         columns = {column: kind for column, kind in COLUMNS[table].items() if column not in missing}
         run(f"CREATE TABLE {keyspace}.{table} ({', '.join(f'{column} {kind}' for column, kind in columns.items())}, {key}")
         insert(install.session, f"{keyspace}.{table}", [{column: row.get(column) for column in columns} for row in rows[table]])
@@ -118,6 +119,23 @@ def test_a_key_that_gives_no_order_is_an_error_that_names_the_setting(queue: Ins
         result = queue.run_dag(settings=settings_of(keyspace))
     assert result.failed() == ["batch.extract"]
     assert result.says(f"{keyspace}.enrolments", "batchid, userid, courseid", "Set enrolments_table")
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "found"),
+    [
+        ("assessment_aggregator", "PRIMARY KEY (user_id, course_id, batch_id, content_id, attempt_id))", "(user_id, course_id, "),
+        ("user_activity_agg", "PRIMARY KEY (user_id, activity_type, activity_id, context_id))", "(user_id, activity_type, "),
+    ],
+)
+def test_an_unknown_key_is_an_error_before_anything_is_read(
+    queue: Install, world: World, asked: Row, table: str, key: str, found: str
+) -> None:
+    with keyspace_of(queue, world, "unknown", **{table: key}) as keyspace:
+        result = queue.run_dag(settings=settings_of(keyspace) | {"processes_per_task": 1}, record_reads=True)
+    assert result.failed() == ["batch.extract"]
+    assert result.says(f"table {keyspace}.{table} has the key {found}", "It can read these keys: ((", "Set courses_keyspace")
+    assert not [read for read in result.reads if "enrolments" in read["query"] or table in read["query"]]
 
 
 # Token ranges

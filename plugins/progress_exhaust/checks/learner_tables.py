@@ -63,7 +63,6 @@ def _check_enrolments(tables: LearnerTablesHook) -> Iterator[Result]:
     keyed_by = tables.shape(Table.ENROLMENTS).keyed_by
     if keyed_by is KeyedBy.BATCH:
         list(tables.enrolments_of_batch(NO_ONE, NO_ONE))
-        tables.check_copy_is_filled()
     else:
         list(tables.scan(Table.ENROLMENTS, [(0, 0)], [NO_ONE]))
     if keyed_by is KeyedBy.LEARNER_INDEXED:
@@ -87,6 +86,7 @@ def _check_attempts(tables: LearnerTablesHook) -> Iterator[Result]:
     keyed_by = tables.shape(Table.ATTEMPTS).keyed_by
     list(tables.attempts([NO_ONE], NO_ONE, NO_ONE))
     yield from _optional_columns(tables, Table.ATTEMPTS, keyed_by)
+    tables.check_copy_is_filled()
 
 
 def _check_hierarchy(tables: LearnerTablesHook) -> Iterator[Result]:

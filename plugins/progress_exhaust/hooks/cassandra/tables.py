@@ -69,7 +69,7 @@ class LearnerTablesHook(CourseTables):
 
     def check_copy_is_filled(self) -> None:
         """Raise SetupError if the enrolments are read from the copy by batch of Sunbird Spark, which nothing fills."""
-        if any(self.shape(table).keyed_by is not KeyedBy.BATCH for table in (Table.ENROLMENTS, Table.ATTEMPTS)):
+        if any(self.shape(table).keyed_by is not KeyedBy.BATCH for table in (Table.ATTEMPTS, Table.ENROLMENTS)):
             return
         cluster = self._cluster(self._enrolments_connection)
         query = single_query(self._prepare(cluster, cql.ANY_ENROLMENT), ())
