@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
-from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.assets import AssetOrTimeSchedule as ServerSchedule
 from pendulum import timezone
 
+from progress_exhaust.airflow_names import AssetOrTimeSchedule
 from progress_exhaust.names import REPORT_DAG_ID, REQUESTS_ASSET
+from tests.airflow_versions import CronTriggerTimetable, DagBag, DagSerialization
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -88,7 +87,7 @@ def test_preset_that_starts_one_run_still_does() -> None:
 
 def test_with_it_the_file_imports_no_driver_or_frame() -> None:
     script = (
-        "import os, sys; from airflow.dag_processing.dagbag import DagBag; os.environ['PROGRESS_EXHAUST_ON_REQUEST'] = 'true';"
+        "import os, sys; from tests.airflow_versions import DagBag; os.environ['PROGRESS_EXHAUST_ON_REQUEST'] = 'true';"
         f"before = set(sys.modules); bag = DagBag({str(PROJECT / 'dags')!r}); assert not bag.import_errors;"
         "print({m.partition('.')[0] for m in set(sys.modules) - before} & {'pandas', 'pyarrow', 'psycopg', 'cassandra', 'redis'})"
     )
