@@ -211,7 +211,7 @@ class Cassandra(Service):
             "profile": JVM_PROFILES[self.settings.heap],
             "address": self.address,
             # All of them: a seed joins at once, with its own part of the ring, which is still empty.
-            "seeds": ",".join(f"127.0.0.{node}:{storage_port}" for node in range(1, self.nodes + 1)),
+            "seeds": ",".join(f"127.0.0.{node}" for node in range(1, self.nodes + 1)),
             "token": 2**64 * (2 * self.node - 1) // (2 * self.nodes) - 2**63,
             "native_port": self.port,
             "storage_port": storage_port,

@@ -11,7 +11,12 @@ except ImportError:  # Airflow 3.1
     from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
     from airflow.timetables.trigger import CronTriggerTimetable
 
-__all__ = ["CronTriggerTimetable", "DagBag", "DagSerialization", "ParamValidationError", "initialize_metrics"]
+try:
+    from airflow.sdk.log import redact
+except ImportError:  # Airflow 3.1.0
+    from airflow.sdk._shared.secrets_masker import redact
+
+__all__ = ["CronTriggerTimetable", "DagBag", "DagSerialization", "ParamValidationError", "initialize_metrics", "redact"]
 
 
 def initialize_metrics() -> None:

@@ -70,10 +70,9 @@ def printing_to(log: Path) -> Iterator[None]:
 def run(order: dict[str, Any]) -> dict[str, Any]:
     """Run the order's DAG once, in its environment."""
     from airflow.sdk.io import store
-    from airflow.sdk.log import redact
     from airflow.utils.session import create_session
 
-    from tests.airflow_versions import DagBag
+    from tests.airflow_versions import DagBag, redact
 
     store._STORE_CACHE.clear()  # a task of a site is a process of its own, and knows the connection as it is then
     for name in [name for name in os.environ if name.startswith(OURS)]:
