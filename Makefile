@@ -23,7 +23,7 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env status why submit release bench bench-small bench-latency stores demo demo-data run up down services unit test test-faults test-kills check docs docs-site wheel lock
+.PHONY: help env status why submit release bench bench-small bench-latency stores demo demo-data run up down services unit test test-faults test-kills test-versions check docs docs-site wheel lock
 # How many random kills `make test-kills` spreads over whole runs.
 N := 200
 
@@ -109,6 +109,9 @@ test-faults: check stores ## run every fault test, and every slow test of the ot
 
 test-kills: env ## kill processes at N random moments of whole runs, and compare the results with a quiet run; N=200
 	@$(PY) tests/faults/kills.py $(N)
+
+test-versions: env ## run tests on other versions of Airflow, Python, Cassandra and Postgres; ROWS="3.2.2 unit" chooses (needs uv)
+	@$(PY) tests/versions.py $(ROWS)
 
 bench: env ## measure whole runs over one big batch, on real services: time, CPU, memory; SIZES="1000 1000000" chooses
 	@$(PY) benchmarks/big_batch.py $(SIZES)

@@ -32,7 +32,7 @@ import redis
 from benchmarks.meters import cpu_seconds, machine, measure, table
 from dev import services
 from dev.machine import find_java
-from dev.servers import Settings, all_services
+from dev.servers import Cassandra, Settings, all_services
 from dev.world import batch_world
 
 TABLES = (
@@ -104,7 +104,7 @@ class Bench:
         self.nodetool("refreshsizeestimates")
 
     def nodetool(self, command: str) -> str:
-        [jars] = self.settings.cache.glob("cassandra-*")
+        jars = Cassandra(self.settings).jars()
         opened = ("--add-exports=java.base/sun.nio.ch=ALL-UNNAMED", "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED")
         words = [str(find_java()), *opened, "-cp", f"{jars}/*", "org.apache.cassandra.tools.NodeTool"]
         port = str(self.settings.port("cassandra JMX"))

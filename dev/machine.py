@@ -40,16 +40,18 @@ def is_free(port: int, address: str = "127.0.0.1") -> bool:
     return True
 
 
-def find_java() -> Path | None:
-    """Return a java of version 11 or 17, the ones that Cassandra 5.0 runs on."""
-    homes = [
-        Path(os.environ.get("JAVA_HOME", "/usr")),
-        *sorted(Path("/usr/lib/jvm").glob("java-1[71]-*"), reverse=True),
-    ]
+def find_java(cassandra: str = "5.0") -> Path | None:
+    """Return a java that this version of Cassandra runs on: 8 for 3.11, 11 for 4.0 and 4.1, else 11 or 17.
+
+    JAVA_HOME, JAVA_HOME_8_X64 and JAVA_HOME_11_X64 name folders to look in first.
+    """
+    wanted = {"3": r"1\.8", "4": "11"}.get(cassandra.partition(".")[0], "1[17]")
+    named = (os.environ.get(name) for name in ("JAVA_HOME", "JAVA_HOME_8_X64", "JAVA_HOME_11_X64"))
+    homes = [*map(Path, filter(None, named)), *sorted(Path("/usr/lib/jvm").glob("*"), reverse=True)]
     candidates = [*(home / "bin" / "java" for home in homes), Path(shutil.which("java") or "/usr/bin/java")]
     for java in filter(Path.exists, candidates):
         version = subprocess.run([java, "-version"], check=False, capture_output=True, text=True).stderr
-        if re.search(r'version "1[17]\b', version):
+        if re.search(rf'version "{wanted}\b', version):
             return java
     return None
 

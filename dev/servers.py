@@ -43,6 +43,7 @@ GENERATIONS = {
 }
 REDIS_DATABASES = 64  # two for the demo, and two for each process that runs tests
 PG_USER = "sunbird"  # no schema of this name: Postgres would look there first
+[PINNED_CASSANDRA] = re.findall(r"<cassandra.version>(.+)</cassandra.version>", (HERE / "cassandra" / "pom.xml").read_text())
 JVM_PROFILES = {
     # Functional tests want a quick start, benchmarks the compiler and collector of a real node.
     "512M": "-Xms512M\n-Xmx512M\n-XX:+UseSerialGC\n-XX:TieredStopAtLevel=1",
@@ -58,6 +59,7 @@ class Settings:
     cache: Path  # Cassandra's jars; shared by clones
     port_base: int | None  # None: the first free base from the default on
     heap: str  # a key of JVM_PROFILES
+    cassandra_version: str = PINNED_CASSANDRA
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -76,6 +78,7 @@ class Settings:
             cache=Path(read("CACHE", "~/.cache/progress-exhaust")).expanduser().resolve(),
             port_base=int(base) if base else None,
             heap=heap,
+            cassandra_version=read("CASSANDRA_VERSION", PINNED_CASSANDRA),
         )
 
     @property
@@ -214,7 +217,7 @@ class Cassandra(Service):
             "profile": JVM_PROFILES[self.settings.heap],
             "address": self.address,
             # All of them: a seed joins at once, with its own part of the ring, which is still empty.
-            "seeds": ",".join(f"127.0.0.{node}:{storage_port}" for node in range(1, self.nodes + 1)),
+            "seeds": ",".join(f"127.0.0.{node}" for node in range(1, self.nodes + 1)),
             "token": 2**64 * (2 * self.node - 1) // (2 * self.nodes) - 2**63,
             "native_port": self.port,
             "storage_port": storage_port,
@@ -223,15 +226,23 @@ class Cassandra(Service):
             "authenticator": "PasswordAuthenticator" if self.nodes == 1 else "AllowAllAuthenticator",
             "authorizer": "CassandraAuthorizer" if self.nodes == 1 else "AllowAllAuthorizer",
         }
-        for name in ("cassandra.yaml", "jvm.options", "logback.xml"):
-            text = (HERE / "cassandra" / name).read_text()
-            (conf / name).write_text(text if name == "logback.xml" else Template(text).substitute(values))
+        templates = HERE / "cassandra"
+        (conf / "cassandra.yaml").write_text(Template((templates / "cassandra.yaml").read_text()).substitute(values))
+        shutil.copy(templates / "logback.xml", conf)
+        java = find_java(self.settings.cassandra_version)
+        if java is None:
+            raise ServiceError(
+                f"No java for Cassandra {self.settings.cassandra_version}: set JAVA_HOME (3.11: java 8; 4: java 11)"
+            )
+        options = Template((templates / "jvm.options").read_text()).substitute(values).splitlines()
+        if self.settings.cassandra_version.startswith("3."):  # for Java 8, which has no modules
+            options = [option for option in options if not option.startswith("--add-")]
         (self.settings.data / "cassandra.heap").write_text(self.settings.heap)
         jars = self.jars()
         [jamm] = jars.glob("jamm-*.jar")
         return [
             *self.without_memory_lock(),
-            str(find_java()), f"-javaagent:{jamm}", f"@{conf}/jvm.options",
+            str(java), f"-javaagent:{jamm}", *(option for option in options if not option.startswith("#")),
             "-cp", f"{conf}:{jars}/*", "org.apache.cassandra.service.CassandraDaemon",
         ]  # fmt: skip
 
@@ -241,15 +252,15 @@ class Cassandra(Service):
         return prefix if os.geteuid() == 0 and succeeds(*prefix, "true") else []
 
     def jars(self) -> Path:
-        """Return the folder of the jars; fetched once a version of pom.xml, whole or not at all."""
-        pom = HERE / "cassandra" / "pom.xml"
-        jars = self.settings.cache / f"cassandra-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
+        """Return the folder of the jars; fetched once a version, whole or not at all."""
+        pom, version = HERE / "cassandra" / "pom.xml", self.settings.cassandra_version
+        jars = self.settings.cache / f"cassandra-{version}"
         if not jars.is_dir():
             print("cassandra  fetching its jars (70 MB, once) …", flush=True)
-            fetching = jars.with_suffix(".new")
+            fetching = jars.with_name(f"{jars.name}.new")
             shutil.rmtree(fetching, ignore_errors=True)
             goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fetching}"]
-            run("mvn", "-B", "-q", "-f", str(pom), *goal)
+            run("mvn", "-B", "-q", "-f", str(pom), f"-Dcassandra.version={version}", *goal)
             fetching.rename(jars)
         return jars
 
@@ -408,7 +419,7 @@ def connected_cassandra(port: int) -> Iterator[Any]:
     login = PlainTextAuthProvider(CASSANDRA_USER, CASSANDRA_PASSWORD)
     deadline = time.monotonic() + LOGIN_TIMEOUT_SECONDS
     while True:
-        with Cluster(["127.0.0.1"], port=port, protocol_version=5, auth_provider=login) as cluster:
+        with Cluster(["127.0.0.1"], port=port, protocol_version=4, auth_provider=login) as cluster:
             try:
                 session = cluster.connect()
             except NoHostAvailable:  # A new server answers a moment before it knows its user.

@@ -3,6 +3,7 @@
 import socket
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 import pytest
@@ -26,6 +27,8 @@ def no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_drivers(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a run of unit tests that imports a driver; in a run of other tests too, those may have imported it."""
     yield
+    if version("apache-airflow-core").startswith("3.1."):
+        return  # its settings import psycopg2
     folders = {item.path.parent.name for item in request.session.items}
     imported = sorted(DRIVERS & set(sys.modules))
     if folders <= UNIT_FOLDERS and imported:

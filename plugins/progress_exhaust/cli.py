@@ -49,7 +49,7 @@ def _with_settings(command: Callable[[argparse.Namespace, Settings], int]) -> Ca
 
     def run(parsed: argparse.Namespace) -> int:
         _use_airflow()
-        from airflow.sdk.exceptions import AirflowNotFoundException
+        from progress_exhaust.airflow_names import AirflowNotFoundException
 
         try:
             return command(parsed, _settings())

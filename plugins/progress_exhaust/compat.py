@@ -59,12 +59,16 @@ def has_scheduler() -> bool:
 
 
 def start_run(dag_id: str, run_id: str, conf: Mapping[str, Any], run_after: datetime) -> bool:
-    """Start a run of a DAG from a task that goes on; return False if there is a run with this id."""
+    """Start a run of a DAG from a task that goes on; return False if there is a run with this id.
+
+    Before Airflow 3.3, a started run cannot have a `run_after`: it has the time of its start.
+    """
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 
-    order = TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=dict(conf), run_after=run_after)
+    more: dict[str, Any] = {"run_after": run_after} if "run_after" in TriggerDagRun.model_fields else {}
+    order = TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=dict(conf), **more)
     answer = task_runner.SUPERVISOR_COMMS.send(order)
     if not isinstance(answer, ErrorResponse):
         return True
@@ -88,25 +92,30 @@ def task_states(task_instance: Any, dag_id: str, run_id: str) -> dict[str, str]:
     return {task_id: state for tasks in states.values() for task_id, state in tasks.items()}
 
 
+@cache
+def _stats() -> Any:
+    try:
+        from airflow.sdk.observability import stats
+    except ImportError:
+        from airflow.stats import Stats  # Airflow 3.1
+
+        return Stats
+    return stats if hasattr(stats, "incr") else stats.Stats  # Airflow 3.2 has only a class
+
+
 def increment_metric(name: str, count: int = 1) -> None:
     """Add to a counter of Airflow's metrics."""
-    from airflow.sdk.observability import stats
-
-    stats.incr(name, count)
+    _stats().incr(name, count)
 
 
 def set_metric(name: str, value: float) -> None:
     """Set a gauge of Airflow's metrics."""
-    from airflow.sdk.observability import stats
-
-    stats.gauge(name, value)
+    _stats().gauge(name, value)
 
 
 def time_metric(name: str, seconds: float) -> None:
     """Record a duration in Airflow's metrics."""
-    from airflow.sdk.observability import stats
-
-    stats.timing(name, timedelta(seconds=seconds))
+    _stats().timing(name, timedelta(seconds=seconds))
 
 
 # Airflow, in the API server: its models have no public API there

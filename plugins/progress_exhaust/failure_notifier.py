@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow.sdk import BaseNotifier, Variable
-from airflow.sdk.configuration import conf
 from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]  # Airflow does not list it in __all__
 
+from progress_exhaust.airflow_names import conf
 from progress_exhaust.hooks.requests.models import BatchState, ClaimOutcome
 from progress_exhaust.names import INSTALLATION_VARIABLE, REPORT_DAG_ID
 from progress_exhaust.settings import VARIABLE, parse_settings

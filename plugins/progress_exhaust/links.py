@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from airflow.sdk import BaseOperatorLink
-from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time.xcom import XCom
+
+from progress_exhaust.airflow_names import conf
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator

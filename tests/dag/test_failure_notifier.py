@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
+
+from tests.airflow_versions import DagBag
 
 PROJECT = Path(__file__).resolve().parents[2]
 HTTP = "airflow.providers.http.notifications.HttpNotifier"

@@ -15,9 +15,11 @@ from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
 from progress_exhaust import compat
 
-RESULT = """
-    INSERT INTO xcom (dag_run_id, dag_id, run_id, task_id, map_index, key, value, timestamp, dag_result)
-    VALUES (?, 'compat', 'one', ?, -1, 'return_value', ?, '2022-09-27', false)
+NEW = ", dag_result", ", false"  # a column of Airflow 3.3
+COLUMN, VALUE = NEW if "dag_result" in XComModel.__table__.c else ("", "")
+RESULT = f"""
+    INSERT INTO xcom (dag_run_id, dag_id, run_id, task_id, map_index, key, value, timestamp{COLUMN})
+    VALUES (?, 'compat', 'one', ?, -1, 'return_value', ?, '2022-09-27'{VALUE})
 """
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+import yaml
 
 from progress_exhaust.failure_notifier import failure_callback
 from progress_exhaust.lineage import package, sources
 from progress_exhaust.operators.mark_complete import REPORT
 from progress_exhaust.settings import Settings
 from progress_exhaust.stages.site_setup import Site
+from tests.airflow_versions import DagBag
 
 PAGES = Path(__file__).resolve().parents[2] / "docs"
 DOCS = (PAGES / "how-to/monitor.md").read_text()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.cql import cql_list, cql_map
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 4
 INTS = st.integers(-(2**31), 2**31 - 1)
 
 

@@ -123,7 +123,7 @@ class Cluster:
         return True
 
     def _driver(self, addresses: list[str], profile: ExecutionProfile) -> Driver:
-        return Driver(addresses, port=self.port, protocol_version=5, execution_profiles={EXEC_PROFILE_DEFAULT: profile})
+        return Driver(addresses, port=self.port, protocol_version=4, execution_profiles={EXEC_PROFILE_DEFAULT: profile})
 
     def _named(self, addresses: tuple[str, ...]) -> list[Cassandra]:
         return [node for node in self.nodes if node.address in addresses]

@@ -26,13 +26,12 @@ def main() -> None:
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     from airflow.models.pool import Pool
-    from airflow.sdk.observability import stats
-    from airflow.sdk.observability.metrics import stats_utils
     from airflow.utils.db import initdb
 
+    from tests.airflow_versions import initialize_metrics
+
     initdb()
-    # As a task's own process does.
-    stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+    initialize_metrics()
     # dag.test() looks once a second whether a task may run by now.
     wait = time.sleep
     time.sleep = lambda seconds: wait(min(seconds, SLEEP_SECONDS))
@@ -70,10 +69,10 @@ def printing_to(log: Path) -> Iterator[None]:
 
 def run(order: dict[str, Any]) -> dict[str, Any]:
     """Run the order's DAG once, in its environment."""
-    from airflow.dag_processing.dagbag import DagBag
     from airflow.sdk.io import store
-    from airflow.sdk.log import redact
     from airflow.utils.session import create_session
+
+    from tests.airflow_versions import DagBag, redact
 
     store._STORE_CACHE.clear()  # a task of a site is a process of its own, and knows the connection as it is then
     for name in [name for name in os.environ if name.startswith(OURS)]:

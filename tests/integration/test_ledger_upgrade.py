@@ -1,9 +1,11 @@
 """A ledger of an earlier version is upgraded in place, with every row, by whichever run comes first."""
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from tests.integration.life import (
     insert,
 )
 
+UPGRADE_PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "upgrade.md"
 # The ledger as version 0.1.0 creates it.
 VERSION_0_1_0 = """
 CREATE SCHEMA progress_exhaust;
@@ -241,3 +244,16 @@ def test_the_page_says_that_a_run_has_to_come_first(cursor: Any) -> None:
         reader.tally()
     hook_of("any").prepare()
     assert reader.requests(Filter(), most=1, skip=0) == ([], 0)
+
+
+def test_a_downgrade_keeps_the_newer_ledger_and_can_be_upgraded_again(cursor: Any) -> None:
+    cursor.execute(ROWS)
+    adopt_all(hook_of("any"))
+    [rename] = re.findall(r"`(ALTER SCHEMA .*)`", UPGRADE_PAGE.read_text())
+    cursor.execute(rename)
+    cursor.execute(VERSION_0_1_0)  # as its own first run does
+    cursor.execute(ROWS)
+    adopt_all(hook_of("any"))
+    assert everything(cursor) == with_rows_of_this_version(cursor)
+    cursor.execute(f"SELECT request_id FROM {LEDGER}_newer.claim WHERE outcome = 'lost'")
+    assert cursor.fetchall() == [("held",)]

@@ -22,7 +22,8 @@ def ours(*names: str) -> set[str]:
     return {f"{OURS}.{name}" for name in names}
 
 
-SHARED = ours("compat", "docs_links", "errors", "hooks", "metrics", "names", "report", "security", "settings", "staging")
+VERSIONS = ours("airflow_names", "compat")  # they hide the differences between versions
+SHARED = VERSIONS | ours("docs_links", "errors", "hooks", "metrics", "names", "report", "security", "settings", "staging")
 # What else than the standard library and its own folder the files of a folder, or one file, may import.
 RULES: dict[str, set[str]] = {
     "report": {*FRAMES, "isal", "stream_zip", "pydantic", "xlsxwriter", *ours("errors", "security")},
@@ -31,7 +32,7 @@ RULES: dict[str, set[str]] = {
     "erase": {"pyzipper", *SHARED, *ours("compare.report_file", "stages")},
     "sql": set(),
     "settings": {"pydantic", *ours("errors", "report.layout", "report.options", "security.levels")},
-    "hooks": {"airflow", *DRIVERS, API_BASE, *ours("compat", "docs_links", "errors", "report", "security", "sql")},
+    "hooks": {"airflow", *DRIVERS, API_BASE, *VERSIONS, *ours("docs_links", "errors", "report", "security", "sql")},
     "staging": {"pydantic", *ours("errors", "hooks", "report")},
     "stages": {"airflow", *SHARED, *ours("links")},
     "extract": {"airflow", "pydantic", *FRAMES, *SHARED, *ours("stages")},
@@ -43,20 +44,22 @@ RULES: dict[str, set[str]] = {
     "page": {
         *("airflow", "fastapi", "jinja2", "pydantic"),  # what Airflow's API server is made of
         *(MODELS, f"{OURS}.hooks.report_store", f"{OURS}.hooks.requests.status"),
-        *ours("compat", "docs_links", "errors", "names", "report.excluded", "report.request", "settings"),
+        *VERSIONS,
+        *ours("docs_links", "errors", "names", "report.excluded", "report.request", "settings"),
     },
     "cli.py": {
         "airflow",
         *(MODELS, *ours("hooks.requests.claims", "hooks.requests.releases", "hooks.requests.status")),
-        *ours("checks", "cli_compare", "cli_erase", "cli_output", "errors", "names", "page", "report.request", "settings"),
+        *ours("airflow_names", "checks", "cli_compare", "cli_erase", "cli_output", "errors", "names", "page", "report.request", "settings"),
     },
     "cli_compare.py": ours("cli_output", "compare", "docs_links", "errors", "report.layout"),
     "cli_erase.py": ours("cli_output", "erase", "errors", "report.request", "settings", "stages"),
     "cli_output.py": {MODELS, f"{OURS}.hooks.requests.status", *ours("docs_links", "page")},
+    "airflow_names.py": {"airflow"},
     "compat.py": {"airflow", "botocore", "fsspec", "sqlalchemy", *DRIVERS},
-    "failure_notifier.py": {"airflow", MODELS, *ours("compat", "names", "settings", "stages")},
+    "failure_notifier.py": {"airflow", MODELS, *VERSIONS, *ours("names", "settings", "stages")},
     "lineage.py": {"airflow", *ours("names", "report.request", "settings", "stages")},
-    "links.py": {"airflow", *ours("docs_links")},
+    "links.py": {"airflow", *ours("airflow_names", "docs_links")},
     "metrics.py": {MODELS, *ours("compat")},
     "plugin.py": {"airflow", *ours("links", "page")},
     "": set(),  # docs_links.py, errors.py and names.py

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from airflow.models.trigger import Trigger
-from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseEventTrigger
 
+from progress_exhaust.airflow_names import AirflowNotFoundException
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.requests.models import Submission
 from progress_exhaust.settings import Settings

@@ -6,8 +6,7 @@ from enum import StrEnum
 from threading import Thread
 from typing import NamedTuple
 
-from airflow.sdk.exceptions import AirflowFailException
-
+from progress_exhaust.airflow_names import AirflowFailException
 from progress_exhaust.errors import ProgressExhaustError
 from progress_exhaust.security.tls import Tls
 from progress_exhaust.stages.base_operator import fail_on_permanent_errors

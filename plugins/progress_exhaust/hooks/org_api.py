@@ -2,8 +2,7 @@
 
 from typing import Any, Self
 
-from airflow.sdk.exceptions import AirflowNotFoundException
-
+from progress_exhaust.airflow_names import AirflowNotFoundException
 from progress_exhaust.errors import RequestError, SetupError, SourceError
 from progress_exhaust.hooks.sunbird_api import NOT_FOUND, Answer, SunbirdApiHook
 

@@ -1,8 +1,9 @@
 """The salt of the installation: the platform's `sunbird_encryption_key`, as the password of an Airflow connection."""
 
 from airflow.sdk.bases.hook import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
+
+from progress_exhaust.airflow_names import AirflowNotFoundException
 
 CONNECTION_ID = "progress_exhaust_salt"
 

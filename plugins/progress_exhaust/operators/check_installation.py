@@ -4,8 +4,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperator, Variable
-from airflow.sdk.exceptions import AirflowFailException
 
+from progress_exhaust.airflow_names import AirflowFailException
 from progress_exhaust.settings import VARIABLE
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow.sdk.exceptions import AirflowNotFoundException
-
 from progress_exhaust import metrics
+from progress_exhaust.airflow_names import AirflowNotFoundException
 from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.requests.outcomes import SAME_REQUEST_ID
 from progress_exhaust.names import XCOM_LIST_NEEDS_OPERATOR, XCOM_OVER_RUN_LIMIT, XCOM_REQUESTS_NOT_LISTED

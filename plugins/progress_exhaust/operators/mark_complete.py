@@ -4,9 +4,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseOperatorLink
-from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust import metrics
+from progress_exhaust.airflow_names import AirflowSkipException
 from progress_exhaust.errors import ProgressExhaustError
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchState, ClaimOutcome
 from progress_exhaust.links import FileLink, RequestLink

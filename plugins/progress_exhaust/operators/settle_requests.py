@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow.sdk.exceptions import AirflowFailException
-
 from progress_exhaust import compat, metrics
+from progress_exhaust.airflow_names import AirflowFailException
 from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import ClaimLostError, ProgressExhaustError
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchRun, BatchState, ClaimOutcome

@@ -14,13 +14,13 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.models.dag import DagModel
 from airflow.sdk import Variable
-from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field, StringConstraints
 
+from progress_exhaust.airflow_names import AirflowNotFoundException
 from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.requests.models import RequestStatus

@@ -115,7 +115,8 @@ def choose_attempts(attempts: pa.Table, rule: ChosenAttempt) -> pa.Table:
     if rule == ChosenAttempt.BEST:
         attempts = attempts.append_column("rank", exact.map_distinct(points, float, pa.float64()))
         keys.insert(2, "rank")
-    order = pc.sort_indices(attempts, sort_keys=[(key, "ascending", "at_start") for key in keys])
+    # Nulls must come first. Arrow has two ways to say so, before and since version 25. Without either, they come last.
+    order = pc.sort_indices(attempts, sort_keys=[(key, "descending") for key in keys])[::-1]
     return last_of_each(attempts.select(FIELDS).take(order))
 
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
+from progress_exhaust.airflow_names import AirflowFailException, AirflowNotFoundException
 from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import ClaimLostError, SetupError
 from progress_exhaust.stages.site_setup import RunParams, Site, read_site

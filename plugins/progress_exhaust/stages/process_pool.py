@@ -17,9 +17,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 
 from progress_exhaust import compat
+from progress_exhaust.airflow_names import AirflowNotFoundException
 from progress_exhaust.errors import SourceError
 
 Resources = TypeVar("Resources")

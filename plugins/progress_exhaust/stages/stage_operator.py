@@ -5,9 +5,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
-from airflow.sdk.exceptions import AirflowSkipException
 
 from progress_exhaust import metrics
+from progress_exhaust.airflow_names import AirflowSkipException
 from progress_exhaust.errors import (
     ClaimLostError,
     OverLimitError,

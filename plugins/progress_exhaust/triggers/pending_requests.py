@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
-from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from progress_exhaust.airflow_names import AirflowException
 from progress_exhaust.errors import ProgressExhaustError
 from progress_exhaust.settings import VARIABLE, Settings, parse_settings
 from progress_exhaust.stages.site_setup import Site

@@ -4,8 +4,9 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, AssetWatcher
+from airflow.sdk import DAG, Asset, AssetWatcher
 
+from progress_exhaust.airflow_names import AssetOrTimeSchedule
 from progress_exhaust.names import REPORT_DAG_ID, REQUESTS_ASSET
 
 ENVIRONMENT = "PROGRESS_EXHAUST_ON_REQUEST"

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.bases.hook import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 
+from progress_exhaust.airflow_names import AirflowNotFoundException
 from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store.files import StoredFile, delete_folder, list_files, write_atomically
 from progress_exhaust.hooks.report_store.folders import join_path, open_folder
