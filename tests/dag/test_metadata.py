@@ -7,11 +7,13 @@ from contextlib import closing
 import pytest
 from airflow.configuration import conf
 from airflow.models.dagrun import DagRun
+from airflow.models.log import Log
 from airflow.models.xcom import XComModel
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
+from sqlalchemy import select
 
 from progress_exhaust import compat
 
@@ -52,3 +54,11 @@ def test_the_slots_of_a_pool() -> None:
 def test_what_a_task_returned() -> None:
     assert compat.find_task_results("compat", ["one"], "list_batches") == {"one": [{"batch_id": "B1"}]}
     assert compat.find_task_results("compat", ["deleted"], "list_batches") == {}
+
+
+def test_an_entry_of_the_audit_log() -> None:
+    compat.write_audit_entry("compat_event", "compat", "engineer", '{"package": "key"}')
+    with create_session() as session:
+        [entry] = session.scalars(select(Log).where(Log.event == "compat_event"))
+        assert (entry.dag_id, entry.owner, entry.extra) == ("compat", "engineer", '{"package": "key"}')
+        assert entry.dttm is not None

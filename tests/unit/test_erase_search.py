@@ -14,6 +14,8 @@ from progress_exhaust.report.package import write_package
 from progress_exhaust.security.encryption import read_public_key
 from progress_exhaust.security.levels import Level, Protection, ZipCipher
 from tests.openssl import key_pair
+from tests.unit.test_pivot import learners
+from tests.unit.test_xlsx_file import written
 
 NAME, DAY = "0133_progress_20220927", date(2022, 9, 27)
 LEARNER, OTHER = "14de28f4-5b98-4694-bca2-01c6064f4c00", "4b49cc68-107e-4eec-a99c-ff4155d098c5"
@@ -47,7 +49,7 @@ def test_a_plain_package_with_the_learner_and_without(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cipher", list(ZipCipher))
 @pytest.mark.parametrize("ending", ["csv", "xlsx"])
 def test_a_package_with_a_password(tmp_path: Path, cipher: ZipCipher, ending: str) -> None:
-    report = CSV if ending == "csv" else workbook(LEARNER)
+    report = CSV if ending == "csv" else written(learners({"user_id": LEARNER}))
     path = package(tmp_path, report, Protection(Level.PASSWORD, SECRET), ending, zip_cipher=cipher)
     assert content_of(path, LEARNER) is Content.PROTECTED
     assert content_of(path, LEARNER, *(f"wrong-{number}" for number in range(300))) is Content.PROTECTED
@@ -68,7 +70,7 @@ def test_a_package_of_an_encrypted_csv(tmp_path: Path, keys: tuple[str, bytes]) 
 
 
 def test_a_workbook(tmp_path: Path) -> None:
-    path = package(tmp_path, workbook(LEARNER), ending=OutputFormat.XLSX)
+    path = package(tmp_path, written(learners({"user_id": LEARNER})), ending=OutputFormat.XLSX)
     assert content_of(path) is Content.HAS_LEARNER
     assert content_of(path, OTHER) is Content.WITHOUT_LEARNER
 
@@ -110,12 +112,3 @@ def test_a_damaged_package(tmp_path: Path) -> None:
     empty = tmp_path / "empty.zip"
     zipfile.ZipFile(empty, "w").close()
     assert content_of(empty) is Content.DAMAGED
-
-
-def workbook(text: str) -> bytes:
-    """Return the smallest zip that has a text in the sheet of a workbook."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as parts:
-        parts.writestr("[Content_Types].xml", "<Types/>")
-        parts.writestr("xl/worksheets/sheet1.xml", f"<c t='inlineStr'><is><t>{text}</t></is></c>")
-    return file.getvalue()
