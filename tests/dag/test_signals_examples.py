@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
-import yaml
 
 from progress_exhaust.failure_notifier import failure_callback
 from progress_exhaust.lineage import package, sources

@@ -50,7 +50,8 @@ RULES: dict[str, set[str]] = {
     "cli.py": {
         "airflow",
         *(MODELS, *ours("hooks.requests.claims", "hooks.requests.releases", "hooks.requests.status")),
-        *ours("airflow_names", "checks", "cli_compare", "cli_erase", "cli_output", "errors", "names", "page", "report.request", "settings"),
+        *ours("airflow_names", "checks", "cli_compare", "cli_erase", "cli_output", "errors", "names", "page"),
+        *ours("report.request", "settings"),
     },
     "cli_compare.py": ours("cli_output", "compare", "docs_links", "errors", "report.layout"),
     "cli_erase.py": ours("cli_output", "erase", "errors", "report.request", "settings", "stages"),
