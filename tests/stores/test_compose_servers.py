@@ -208,7 +208,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": health,
         }
         secrets = made_environment(folder) | {"POSTGRES_PASSWORD": (folder / "services" / "postgres.password").read_text()}
-        secrets["PROGRESS_EXHAUST_ON_REQUEST"] = '"true"'  # as with the profile on-request
+        secrets["PROGRESS_EXHAUST_ON_REQUEST"] = f'"{secrets["PROGRESS_EXHAUST_ON_REQUEST"]}"'  # a text, as Compose makes it
         text = re.sub(r"\$\{(\w+):[^}]*\}", lambda found: secrets[found[1]], TEXT).replace("$$", "$")
         made = Stack(folder, yaml.safe_load(text), places, added)
         configure_redis(made.compose["services"]["redis"]["command"], base + 4)

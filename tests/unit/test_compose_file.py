@@ -20,6 +20,7 @@ OURS = {name for name, service in SERVICES.items() if service["image"] == IMAGE}
 # The names of secrets in the file, and the passwords of the owners of the sources.
 OWNERS = {"POSTGRES_PASSWORD", "CASSANDRA_PASSWORD", "REDIS_PASSWORD"}
 each_service = pytest.mark.parametrize("name", sorted(SERVICES))
+ON_REQUEST = {"COMPOSE_PROFILES": "on-request", "PROGRESS_EXHAUST_ON_REQUEST": "true"}
 
 
 def test_all_of_airflow_and_of_its_sources_is_there() -> None:
@@ -136,11 +137,16 @@ def test_no_secret_stands_in_the_file() -> None:
     assert [value for value in found if not re.match(r"\$\{[A-Z_]+:\?", value)] == []
 
 
+def test_runs_on_request_are_on_by_default(tmp_path: Path) -> None:
+    assert made_environment(tmp_path).items() >= ON_REQUEST.items()
+    assert ON_REQUEST["COMPOSE_PROFILES"] in SERVICES["triggerer"]["profiles"]
+
+
 def test_the_command_at_its_head_makes_every_secret_that_it_asks_for(tmp_path: Path) -> None:
     wanted = set(re.findall(r"\$\{([A-Z_]+)(?::\?|})", TEXT))
     made = made_environment(tmp_path)
-    assert set(made) == wanted
-    assert len({value for value in made.values() if len(value) >= 44}) == len(wanted)
+    assert set(made) == wanted | set(ON_REQUEST)
+    assert len({made[name] for name in wanted if len(made[name]) >= 44}) == len(wanted)
     assert len(made["JWT_SECRET"]) >= 64  # of HS512, which signs with it
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
     with pytest.raises(subprocess.CalledProcessError):
