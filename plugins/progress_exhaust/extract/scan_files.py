@@ -20,7 +20,7 @@ from progress_exhaust.hooks.report_store import write_atomically
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
-BYTES_PER_FILE = 32 * 2**20  # of rows in memory
+BYTES_PER_FILE = 16 * 2**20  # of rows in memory
 BYTES_READ_AHEAD = 2**20  # the client of S3 reads 50 MiB ahead unless it is asked for less
 COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 NUMBER = pa.field("batch_number", pa.int32())  # of scanned rows: the position of their batch in the scan
