@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 
 from progress_exhaust.names import CHECK_DAG_ID, REPORT_DAG_ID, RETENTION_DAG_ID
+from tests.airflow_versions import DagBag
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 NUMBERS = ("MAX_ACTIVE_RUNS", "MAX_ACTIVE_TASKS", "STAGE_TIMEOUT_SECONDS", "RETRIES", "RETRY_DELAY_SECONDS")
