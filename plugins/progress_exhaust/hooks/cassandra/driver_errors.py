@@ -18,7 +18,7 @@ from cassandra.protocol import ErrorMessage, OverloadedErrorMessage, SyntaxExcep
 
 from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.hooks.cassandra.refusals import has_too_many_tombstones, is_guardrail
+from progress_exhaust.hooks.cassandra.refusals import cannot_filter, has_too_many_tombstones, is_guardrail
 
 TOMBSTONES_REMEDY = (
     "Compact the table when its gc_grace_seconds have passed (nodetool compact), lower its gc_grace_seconds, or raise "
@@ -27,7 +27,7 @@ TOMBSTONES_REMEDY = (
 
 
 class QueryRefusedError(SetupError):
-    """The cluster does not allow the query: a guardrail, or too many deleted rows."""
+    """The cluster does not allow the query: a guardrail, too many deleted rows, or a filter that its version does not have."""
 
 
 class QueryTooHeavyError(SourceError):
@@ -54,7 +54,8 @@ def translate_driver_errors(cluster_name: str, consistency: str, subject: str = 
         rights = docs_page("how-to/protect-connections")
         raise SetupError(f"{cluster_name}: {error}; docs/grants/cassandra.cql has every right ({rights})") from None
     except (InvalidRequest, SyntaxException) as error:
-        raise (QueryRefusedError if is_guardrail(error) else SetupError)(f"{where}: {error}") from None
+        is_refused = is_guardrail(error) or cannot_filter(error)
+        raise (QueryRefusedError if is_refused else SetupError)(f"{where}: {error}") from None
     except ReadFailure as error:
         if has_too_many_tombstones(error):
             raise QueryRefusedError(

@@ -42,6 +42,13 @@ def is_guardrail(error: Exception) -> bool:
     return isinstance(error, InvalidRequest) and "guardrail" in str(error).lower()
 
 
+def cannot_filter(error: Exception) -> bool:
+    """Return whether the server cannot filter by several values of a column. Cassandra before 4.1 can only if no other column
+    of the key comes before it.
+    """
+    return isinstance(error, InvalidRequest) and "IN restrictions are not supported on indexed columns" in str(error)
+
+
 def fewer_keys(error: Exception, keys: int) -> int | None:
     """Return how many keys a query may name, if the server refused this number of keys; None if that is not the reason."""
     if keys < 2 or not is_guardrail(error) or not any(name in str(error) for name in _KEYS_GUARDRAILS):
