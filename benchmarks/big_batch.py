@@ -3,6 +3,7 @@
     make bench                                    1,000, 20,000 and 100,000 learners
     make bench SIZES=1000000                      loading takes a quarter of an hour
     python benchmarks/big_batch.py 20000 --strategies point partitions scan
+    python benchmarks/big_batch.py 20000 --strategies partitions aggregates
     python benchmarks/big_batch.py 20000 --others 40000 400000
     python benchmarks/big_batch.py 2000 --nested 300 --assessments 1500 --leaves 1500
 
@@ -17,8 +18,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,9 +34,10 @@ import redis
 
 from benchmarks.meters import cpu_seconds, machine, measure, table
 from dev import services
+from dev.load import insert
 from dev.machine import find_java
 from dev.servers import Cassandra, Settings, all_services
-from dev.world import batch_world
+from dev.world import Row, batch_world
 
 TABLES = (
     "sunbird_courses.user_enrolments", "sunbird_courses.report_user_enrolments", "sunbird_courses.user_activity_agg",
@@ -43,6 +47,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "auto": {},
     "partitions": {"read_strategy": "partitions"},
     "scan": {"read_strategy": "scan"},
+    "aggregates": {"read_strategy": "partitions", "scores_from": "aggregates"},
     "point": {"read_strategy": "partitions", "partitions_per_query": 1, "concurrent_queries": 100},
 }
 STAGES = ("fetch_hierarchy", "extract", "pivot", "package", "mark_complete")
@@ -73,10 +78,13 @@ class Bench:
         if not self.keep:
             services.stop()
 
-    def load(self, learners: int, others: int) -> None:
-        """Put one batch among so many other learners into the servers, and nothing else."""
+    def load(self, learners: int, others: int, *, scores: bool = False) -> None:
+        """Put one batch among so many other learners into the servers, and nothing else.
+
+        :param scores: whether the aggregates have the best scores of the batch
+        """
         shape = [f"--{name}={number}" for name, number in self.course.items()]
-        loaded, wanted = self.settings.data / "loaded", " ".join([str(learners), str(others), *shape])
+        loaded, wanted = self.settings.data / "loaded", " ".join([str(learners), str(others), *shape, *["scores"] * scores])
         if loaded.exists() and loaded.read_text() == wanted and self.redis().dbsize():
             return
         print(f"loading {learners:,} learners and {others:,} others …", flush=True)
@@ -84,8 +92,29 @@ class Bench:
         self.empty()
         load = [sys.executable, "dev/load.py", "--learners", str(learners), "--others", str(others), *shape]
         subprocess.run(load, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+        if scores:
+            self.load_scores(learners, others)
         self.settle()
         loaded.write_text(wanted)
+
+    def load_scores(self, learners: int, others: int) -> None:
+        """Put the best scores of the big batch into the aggregates, as the platform does."""
+        world = batch_world(learners, others, **self.course)
+        batch = world.batches[0]
+        own = (row for row in world.attempts if (row["course_id"], row["batch_id"]) == (batch["courseid"], batch["batchid"]))
+
+        def rows() -> Iterator[Row]:
+            for user, attempts in groupby(own, key=itemgetter("user_id")):
+                best: dict[str, float] = {}
+                for one in attempts:
+                    score, most, count = (f"{name}:{one['content_id']}" for name in ("score", "max_score", "attempts_count"))
+                    best[score] = max(best.get(score, 0.0), one["total_score"])
+                    best |= {most: one["total_max_score"], count: best.get(count, 0.0) + 1}
+                key = {"activity_type": "Course", "activity_id": batch["courseid"], "context_id": f"cb:{batch['batchid']}"}
+                yield key | {"user_id": user, "aggregates": best}
+
+        with services.connected_cassandra(self.settings.port("cassandra")) as session:
+            insert(session, "sunbird_courses.user_activity_agg", rows())
 
     def empty(self) -> None:
         with services.connected_cassandra(self.settings.port("cassandra")) as session:
@@ -182,7 +211,7 @@ def main(given: list[str]) -> int:
         print(machine(), flush=True)
         for learners in arguments.sizes:
             for others in arguments.others or [2 * learners]:
-                bench.load(learners, others)
+                bench.load(learners, others, scores="aggregates" in arguments.strategies)
                 bench.run(learners, others, arguments.strategies[0])
                 for strategy in arguments.strategies * arguments.runs:
                     rows.append(bench.run(learners, others, strategy))

@@ -1,4 +1,4 @@
-"""Write what docs/ takes from the code: the marked parts of its pages, and the ledger for psql."""
+"""Write what docs/ takes from the code: the marked parts of its pages, and the tables for psql."""
 
 import ast
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 DOCS = PROJECT / "docs"
-LEDGER_FILE = DOCS / "grants" / "ledger.sql"
+LEDGER_FILE, JOB_REQUEST_FILE = DOCS / "grants" / "ledger.sql", DOCS / "grants" / "job_request.sql"
 HELP_WIDTH = "100"
 
 if __name__ == "__main__":
@@ -114,6 +114,18 @@ def ledger_sql() -> str:
     return head + CREATE_LEDGER.format(ledger=':"ledger"', **SQL_VALUES)
 
 
+def job_request_sql() -> str:
+    """Return the SQL that creates the table of requests, for psql."""
+    from progress_exhaust.sql.job_request import CREATE_JOB_REQUEST
+
+    head = (
+        "-- Create the table of requests where the platform has none, as `progress-exhaust init-requests` does. Made by\n"
+        "-- `make docs`.\n"
+        "--   psql -v schema=public -v requests=job_request -f docs/grants/job_request.sql DATABASE\n"
+    )
+    return head + CREATE_JOB_REQUEST.format(job_request=':"schema".:"requests"')
+
+
 # Of each page, the parts that are made from the code.
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "reference/settings.md": {"settings": settings_tables, "params": params_table},
@@ -157,3 +169,4 @@ if __name__ == "__main__":
     for path in PARTS:
         (DOCS / path).write_text(with_parts(path, (DOCS / path).read_text()))
     LEDGER_FILE.write_text(ledger_sql())
+    JOB_REQUEST_FILE.write_text(job_request_sql())

@@ -30,6 +30,7 @@ if __name__ == "__main__":
     sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "plugins"))
 
 from dev.airflow_servers import AIRFLOW
+from dev.grants import GRANTS, psql
 from dev.machine import install_chromium, is_free
 from dev.servers import Postgres, Settings
 from progress_exhaust.hooks.requests.models import SQL_VALUES
@@ -127,7 +128,7 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
             ))  # fmt: skip
     with closing(psycopg2.connect(uri)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request")
-        cursor.execute((PROJECT / "dev/postgres/job_request.sql").read_text())
+        cursor.execute(psql((GRANTS / "job_request.sql").read_text()))
         cursor.execute(CREATE_LEDGER.format(ledger="progress_exhaust", **SQL_VALUES))
         cursor.execute(RESET_SEARCH_PATH)
         insert = psycopg2.extras.execute_values

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from dev.grants import GRANTS, psql
 from dev.machine import ServiceError, find_java, find_postgres, run, succeeds
 
 HERE = Path(__file__).resolve().parent
@@ -357,7 +358,7 @@ class Postgres(Service):
         import psycopg2
 
         with closing(psycopg2.connect(self.create_database("sunbird"))) as connection, connection:
-            connection.cursor().execute((HERE / "postgres" / "job_request.sql").read_text())
+            connection.cursor().execute(psql((GRANTS / "job_request.sql").read_text()))
 
     def create_database(self, name: str) -> str:
         """Create an empty database where it is missing; return its URI."""

@@ -54,7 +54,7 @@ def make_requests_and_logins(owner: str, airflow_database: str) -> None:
     database = urlsplit(owner).path.lstrip("/")
     with closing(psycopg2.connect(owner)) as connection, connection:
         cursor = connection.cursor()
-        cursor.execute((HERE / "postgres" / "job_request.sql").read_text())
+        cursor.execute(psql((GRANTS / "job_request.sql").read_text()))
         cursor.execute(psql((GRANTS / "ledger.sql").read_text()))
         for role in ("airflow", *RIGHTS):
             cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role])

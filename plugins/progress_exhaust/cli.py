@@ -1,6 +1,7 @@
 """The command line for engineers: a check of the installation, requests and batches, a test request, the release of a claim.
 
-    progress-exhaust check | status [REQUEST] | why BATCH | submit … | release REQUEST | erase USER | compare OLD NEW
+    progress-exhaust check | status [REQUEST] | why BATCH | init-requests | submit … | release REQUEST | erase USER |
+        compare OLD NEW
 
 It needs plugins/ on PYTHONPATH and Airflow's configuration. It reads the connection `progress_exhaust_requests` and the
 Variable as a task does. `erase` also reads the store. `compare` reads files only. No command shows data of a learner, unless an
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 50
 NOT_FOUND, INVALID_INPUT, NOT_WORKING = 1, 2, 3  # exit statuses
+NOT_DONE = 1
 CHECK_FAILED = 1
 
 
@@ -76,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     why = commands.add_parser("why", help="show a batch in each request for it: its state, and why")
     why.add_argument("batch", metavar="BATCH", help="batch id")
     why.set_defaults(command=_with_settings(show_why))
+    create = commands.add_parser("init-requests", help="create the table of requests, where the platform has none")
+    create.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    create.set_defaults(command=_with_settings(create_request_table))
     submit = commands.add_parser("submit", help="submit a test request, which the next run makes")
     wanted = submit.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--batches", nargs="+", metavar="BATCH", help="batch ids")
@@ -158,6 +163,24 @@ def show_why(parsed: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def create_request_table(parsed: argparse.Namespace, settings: Settings) -> int:
+    """Create the table of requests. An existing one is not changed: then return NOT_DONE."""
+    from progress_exhaust.hooks.requests.request_table import RequestTable
+
+    table: RequestTable = RequestTable(job_request_table=settings.job_request_table, ledger_schema=settings.ledger_schema)
+    statements = table.statements()
+    if statements:
+        output.print_line(f"On {table.where()}:")
+        for line in statements.splitlines():
+            output.print_line(line)
+        if not (parsed.yes or output.confirm("Create the table?")):
+            return _error("It is not created", NOT_DONE)
+    if not table.create():
+        return _error(f"The table {settings.job_request_table} exists already. It is not changed", NOT_DONE)
+    output.print_line("Created. Now give each login its rights: docs/grants/ledger.sql, postgres.sql and operators.sql")
+    return 0
+
+
 def submit_request(parsed: argparse.Namespace, settings: Settings) -> int:
     """Submit a request for batches, or for all batches of a course."""
     from progress_exhaust.hooks.requests.claims import Claims
@@ -208,8 +231,8 @@ def release_request(parsed: argparse.Namespace, settings: Settings) -> int:
         output.print_line(f"Request {holder.request_id} (tag {holder.tag}) is held by {holder}")
         if holder.is_ours and find_runs([holder.run_id]):
             status = _error("Airflow has this run. Mark it as failed in Airflow: the next run claims the request", INVALID_INPUT)
-        elif not parsed.yes and input("Release it? That run publishes nothing more for it. [y/N] ").strip().lower() != "y":
-            status = _error("It is not released", NOT_FOUND)
+        elif not (parsed.yes or output.confirm("Release it? That run publishes nothing more for it.")):
+            status = _error("It is not released", NOT_DONE)
         elif releases.release(holder):
             output.print_line(f"Released: the request is {RequestStatus.SUBMITTED}, and the next run that may claim it takes it")
         else:

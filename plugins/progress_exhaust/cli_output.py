@@ -72,6 +72,14 @@ def print_line(text: str, file: TextIO | None = None) -> None:
     print("".join(character if character.isprintable() else " " for character in text), file=file)
 
 
+def confirm(question: str) -> bool:
+    """Ask a person; return whether the answer is y. Without a terminal to answer from, it is not."""
+    try:
+        return input(f"{question} [y/N] ").strip().lower() == "y"
+    except EOFError:
+        return False
+
+
 @contextmanager
 def printing_to_stderr() -> Iterator[None]:
     """Send to standard error what is printed in the block, also by a logger that holds standard output."""

@@ -36,7 +36,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 RUN_AFTER, REPORT_DAY = datetime(2022, 9, 27, 20, 0, tzinfo=UTC), date(2022, 9, 28)
 RUN_TIMEOUT_SECONDS = 600  # a machine that runs other tests at the same time is slow
 CONTENT_PATH, ORG_PATH, KEYS_PATH = "/api/content", "/api/org", "/keys"
-JOB_REQUEST = (PROJECT / "dev/postgres/job_request.sql").read_text()
+JOB_REQUEST = psql((GRANTS / "job_request.sql").read_text())
 
 
 def reserve_redis_databases() -> tuple[int, int]:

@@ -72,6 +72,26 @@ def test_archived_scores_and_removed_contents(queue: Install, strategy: str) -> 
     assert [row["counts"]["removed_contents_completed"] for row in ledger] == [3]
 
 
+def test_scores_from_the_aggregates_alone(queue: Install) -> None:
+    # The attempts are in the table, too, with scores that no report may have.
+    archived, loaded = sample_world(), sample_world()
+    archived.requests = loaded.requests = archived.requests[:1]
+    batch = archived.batches[0]["batchid"]
+    archive_attempts(archived, batch)
+    loaded.aggregates = archived.aggregates
+    loaded.attempts = [row | {"total_score": 999.0, "grand_total": "999/999"} for row in loaded.attempts]
+    queue.load(loaded)
+    settings = {"scores_from": "aggregates", "read_strategy": "scan", "learners_per_chunk": 60}
+    refused = queue.run_dag({"layout": "sunbird-lern-7", "dry_run": True}, settings=settings)
+    assert refused.state == "failed" and refused.says("Layout sunbird-lern-7 shows no scores of the aggregates")
+    assert queue.run_dag(settings=settings).state == "success"
+    [request] = archived.requests
+    made = queue.csv(expected_key(request, batch, REPORT_DAY).removesuffix(".csv") + ".zip")
+    assert made.decode() == expected_csv(archived, request, batch, REPORT_DAY).decode()
+    [row] = queue.sql("SELECT counts FROM progress_exhaust.batch_run WHERE state = 'done'")
+    assert row["counts"]["scores_from_aggregates"] == expected_counts(archived, request, batch).scores_from_aggregates > 10
+
+
 def test_the_layout_of_the_spark_job_stays_as_it_is(queue: Install) -> None:
     world = make_world()
     queue.load(world)

@@ -43,6 +43,10 @@ def test_an_operator_makes_the_same_ledger_as_the_first_task() -> None:
     assert docs.LEDGER_FILE.read_text() == docs.ledger_sql(), "run `make docs`"
 
 
+def test_an_operator_makes_the_same_table_of_requests_as_the_command() -> None:
+    assert docs.JOB_REQUEST_FILE.read_text() == docs.job_request_sql(), "run `make docs`"
+
+
 def test_every_message_is_explained() -> None:
     """The page must have each message of the code, and no other. `python -m tests.messages` lists the differences."""
     messages = raised()

@@ -49,7 +49,7 @@ RULES: dict[str, set[str]] = {
     },
     "cli.py": {
         "airflow",
-        *(MODELS, *ours("hooks.requests.claims", "hooks.requests.releases", "hooks.requests.status")),
+        *(MODELS, *ours(*(f"hooks.requests.{name}" for name in ("claims", "releases", "request_table", "status")))),
         *ours("airflow_names", "checks", "cli_compare", "cli_erase", "cli_output", "errors", "names", "page"),
         *ours("report.request", "settings"),
     },

@@ -106,6 +106,7 @@ def test_the_page_names_every_key_that_a_stored_extract_depends_on() -> None:
         "hierarchy",
         "nested_progress",
         "user_fields",
+        "scores_from",  # of the settings
     }
 
 
@@ -120,6 +121,7 @@ def test_an_extract_with_another_of_these_keys_is_not_used(key: dict[str, Any]) 
         parse_settings(json.dumps({"layouts": {"one": {"like": "standard"} | more}})).layout_named("one") for more in ({}, key)
     )
     assert make_inputs(hierarchy, before) != make_inputs(hierarchy, after)
+    assert make_inputs(hierarchy, before) != make_inputs(hierarchy, before, "aggregates")
 
 
 @pytest.mark.parametrize("chosen", ["csv", "xlsx", None])

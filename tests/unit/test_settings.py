@@ -250,3 +250,11 @@ def test_earlier_and_new_name_together_are_an_error() -> None:
 def test_earlier_names_are_not_settings() -> None:
     assert renamed.NEW_NAMES.keys() & Settings.model_fields.keys() == set()
     assert set(renamed.NEW_NAMES.values()) <= Settings.model_fields.keys()
+
+
+def test_scores_from_aggregates_need_the_best_attempt_and_a_layout_that_shows_them() -> None:
+    assert "scored_attempt" in mistake(scores_from="aggregates", scored_attempt="latest")
+    settings = parse_settings('{"scores_from": "aggregates"}')
+    assert settings.layout_named("standard").archived_scores == "shown"
+    with pytest.raises(SetupError, match="Layout sunbird-lern-7 shows no scores of the aggregates"):
+        settings.layout_named("sunbird-lern-7")

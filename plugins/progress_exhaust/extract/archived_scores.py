@@ -59,7 +59,7 @@ def add_archived_scores(
     scores = scores_of(first)
     if len(scores):
         scores = pa.concat_tables([scores, scores_of(others)])
-    return pa.concat_tables([attempts, _as_attempts(scores)])
+    return pa.concat_tables([attempts, as_attempts(scores)])
 
 
 def _read_first(lacking: Mask, completed: Mask) -> tuple[Mask, Mask]:
@@ -77,7 +77,7 @@ def _spread(positions: Mask, number: int) -> Mask:
     return positions if len(positions) <= number else positions[np.arange(number) * len(positions) // number]
 
 
-def _as_attempts(scores: pa.Table) -> pa.Table:
+def as_attempts(scores: pa.Table) -> pa.Table:
     """Return archived scores as attempts: `archived_attempts` says how many each stands for."""
     grand_totals = [
         None if most is None else f"{_plain(score)}/{_plain(most)}"

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from progress_exhaust.extract.archived_scores import add_archived_scores
+from progress_exhaust.extract.archived_scores import add_archived_scores, as_attempts
 from progress_exhaust.extract.schemas import FACTS_OF_ATTEMPTS, NESTED_PROGRESS
 from progress_exhaust.report.eligibility import Eligibility, User, no_exclusions, shown_fields
 from progress_exhaust.report.hierarchy import Hierarchy
@@ -63,10 +63,15 @@ def make_facts_chunk(
 
 def _read_attempts(chunk: pa.Table, inputs: ExtractInputs, sources: FactSources) -> pa.Table:
     """Return the attempts of the chunk's learners (FACTS_OF_ATTEMPTS), with those whose scores only the aggregates have."""
+    assessment_ids = inputs.hierarchy.assessment_ids
+    if inputs.scores_from == "aggregates":
+        if not assessment_ids:
+            return FACTS_OF_ATTEMPTS.empty_table()
+        scores = sources.archived_scores(chunk["user_id"].to_pylist())
+        return as_attempts(scores.filter(pc.is_in(scores["content_id"], value_set=pa.array(assessment_ids, pa.string()))))
     attempts = sources.attempts(chunk["user_id"].to_pylist())
     nulls = pa.nulls(len(attempts), FACTS_OF_ATTEMPTS.field("archived_attempts").type)
     attempts = attempts.append_column("archived_attempts", nulls)
-    assessment_ids = inputs.hierarchy.assessment_ids
     if inputs.archived_scores == "blank" or not assessment_ids:
         return attempts
     return add_archived_scores(attempts, chunk, assessment_ids, sources.archived_scores)

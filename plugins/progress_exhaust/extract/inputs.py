@@ -13,10 +13,10 @@ def current_inputs(batch_context: BatchContext) -> ExtractInputs:
     """Return what the extracted files depend on now: if it changes, they are extracted again."""
     layout = batch_context.site.layout(batch_context.params)
     hierarchy = batch_context.staging.read(HierarchyManifest).hierarchy
-    return make_inputs(hierarchy, layout)
+    return make_inputs(hierarchy, layout, batch_context.site.settings.scores_from)
 
 
-def make_inputs(hierarchy: Hierarchy, layout: Layout) -> ExtractInputs:
+def make_inputs(hierarchy: Hierarchy, layout: Layout, scores_from: str = "attempts") -> ExtractInputs:
     """Return what the extracted files of a layout depend on."""
     return ExtractInputs(
         hierarchy=hierarchy,
@@ -27,6 +27,7 @@ def make_inputs(hierarchy: Hierarchy, layout: Layout) -> ExtractInputs:
         removed_contents=layout.removed_contents,
         archived_scores=layout.archived_scores,
         blank_dates=layout.blank_dates,
+        scores_from=scores_from,
     )
 
 

@@ -33,7 +33,9 @@ def scan_fact_tables(
     enrolled, nested = chunks.counts["enrolled"], len(chunks.inputs.nested_ids)
     # The most partitions that one learner has in each table.
     partitions = {table: number for table, number in ((Table.AGGREGATES, nested), (Table.ATTEMPTS, 1)) if enrolled and number}
-    if Table.ATTEMPTS in partitions and tables.shape(Table.ATTEMPTS).keyed_by is KeyedBy.BATCH:
+    if chunks.inputs.scores_from == "aggregates":
+        partitions.pop(Table.ATTEMPTS, None)  # they are not read
+    elif Table.ATTEMPTS in partitions and tables.shape(Table.ATTEMPTS).keyed_by is KeyedBy.BATCH:
         del partitions[Table.ATTEMPTS]
         batch_context.log.info("%s: in the order of the learners, because it is keyed by batch", Table.ATTEMPTS)
     weights = {table: len(tables.token_ranges(table)) * LEARNERS_PER_RANGE for table in partitions}

@@ -1,6 +1,8 @@
 """Settings that decide what a report contains."""
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from progress_exhaust.errors import SetupError
 from progress_exhaust.report.layout import BUILT_IN, Layout, is_time_zone
@@ -30,6 +32,11 @@ class ReportContents(BaseModel):
     report_timezone: str = Field("Asia/Kolkata", description="Time zone of the date in the file name of a report.")
     scored_attempt: ChosenAttempt = Field(
         ChosenAttempt.BEST, description="The assessment attempt whose score is reported, if a learner has several."
+    )
+    scores_from: Literal["attempts", "aggregates"] = Field(
+        "attempts",
+        description="Where scores come from: `attempts` are the rows of assessment_aggregator. `aggregates` reads one row of "
+        "user_activity_agg per learner, which has the best scores only.",
     )
     assessment_content_types: tuple[str, ...] = Field(
         ("SelfAssess",), description="Values of contentType that make a content an assessment."
@@ -63,11 +70,27 @@ class ReportContents(BaseModel):
     )
 
     def layout_named(self, name: str) -> Layout:
-        """Return the layout with this name; for another name, raise SetupError that lists the layouts."""
+        """Return the layout with this name.
+
+        For another name, raise SetupError that lists the layouts; also for a layout that shows no score of the aggregates if
+        all scores come from there.
+        """
         try:
-            return _find_layout(name, BUILT_IN | self.layouts)
+            layout = _find_layout(name, BUILT_IN | self.layouts)
         except ValueError as error:
             raise SetupError(str(error)) from None
+        if self.scores_from == "aggregates" and layout.archived_scores == "blank":
+            raise SetupError(
+                f"Layout {name} shows no scores of the aggregates (its key archived_scores is blank), and scores_from is "
+                "aggregates. Choose another layout, or set scores_from to attempts in the Variable progress_exhaust"
+            )
+        return layout
+
+    @model_validator(mode="after")
+    def _check_scores(self) -> Self:
+        if self.scores_from == "aggregates" and self.scored_attempt != ChosenAttempt.BEST:
+            raise ValueError("scores_from: the aggregates have best scores only. Set scored_attempt to best")
+        return self
 
     @field_validator("layouts")
     @classmethod

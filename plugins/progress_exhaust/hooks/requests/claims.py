@@ -11,7 +11,7 @@ from typing import Any
 
 from progress_exhaust.hooks.requests.connection import Transaction, batch_values
 from progress_exhaust.hooks.requests.endings import end_request, read_progress, set_processed
-from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection
+from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection, missing_columns
 from progress_exhaust.hooks.requests.locks import (
     check_holder,
     check_list_attempt,
@@ -120,6 +120,7 @@ class Claims(LedgerConnection):
         """Submit a request, as the exhaust API does; data: its request_data, as JSON."""
         values = {"tag": tag, "request_id": request_id, "data": data, "by": by, "channel": channel}
         with self._transaction() as transaction:
+            missing_columns(transaction)  # a table that is missing, or another one, has a message
             if batch_number is None:
                 transaction.execute(sql.SUBMIT, values)
             else:

@@ -41,7 +41,8 @@ def missing_columns(transaction: Transaction) -> list[str]:
     columns = transaction.columns()
     if not columns:
         raise SetupError(
-            f"Postgres has no table {transaction.job_request}; set job_request_table in the Variable to the right name"
+            f"Postgres has no table {transaction.job_request}; set job_request_table in the Variable to the right name. If the "
+            "platform has no such table, create it with the command progress-exhaust init-requests"
         )
     missing = [name for name in sql.JOB_REQUEST_COLUMNS if name not in columns]
     needed = [f"{name} ({sql.JOB_REQUEST_COLUMNS[name]})" for name in missing if name not in sql.OPTIONAL_COLUMNS]

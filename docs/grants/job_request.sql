@@ -1,7 +1,9 @@
--- The exhaust API's table, as a current install has it.
-CREATE TABLE IF NOT EXISTS job_request (
-  tag text NOT NULL,
-  request_id text NOT NULL,
+-- Create the table of requests where the platform has none, as `progress-exhaust init-requests` does. Made by
+-- `make docs`.
+--   psql -v schema=public -v requests=job_request -f docs/grants/job_request.sql DATABASE
+CREATE TABLE IF NOT EXISTS :"schema".:"requests" (
+  tag text,
+  request_id text,
   job_id text,
   status text,
   request_data json,
