@@ -12,7 +12,7 @@ def psql(text: str, **names: str) -> str:
     return re.sub(r':"(\w+)"', lambda found: '"' + names[found[1]] + '"', text)
 
 
-def cassandra_statements() -> list[str]:
-    """Return the statements of cassandra.cql."""
-    text = re.sub("--.*", "", (GRANTS / "cassandra.cql").read_text())
+def cassandra_statements(file: str = "cassandra.cql") -> list[str]:
+    """Return the statements of cassandra.cql, or of the file for the tables of users."""
+    text = re.sub("--.*", "", (GRANTS / file).read_text())
     return [statement for statement in text.split(";\n") if statement.strip()]

@@ -43,6 +43,7 @@ from cassandra.query import BatchStatement, BatchType
 from psycopg2 import sql
 
 from dev.servers import GENERATIONS, apply_schema
+from dev.user_tables import organisation_rows, place_rows, relation_rows, user_rows
 from dev.world import REQUESTED_AT, Row, Rows, User, World, batch_world, sample_world
 
 # Some 35 KB of enrolments: below the 50 KB at which a Cassandra with its own defaults refuses a batch.
@@ -62,6 +63,7 @@ class Names:
     hierarchies: str = "dev_hierarchy_store"
     enrolments_by_user: str | None = "sunbird_courses.user_enrolments"
     enrolments_by_batch: str | None = "sunbird_courses.report_user_enrolments"
+    users: str | None = None  # keyspace of the tables of users, which only Sunbird Spark has here
     job_request: str = "job_request"
     attempt_columns: Mapping[str, str] = field(default_factory=dict)  # what assessment_aggregator calls otherwise
 
@@ -71,7 +73,9 @@ class Names:
         prefix += generation.replace("-", "_").replace(".", "_")
         renamed = {"course_id": "collection_id", "batch_id": "context_id"} if generation == "spark-1.1" else {}
         courses, hierarchies = f"{prefix}_courses", f"{prefix}_hierarchies"
-        return cls(courses, hierarchies, f"{courses}.user_enrolments", None, attempt_columns=renamed)
+        return cls(
+            courses, hierarchies, f"{courses}.user_enrolments", None, users=f"{courses}_sunbird", attempt_columns=renamed
+        )  # fmt: skip
 
     @property
     def keyspaces(self) -> dict[str, str]:
@@ -85,6 +89,7 @@ class Names:
             "courses_keyspace": self.courses,
             "enrolments_table": self.enrolments_by_batch or self.enrolments_by_user,
             "hierarchy_table": f"{self.hierarchies}.content_hierarchy",
+            **({"users_keyspace": self.users} if self.users else {}),
         }
 
 
@@ -141,6 +146,8 @@ def load(
             if rows is world.attempts:
                 mine = renamed(with_questions(mine), names.attempt_columns)
             counts[name] = insert(session, table, mine, shown)
+    if names.users:
+        counts |= load_user_tables(session, world, names.users, names.hierarchies, part, parts)
     shown = Progress("users", part, parts, quiet)
     counts["users"] = load_users(redis_users, share(world.users, part, parts), shown)
     if part == 0:
@@ -197,6 +204,16 @@ def settle(session: Any, batch: Any, future: Any) -> None:
             pass
         time.sleep(0.1)
     raise LoadError("Cassandra did not take a batch of rows in 50 attempts")
+
+
+def load_user_tables(session: Any, world: World, users: str, hierarchies: str, part: int, parts: int) -> dict[str, int]:
+    """Fill the tables that replace the two caches; the small ones are part 0's."""
+    counts = {"user": insert(session, f"{users}.user", user_rows(share(world.users, part, parts)))}
+    if part == 0:
+        counts["location"] = insert(session, f"{users}.location", place_rows(world.users))
+        counts["organisation"] = insert(session, f"{users}.organisation", organisation_rows(world.users))
+        counts["hierarchy_relations"] = insert(session, f"{hierarchies}.hierarchy_relations", relation_rows(world.optional_nodes))
+    return counts
 
 
 def with_questions(attempts: Iterable[Row]) -> Iterator[Row]:

@@ -39,15 +39,22 @@ def package_facets(batch: Mapping[str, str], task_instance: "RuntimeTaskInstance
 def sources(settings: Settings) -> Names:
     """Return the data sets that extract reads."""
     courses = _namespace(settings.courses_connection, "cassandra")
-    users = _namespace("progress_exhaust_users", "redis")
     return (
         (_namespace(settings.enrolments_connection, "cassandra"), settings.enrolments_table),
         *((courses, f"{settings.courses_keyspace}.{name}") for name in ("user_activity_agg", "assessment_aggregator")),
         (_namespace(settings.hierarchy_connection, "cassandra"), settings.hierarchy_table),
-        (users, str(settings.user_cache_db)),
-        (users, str(settings.optional_nodes_db)),
+        *_user_sources(settings),
         (_namespace("progress_exhaust_content", "http"), settings.content_search_path),
     )
+
+
+def _user_sources(settings: Settings) -> Names:
+    if settings.user_source == "redis":
+        redis = _namespace("progress_exhaust_users", "redis")
+        return (redis, str(settings.user_cache_db)), (redis, str(settings.optional_nodes_db))
+    users, nodes = (_namespace(name, "cassandra") for name in (settings.courses_connection, settings.hierarchy_connection))
+    tables = ((users, f"{settings.users_keyspace}.{name}") for name in ("user", "location", "organisation"))
+    return (*tables, (nodes, f"{settings.hierarchy_table.partition('.')[0]}.hierarchy_relations"))
 
 
 def package(reports_container_url: str, key: str) -> Names:

@@ -406,6 +406,9 @@ def put_below(paths: tuple[str, ...], content: ContentServer) -> None:
 def cassandra_grants(names: Names, role: str) -> list[str]:
     """Return the statements of docs/grants for an install's tables, both kinds of enrolment table among them."""
     text = ";\n".join(cassandra_statements()).replace(" exhaust", f" {role}") + ";\n"
+    if names.users:
+        more = ";\n".join(cassandra_statements("cassandra-users.cql")).replace(" exhaust", f" {role}") + ";\n"
+        text += more.replace(" sunbird.", f" {names.users}.")
     text = text.replace("dev_hierarchy_store.", f"{names.hierarchies}.")
     texts = (
         text.replace("sunbird_courses.report_user_enrolments", table).replace("sunbird_courses.", f"{names.courses}.")

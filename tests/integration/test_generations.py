@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -12,6 +13,7 @@ import pytest
 from dev.load import Names
 from dev.servers import apply_schema
 from dev.world import Row, World, archive_attempts, sample_world
+from progress_exhaust.report.layout import CONTACT
 from tests.integration import golden
 from tests.integration.install import REPORT_DAY, Install, RunResult, cassandra_grants
 from tests.oracle import expected_csv
@@ -92,6 +94,17 @@ def test_the_same_world_makes_the_same_bytes(queue: Install, settings: dict[str,
     assert [sha256(one).hexdigest() for one in made] == [sha256(one).hexdigest() for one in expected()]
     if name in SPARK:
         check_reads(result)
+
+
+def test_users_from_tables_make_the_same_bytes(queue: Install, settings: dict[str, Row]) -> None:
+    queue.submit(requests())
+    changes = {"user_source": "tables", "learners_per_chunk": CHUNK, "processes_per_task": 1}
+    result = queue.run_dag(settings=settings["spark-1.1"] | changes, connections={"USERS": ""}, record_reads=True)
+    assert result.state == "success", result.failed()
+    assert [queue.csv(queue.row(request)["download_urls"][0]) for request in requests()] == expected()
+    of_users = [one["query"] for one in result.reads if "_sunbird.user " in one["query"]]
+    assert of_users and not any(re.search(f"{CONTACT.pattern}|[*]|framework", query, re.IGNORECASE) for query in of_users)
+    assert all(len(dict(one["values"])) for one in result.reads if "_sunbird.location " in one["query"])
 
 
 def check_reads(result: RunResult) -> None:

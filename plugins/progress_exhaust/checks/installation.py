@@ -34,7 +34,7 @@ def all_checks(variable: str | None, *, sees_pools: bool) -> list[Check]:
         *pool,
         Check("Postgres", REQUESTS, partial(check_requests_database, site)),
         *(Check("Cassandra", name, partial(check_cluster, site, name)) for name in dict.fromkeys(settings.cassandra_connections)),
-        Check("Redis", USERS, partial(check_user_cache, site)),
+        *([Check("Redis", USERS, partial(check_user_cache, site))] if settings.user_source == "redis" else []),
         Check("content API", CONTENT, partial(check_content_api, site)),
         Check("org API", ORG, partial(check_org_api, site)),
         _single("salt", SALT, partial(check_salt, site)),

@@ -1,6 +1,7 @@
 """Check Cassandra: each cluster, and each table with its columns, key and rights. Each table is read once, for no learner."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from progress_exhaust.checks.findings import NO_ONE, Finding, Result, describe_tls, guarded, passed, warned
 from progress_exhaust.hooks.cassandra.inspection import ClusterState
@@ -25,6 +26,16 @@ def check_cluster(site: Site, connection: str) -> Iterator[Finding]:
         for of_table, name, check in _tables(site.settings, tables):
             if of_table == connection:
                 yield from guarded(f"table {name}", connection, check)
+    if site.settings.user_source == "tables":
+        with site.user_tables() as users:
+            for of_table, name, read in users.reads(NO_ONE):
+                if of_table == connection:
+                    yield from guarded(f"table {name}", connection, partial(_check_read, read))
+
+
+def _check_read(read: Callable[[], object]) -> Iterator[Result]:
+    read()
+    yield passed("readable")
 
 
 def judge_protocol(version: int) -> Result:

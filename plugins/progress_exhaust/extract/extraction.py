@@ -12,7 +12,6 @@ from progress_exhaust.extract.facts_reader import facts_of_chunk, open_facts_rea
 from progress_exhaust.extract.inputs import current_inputs, make_eligibility
 from progress_exhaust.extract.table_scans import scan_fact_tables
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
-from progress_exhaust.hooks.user_cache import UserCacheHook
 from progress_exhaust.report.eligibility import no_exclusions
 from progress_exhaust.report.excluded import CONTENT_COUNTS
 from progress_exhaust.stages.batch_context import BatchContext
@@ -94,6 +93,6 @@ def _start_reading(
             tables if processes == 1 else None,
         ),
         processes=processes,
-        connection_ids=(*site.settings.cassandra_connections, UserCacheHook.connection_id),
+        connection_ids=site.source_connections,
     )
     return stack.enter_context(closing(facts)), share_done

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from progress_exhaust.extract.archived_scores import add_archived_scores, as_attempts
 from progress_exhaust.extract.schemas import FACTS_OF_ATTEMPTS, NESTED_PROGRESS
-from progress_exhaust.report.eligibility import Eligibility, User, no_exclusions, shown_fields
+from progress_exhaust.report.eligibility import Eligibility, User, count_missing_fields, no_exclusions, shown_fields
 from progress_exhaust.report.hierarchy import Hierarchy
 from progress_exhaust.staging.manifests import ExtractInputs
 
@@ -22,7 +22,7 @@ from progress_exhaust.staging.manifests import ExtractInputs
 class FactSources:
     """How the facts of a chunk are read. Each function takes user ids and returns what it has of all of them."""
 
-    users: Callable[[Sequence[str]], Mapping[str, User]]  # without learners whom the user cache does not have
+    users: Callable[[Sequence[str]], Mapping[str, User]]  # without learners whom the source does not have
     nested: Callable[[Sequence[str]], pa.Table]  # NESTED_PROGRESS; may have rows of other learners
     attempts: Callable[[Sequence[str]], pa.Table]  # ATTEMPTS; may have rows of other learners
     archived_scores: Callable[[Sequence[str]], pa.Table]  # ARCHIVED_SCORES
@@ -33,7 +33,7 @@ def make_facts_chunk(
 ) -> tuple[pa.Table, Counter[str]]:
     """Read the facts of an enrolled chunk; return those of the reported learners, in the same order, and counts.
 
-    The counts are `missing` (from the user cache), `reported`, the excluded learners by reason, and CONTENT_COUNTS.
+    The counts are `missing` (from the source of users), `reported`, the excluded learners by reason, and CONTENT_COUNTS.
     """
     counts: Counter[str] = Counter(reported=0, missing=0, **no_exclusions(of_enrolment=False))
     ids = enrolled["user_id"].to_pylist()
@@ -49,6 +49,7 @@ def make_facts_chunk(
     chunk = enrolled.filter(pa.array(is_reported, pa.bool_()))
     ids = chunk["user_id"].to_pylist()
     counts["reported"] = len(ids)
+    counts["blank_user_fields"] = sum(count_missing_fields(users.get(user_id), inputs.user_fields) for user_id in ids)
     shown = [shown_fields(users.get(user_id)) for user_id in ids]
     for field in inputs.user_fields:
         chunk = chunk.append_column(f"user.{field}", pa.array([user.get(field) for user in shown], pa.string()))

@@ -37,7 +37,7 @@ def open_facts_reader(
     :param open_tables: the tables that are already connected, unless this is a process of its own
     """
     collection_id, batch_id = batch_key
-    with nullcontext(open_tables) if open_tables else site.learner_tables() as tables, site.user_cache() as cache:
+    with nullcontext(open_tables) if open_tables else site.learner_tables() as tables, site.users() as source:
 
         def read_rows(table: Table, number: int, user_ids: Sequence[str]) -> pa.Table:
             if table in buckets:
@@ -52,7 +52,7 @@ def open_facts_reader(
 
         def read_facts(number: int, enrolled: pa.Table) -> tuple[pa.Table, Counter[str]]:
             sources = FactSources(
-                users=lambda ids: cache.users(ids, (*inputs.user_fields, *ORG_FIELDS)),
+                users=lambda ids: source.users(ids, (*inputs.user_fields, *ORG_FIELDS)),
                 nested=partial(read_rows, Table.AGGREGATES, number),
                 attempts=partial(read_rows, Table.ATTEMPTS, number),
                 archived_scores=read_archived_scores,

@@ -31,6 +31,7 @@ class UserCacheHook:
     """
 
     connection_id = "progress_exhaust_users"
+    users_name = "user cache"
 
     def __init__(self, *, user_db: int, relation_db: int, timeout_seconds: float) -> None:
         connection = RedisHook.get_connection(self.connection_id)

@@ -56,8 +56,8 @@ class FetchHierarchyOperator(StageOperator):
                 tree = content.hierarchy(collection_id) or {}
         if not tree:
             raise RequestError(f"Collection {collection_id} has no content tree. Publish it, then ask again")
-        with site.user_cache() as cache:
-            optional = cache.optional_nodes(collection_id)
+        with site.users() as source:
+            optional = source.optional_nodes(collection_id)
         kinds = AssessmentKinds(
             settings.assessment_content_types, settings.assessment_object_types, settings.assessment_categories
         )

@@ -1,10 +1,10 @@
 """Who is in the report: the rules of the specification's section "Who is in it"."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-User = Mapping[str, str]  # the fields of a user in the user cache
+User = Mapping[str, str]  # the fields of a user, as the user cache calls them
 
 ORG_FIELDS = ("rootorgid", "status")  # fields of the user cache that decide who is in the report
 DELETED = "2"  # a user's status
@@ -82,6 +82,11 @@ def no_exclusions(of_enrolment: bool) -> dict[str, int]:
 def shown_fields(user: User | None) -> User:
     """Return the fields that the report may show: none of a deleted account."""
     return {} if user is None or user.get("status") == DELETED else user
+
+
+def count_missing_fields(user: User | None, fields: Iterable[str]) -> int:
+    """Return how many of these fields a known learner lacks; 0 for a deleted account."""
+    return 0 if user is None or user.get("status") == DELETED else sum(field not in user for field in fields)
 
 
 def is_cache_flushed(*, enrolled: int, missing: int, max_missing_percent: float) -> bool:

@@ -17,6 +17,7 @@ EXCLUDED = {
 }
 
 CONTENT_COUNTS = {
+    "blank_user_fields": "cells that are blank because the source of users does not have the field of the learner",
     "scores_from_aggregates": "scores from the aggregates, because the attempts were archived",
     "attempts_of_removed_contents": "attempts of contents that are no longer in the collection (no column)",
     "removed_contents_completed": "completed contents that are no longer in the collection",

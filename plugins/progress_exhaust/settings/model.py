@@ -85,6 +85,18 @@ class Settings(Protection, ReportContents):
     hierarchy_connection: str = Field(
         "progress_exhaust_cassandra", description="Airflow connection of the Cassandra cluster with the collection trees."
     )
+    user_source: Literal["redis", "tables"] = Field(
+        "redis",
+        description="Where users and optional nodes come from. `redis`: the user cache and the course relation cache. `tables`: "
+        "the Cassandra tables user, location and organisation of `users_keyspace`, and hierarchy_relations in the keyspace of "
+        "`hierarchy_table`.",
+        json_schema_extra=MAIN,
+    )
+    users_keyspace: Identifier = Field(
+        "sunbird",
+        description="Cassandra keyspace of user, location and organisation, on the cluster of `courses_connection`. Read only if "
+        "`user_source` is `tables`.",
+    )
     user_cache_db: int = Field(12, ge=0, description="Number of the Redis database with the user cache.")
     optional_nodes_db: int = Field(5, ge=0, description="Number of the Redis database with the optional nodes of collections.")
     content_search_path: UrlPath = Field("/v1/search", description="Path of the content search API below its connection.")

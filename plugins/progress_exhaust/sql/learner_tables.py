@@ -69,6 +69,8 @@ READABLE = {
     "map<text, int>": f"map<(text|ascii), ({_NUMBER})>",
     "map<text, double>": f"map<(text|ascii), ({_NUMBER})>",
     "list<frozen<map<text, text>>>": "(list|set)<.+>",
+    "list<text>": "(list|set)<(text|ascii)>",
+    "map<text, frozen<list<text>>>": "map<(text|ascii), frozen<(list|set)<(text|ascii)>>>",
     "contentstatus": f"map<(text|ascii), ({_WHOLE})>",
 }
 

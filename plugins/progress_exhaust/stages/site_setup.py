@@ -19,7 +19,9 @@ from progress_exhaust.staging.batch_folder import BatchFolder
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from progress_exhaust.hooks.cassandra.table_connections import TableConnections
     from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
+    from progress_exhaust.hooks.cassandra.user_tables import UserTablesHook
     from progress_exhaust.hooks.content_api import ContentApiHook
     from progress_exhaust.hooks.org_api import OrgApiHook
     from progress_exhaust.hooks.report_store import ReportStoreHook
@@ -34,11 +36,13 @@ if TYPE_CHECKING:
     from progress_exhaust.hooks.requests.submissions import SubmissionWatch
     from progress_exhaust.hooks.requests.write_check import WriteCheck
     from progress_exhaust.hooks.user_cache import UserCacheHook
+    from progress_exhaust.hooks.user_source import UserSource
     from progress_exhaust.report.request import Batch
     from progress_exhaust.security.public_key_download import KeySource
 
 
 RequestsHook = TypeVar("RequestsHook", bound="RequestsConnection")
+TablesHook = TypeVar("TablesHook", bound="TableConnections")
 
 
 @dataclass(frozen=True)
@@ -146,17 +150,24 @@ class Site:
     def learner_tables(self) -> "LearnerTablesHook":
         from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 
-        settings = self.settings
-        return LearnerTablesHook(
-            enrolments=(settings.enrolments_connection, settings.enrolments_table),
-            courses=(settings.courses_connection, settings.courses_keyspace),
-            hierarchies=(settings.hierarchy_connection, settings.hierarchy_table),
-            consistency=settings.cassandra_consistency,
-            keys_per_read=settings.partitions_per_query,
-            reads_in_flight=settings.concurrent_queries,
-            timeout_seconds=settings.read_timeout_seconds,
-            rows_per_page=settings.rows_per_page,
-        )
+        return self._connect_tables(LearnerTablesHook)
+
+    def users(self) -> "UserSource":
+        """Return the source of users and optional nodes that the setting chooses."""
+        return self.user_cache() if self.settings.user_source == "redis" else self.user_tables()
+
+    @property
+    def source_connections(self) -> tuple[str, ...]:
+        """Return the connections of the tables and of the users."""
+        from progress_exhaust.hooks.user_cache import UserCacheHook
+
+        users = (UserCacheHook.connection_id,) if self.settings.user_source == "redis" else ()
+        return (*self.settings.cassandra_connections, *users)
+
+    def user_tables(self) -> "UserTablesHook":
+        from progress_exhaust.hooks.cassandra.user_tables import UserTablesHook
+
+        return self._connect_tables(UserTablesHook)
 
     def user_cache(self) -> "UserCacheHook":
         from progress_exhaust.hooks.user_cache import UserCacheHook
@@ -222,6 +233,20 @@ class Site:
     def output_format(self, params: RunParams) -> OutputFormat:
         """Return the format of the run's files: that of the Param, else the setting."""
         return params.output_format or self.settings.output_format
+
+    def _connect_tables(self, hook: "type[TablesHook]") -> "TablesHook":
+        settings = self.settings
+        return hook(
+            enrolments=(settings.enrolments_connection, settings.enrolments_table),
+            courses=(settings.courses_connection, settings.courses_keyspace),
+            hierarchies=(settings.hierarchy_connection, settings.hierarchy_table),
+            users_keyspace=settings.users_keyspace,
+            consistency=settings.cassandra_consistency,
+            keys_per_read=settings.partitions_per_query,
+            reads_in_flight=settings.concurrent_queries,
+            timeout_seconds=settings.read_timeout_seconds,
+            rows_per_page=settings.rows_per_page,
+        )
 
     def _connect(self, hook: "type[RequestsHook]") -> "RequestsHook":
         return hook(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 BatchKey = tuple[str, str]  # collection id, batch id
 TokenRange = tuple[int, int]  # first and last token, both included
 Row = tuple[Any, ...]
+MAX_KEY_BYTES = 65_535  # of a partition key with the lengths and ends of its parts: Cassandra has no longer key
 
 
 def context_id(batch_id: str) -> str:

@@ -22,6 +22,7 @@ class TableConnections:
     :param enrolments: connection and `keyspace.table` of the enrolments
     :param courses: connection and keyspace of course_batch, user_activity_agg and assessment_aggregator
     :param hierarchies: connection and `keyspace.table` of the collection trees
+    :param users_keyspace: keyspace of the tables user, location and organisation, which are on the cluster of the courses
     :param consistency: name of the consistency level of every read
     :param keys_per_read: how many partitions one query names
     :param rows_per_page: how many rows the server returns at a time
@@ -40,10 +41,13 @@ class TableConnections:
         reads_in_flight: int,
         timeout_seconds: float,
         rows_per_page: int = 1000,
+        users_keyspace: str = "sunbird",
     ) -> None:
         self._enrolments_connection, self._enrolments = enrolments
         self._courses_connection, self._courses = courses
         self._hierarchies_connection, self._hierarchies = hierarchies
+        self._relations = f"{self._hierarchies.partition('.')[0]}.hierarchy_relations"
+        self._users = users_keyspace
         self._consistency = consistency
         self._keys_per_read = keys_per_read
         self._rows_per_page = rows_per_page
@@ -88,7 +92,8 @@ class TableConnections:
         return select_existing(query, columns, partial(self._prepare, cluster), cluster.is_before_version_4)
 
     def _prepare(self, cluster: ClusterConnection, query: str) -> PreparedStatement:
-        return cluster.prepare(query.format(enrolments=self._enrolments, courses=self._courses, hierarchies=self._hierarchies))
+        names = {"enrolments": self._enrolments, "courses": self._courses, "hierarchies": self._hierarchies}
+        return cluster.prepare(query.format(**names, users=self._users, relations=self._relations))
 
 
 def single_query(statement: PreparedStatement | Select, values: Sequence[Any]) -> Query:

@@ -18,7 +18,16 @@ from progress_exhaust.hooks.cassandra.cluster import ClusterConnection
 from progress_exhaust.hooks.cassandra.course_tables import CourseTables
 from progress_exhaust.hooks.cassandra.decoding import decode_archived_scores
 from progress_exhaust.hooks.cassandra.filtering import filtered_rows, streamed_rows
-from progress_exhaust.hooks.cassandra.models import BatchKey, Enrolment, Row, Table, TableSize, TokenRange, context_id
+from progress_exhaust.hooks.cassandra.models import (
+    MAX_KEY_BYTES,
+    BatchKey,
+    Enrolment,
+    Row,
+    Table,
+    TableSize,
+    TokenRange,
+    context_id,
+)
 from progress_exhaust.hooks.cassandra.optional_columns import Select
 from progress_exhaust.hooks.cassandra.refusals import Query
 from progress_exhaust.hooks.cassandra.shapes import COLUMNS, KeyedBy, Shape, is_in_descending_order, shape_of
@@ -26,8 +35,6 @@ from progress_exhaust.hooks.cassandra.table_checks import check_columns, describ
 from progress_exhaust.hooks.cassandra.table_connections import KEYS_PER_FILTER, cut, single_query
 from progress_exhaust.hooks.cassandra.token_ranges import cut_ring
 from progress_exhaust.sql import learner_tables as cql
-
-MAX_KEY_BYTES = 65_535  # of a partition key with the lengths and ends of its parts: Cassandra has no longer key
 
 
 class LearnerTablesHook(CourseTables):
