@@ -79,6 +79,7 @@ class Counts:
     deleted: int  # enrolled users that the cache calls deleted, reported or not
     assessments: int
     nested: int
+    blank_fields: int  # fields of the standard layout that the cache does not have of reported learners
     scores_from_aggregates: int  # cells
     attempts_of_removed: int  # of reported learners, at contents that are no longer in the tree
     completed_removed: int  # by reported learners, contents that are no longer in the tree
@@ -242,6 +243,12 @@ def expected_counts(world: Stores, request: Row | None, batch_id: str, *, option
         deleted=people.deleted,
         assessments=kinds.count("Score"),
         nested=kinds.count("Progress"),
+        blank_fields=sum(
+            name not in one.cached
+            for one in people.reported
+            if one.cached
+            for name in ("firstname", "lastname", "state", "district")
+        ),
         scores_from_aggregates=len(archived),
         attempts_of_removed=sum(row["content_id"] not in contents for rows in attempts.values() for row in rows),
         completed_removed=sum(

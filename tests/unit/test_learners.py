@@ -159,7 +159,7 @@ def test_who_is_in_is_counted_and_who_is_not_by_reason() -> None:
     never = {"excluded.inactive": 2, "excluded.no_date": 1} | dict.fromkeys(CONTENT_COUNTS, 0)
     by_org = dict.fromkeys(("excluded.deleted", "excluded.other_org", "excluded.unknown_org", "excluded.missing"), 0)
     of_owner, of_other = (counted(page, eligibility, users) for eligibility in (OWNER, OTHER))
-    assert of_owner == {"enrolled": 5, "missing": 1, "reported": 5, **by_org, **never}
+    assert of_owner == {"enrolled": 5, "missing": 1, "reported": 5, **by_org, **never, "blank_user_fields": 3}  # of h
     assert of_other == {"enrolled": 5, "missing": 1, "reported": 1, **dict.fromkeys(by_org, 1), **never}
 
 

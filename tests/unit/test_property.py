@@ -97,7 +97,7 @@ def assert_same_report(world: World, request: Row | None, batch_id: str, options
     assert counts == Counter(
         enrolled=expected.enrolled, reported=expected.reported, missing=expected.missing,
         assessments=expected.assessments, nested=expected.nested, **excluded,
-        scores_from_aggregates=expected.scores_from_aggregates,
+        blank_user_fields=expected.blank_fields, scores_from_aggregates=expected.scores_from_aggregates,
         attempts_of_removed_contents=expected.attempts_of_removed, removed_contents_completed=expected.completed_removed,
     )  # fmt: skip
 
