@@ -13,6 +13,7 @@ import pytest
 from dev.load import Names
 from dev.servers import apply_schema
 from dev.world import Row, World, archive_attempts, sample_world
+from progress_exhaust.checks.installation import all_checks
 from progress_exhaust.report.layout import CONTACT
 from tests.integration import golden
 from tests.integration.install import REPORT_DAY, Install, RunResult, cassandra_grants
@@ -105,6 +106,17 @@ def test_users_from_tables_make_the_same_bytes(queue: Install, settings: dict[st
     of_users = [one["query"] for one in result.reads if "_sunbird.user " in one["query"]]
     assert of_users and not any(re.search(f"{CONTACT.pattern}|[*]|framework", query, re.IGNORECASE) for query in of_users)
     assert all(len(dict(one["values"])) for one in result.reads if "_sunbird.location " in one["query"])
+
+
+def test_the_check_covers_the_tables_of_users(queue: Install, settings: dict[str, Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = queue.environment(settings["spark-1.1"] | {"user_source": "tables"}, {"USERS": ""})
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    checks = all_checks(environment["AIRFLOW_VAR_PROGRESS_EXHAUST"], sees_pools=False)
+    assert "Redis" not in {check.name for check in checks}
+    found = {finding.check: finding.text for check in checks if check.name == "Cassandra" for finding in check.find()}
+    tables = ("user", "location", "organisation", "hierarchy_relations")
+    assert [text for name, text in found.items() if name.endswith(tuple(f".{table}" for table in tables))] == ["readable"] * 4
 
 
 def check_reads(result: RunResult) -> None:
