@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -307,3 +308,20 @@ def test_too_many_missing_of_a_batch_over_100_is_a_flushed_cache(
     enrolled: int, missing: int, percent: float, flushed: bool
 ) -> None:
     assert is_cache_flushed(enrolled=enrolled, missing=missing, max_missing_percent=percent) is flushed
+
+
+def test_scores_from_the_aggregates_alone_read_no_attempt_and_skip_other_contents() -> None:
+    found, of_settings = (
+        Asked({"a": ASHA}, attempts=[("a", "q", "1", 9.0, "9/10", 5, 10.0)]),
+        inputs("q", scores_from="aggregates"),
+    )
+    scores = rows_to_table([("a", "q", 7.0, 10.0, 3), ("a", "removed", 1.0, 1.0, 1)], ARCHIVED_SCORES)
+    enrolled, _ = make_enrolled_chunk([enrolment("a"), enrolment("b")], of_settings)
+    sources = replace(found.sources, archived_scores=lambda _: scores)
+    part, counts = make_facts_chunk(enrolled, OWNER, of_settings, sources)
+    [of_a, of_b] = part["attempts"].to_pylist()
+    assert [(one["content_id"], one["total_score"], one["grand_total"], one["archived_attempts"]) for one in of_a] == [
+        ("q", 7.0, "7.0/10.0", 3)
+    ]
+    assert (of_b, counts["scores_from_aggregates"], counts["attempts_of_removed_contents"]) == ([], 1, 0)
+    assert found.of_facts == [["a", "b"]]  # the nested progress
