@@ -43,6 +43,7 @@ def test_all_of_a_summary() -> None:
         "  4 with an inactive enrolment",
         "  1 with an enrolment that has no date",
         "Scores and contents",
+        "  0 cells that are blank because the source of users does not have the field of the learner",
         "  12 scores from the aggregates, because the attempts were archived",
         "  0 attempts of contents that are no longer in the collection (no column)",
         "  3 completed contents that are no longer in the collection (they do not count for Progress)",
