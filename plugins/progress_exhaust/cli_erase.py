@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from progress_exhaust import cli_output as output
-from progress_exhaust.errors import InputError
+from progress_exhaust.errors import InputError, ProgressExhaustError
 from progress_exhaust.report.request import is_id
 from progress_exhaust.settings import Settings
 
@@ -28,7 +28,11 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     erase = commands.add_parser(
         "erase", help="list the packages that contain a learner; with --apply, erase the learner from them"
     )
-    erase.add_argument("user", metavar="USER", help="user id of the learner; - reads it from standard input")
+    erase.add_argument(
+        "user",
+        metavar="USER",
+        help="user id of the learner; better -, which reads it from standard input: other users of the machine see arguments",
+    )
     erase.add_argument(
         "--delete", action="store_true", help="only delete the packages. Without it, the next run makes them again"
     )
@@ -70,17 +74,37 @@ def erase_learner(parsed: argparse.Namespace, settings: Settings, installation: 
             make_again=not parsed.delete,
             reference=_reference(parsed, user_id),
         )
-        found = list(erasure.run())
+        found: list[ErasedPackage] = []
+        try:
+            for package in erasure.run():
+                found.append(package)
+        except ProgressExhaustError:
+            _print(found, applied=parsed.apply)
+            raise
     left = [package for package in found if not package.is_done]
+    without_ids = _layouts_without_ids(settings)
+    status = LEFT if left or without_ids else NOTHING_LEFT
     if parsed.json:
         facts = {"applied": parsed.apply, "read": erasure.read, "protected_not_enrolled": erasure.not_opened, "left": len(left)}
+        facts |= {"layouts_without_user_id": without_ids}
         output.print_line(json.dumps({"packages": [asdict(package) for package in found]} | facts))
-        return LEFT if left else NOTHING_LEFT
+        return status
     _print(found, applied=parsed.apply)
+    if without_ids:
+        output.print_line(
+            f"Layouts without the field user_id: {', '.join(without_ids)}. No id shows who is in their packages: search them for "
+            "the name"
+        )
     output.print_line(
         f"packages read={erasure.read} with_the_learner={len(found)} left={len(left)} protected_not_enrolled={erasure.not_opened}"
     )
-    return LEFT if left else NOTHING_LEFT
+    return status
+
+
+def _layouts_without_ids(settings: Settings) -> list[str]:
+    """Return the layouts of the site whose reports have no user id."""
+    names = sorted({settings.layout, *settings.layouts})
+    return [name for name in names if all(column.field != "user_id" for column in settings.layout_named(name).columns)]
 
 
 def _print(found: "Sequence[ErasedPackage]", *, applied: bool) -> None:

@@ -41,6 +41,16 @@ def test_only_the_profile_on_request_has_a_triggerer() -> None:
     assert all("triggerer" not in (service.get("depends_on") or {}) for service in SERVICES.values())
 
 
+def test_what_airflows_database_needs_does_not_wait_for_it() -> None:
+    # The entrypoint of Airflow's image waits for the database, and set-up makes it.
+    waiting = {"set-up"}
+    while more := {one for name in waiting for one in SERVICES[name].get("depends_on") or ()} - waiting:
+        waiting |= more
+    of_airflow = {name for name in waiting if SERVICES[name]["image"] == SERVICES["scheduler"]["image"]}
+    assert of_airflow == {"set-up", "content-api"}
+    assert all(SERVICES[name]["entrypoint"] == [] for name in of_airflow)
+
+
 @each_service
 def test_each_image_is_pinned(name: str) -> None:
     assert re.fullmatch(r"[a-z/-]+:\d+\.\d+(\.\d+)?(-[a-z]+)?", SERVICES[name]["image"])

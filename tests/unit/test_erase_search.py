@@ -1,18 +1,21 @@
 """Which packages contain a learner: packages of every level and form, and ids that are parts of others."""
 
 import io
+import json
 import zipfile
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+from progress_exhaust.cli_erase import _layouts_without_ids
 from progress_exhaust.erase import search
 from progress_exhaust.erase.search import Content, LearnerSearch
 from progress_exhaust.report.options import OutputFormat
 from progress_exhaust.report.package import write_package
 from progress_exhaust.security.encryption import read_public_key
 from progress_exhaust.security.levels import Level, Protection, ZipCipher
+from progress_exhaust.settings import parse_settings
 from tests.openssl import key_pair
 from tests.unit.test_pivot import learners
 from tests.unit.test_xlsx_file import written
@@ -75,6 +78,10 @@ def test_a_workbook(tmp_path: Path) -> None:
     assert content_of(path, OTHER) is Content.WITHOUT_LEARNER
 
 
+def test_a_damaged_workbook(tmp_path: Path) -> None:
+    assert content_of(package(tmp_path, b"not a workbook", ending=OutputFormat.XLSX)) is Content.DAMAGED
+
+
 @pytest.mark.parametrize(
     ("row", "has_learner"),
     [
@@ -112,3 +119,10 @@ def test_a_damaged_package(tmp_path: Path) -> None:
     empty = tmp_path / "empty.zip"
     zipfile.ZipFile(empty, "w").close()
     assert content_of(empty) is Content.DAMAGED
+
+
+def test_layouts_whose_reports_have_no_ids() -> None:
+    names = {"columns": [{"label": "Name", "field": "user_name"}]}
+    assert _layouts_without_ids(parse_settings(json.dumps({"layouts": {"names": names, "other": {"like": "standard"}}}))) == [
+        "names"
+    ]

@@ -1,5 +1,6 @@
 """Open a report as it is stored: a csv, a csv that is encrypted, or a zip of one of them. It reads a block at a time."""
 
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ READ_BYTES = 1 << 20
 ENCRYPTED_LEVELS = (Level.TEXT_KEY, Level.PUBLIC_KEY)
 WORKBOOK_ENTRY = "[Content_Types].xml"  # each Excel workbook is a zip that has this file
 # What the libraries raise for damaged data. With a wrong key, the data look damaged, too.
-DAMAGED = (BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError)
+DAMAGED = (BadZipFile, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True)

@@ -44,15 +44,16 @@ class RemoveOldFilesOperator(BaseTaskOperator):
                 return False
             return True
 
-        for package in self._old_packages(store, site, now):
-            if deleted(package.name, partial(store.delete_package, package.name)):
-                self.log.info("%s %s: bytes=%d date=%s", verb, package.name, package.size_bytes, f"{package.changed_at:%F}")
-                counts.update(packages=1, package_bytes=package.size_bytes)
+        # First, because it is in clear, and does not need the ledger.
         for run in self._old_runs(context, store, site, now):
             what = f"staging of run {run.run_id}, which has learner data"
             if deleted(what, partial(delete_folder, store.staged_folder(run.folder))):
                 self.log.info("%s staging of run %s: bytes=%d", verb, run.run_id, run.size_bytes)
                 counts.update(staged_runs=1, staged_bytes=run.size_bytes)
+        for package in self._old_packages(store, site, now):
+            if deleted(package.name, partial(store.delete_package, package.name)):
+                self.log.info("%s %s: bytes=%d date=%s", verb, package.name, package.size_bytes, f"{package.changed_at:%F}")
+                counts.update(packages=1, package_bytes=package.size_bytes)
         self.log.info("%s: %s", verb, format_counts(counts))
         if errors:
             raise type(errors[0])(f"not_deleted={len(errors)}: the warnings above name each. The first error: {errors[0]}")
@@ -81,7 +82,8 @@ class RemoveOldFilesOperator(BaseTaskOperator):
                 len(others),
                 sum(package.size_bytes for package in others),
             )
-        return [package for package in old if package not in others]
+        kept = {package.name for package in others}
+        return [package for package in old if package.name not in kept]
 
     def _old_runs(self, context: "Context", store: "ReportStoreHook", site: Site, now: datetime) -> list[StagedRun]:
         """Return the ended runs of this installation whose staging is old.

@@ -44,8 +44,8 @@ class Settings(Protection, ReportContents):
     )
     retention_of_other_packages: bool = Field(
         False,
-        description="`progress_exhaust_retention` also deletes old packages that no run in the ledger has published, such as "
-        "those of the Spark job.",
+        description="`progress_exhaust_retention` also deletes old packages of a request and batch that no run in the ledger has "
+        "made, such as those of the Spark job.",
     )
     staging_days: float = Field(
         7, gt=0, description="`progress_exhaust_retention` deletes the staging files of a finished run after this many days."

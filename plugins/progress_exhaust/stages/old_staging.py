@@ -62,8 +62,9 @@ def warn_of_old_staging(context: "Context", site: Site, log: Log) -> int | None:
     days = 2 * site.settings.staging_days
     try:
         old = list(ended_runs(context, staged_runs(site.store(), datetime.now(UTC) - timedelta(days=days)), log))
-    except ProgressExhaustError as error:
-        log.warning("The age of the files in staging cannot be checked: %s", error)
+    except Exception as error:  # this only warns: the run's requests are settled all the same
+        text = str(error) if isinstance(error, ProgressExhaustError) else type(error).__name__
+        log.warning("The age of the files in staging cannot be checked: %s", text)
         return None
     if old:
         log.warning(
