@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ def test_a_connection_fails_the_test() -> None:
         client.connect(("127.0.0.1", 9))
 
 
+@pytest.mark.skipif(version("apache-airflow-core").startswith("3.1."), reason="Airflow 3.1 imports a driver itself")
 def test_a_driver_fails_a_run_of_unit_tests(tmp_path: Path) -> None:
     folder = tmp_path / "unit"
     folder.mkdir()
