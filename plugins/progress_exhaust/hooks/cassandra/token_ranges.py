@@ -5,7 +5,7 @@ from progress_exhaust.hooks.cassandra.models import Table, TableSize, TokenRange
 FIRST_TOKEN, LAST_TOKEN = -(2**63), 2**63 - 1
 # The server must be able to hold what a range has. An enrolment is ten times as heavy as a row of the other tables.
 PARTITIONS_PER_RANGE = {Table.ENROLMENTS: 5_000, Table.AGGREGATES: 20_000, Table.ATTEMPTS: 20_000}
-BYTES_PER_RANGE = 64 * 2**20  # in the cluster: the attempts of a learner in a wide course are many
+BYTES_PER_RANGE = 16 * 2**20  # in the cluster: the attempts of a learner in a wide course are many
 RANGES_WITHOUT_ESTIMATE = 64
 
 
