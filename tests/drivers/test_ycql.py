@@ -1,6 +1,7 @@
 """What YugabyteDB answers otherwise than Cassandra, against a small server that gives its answers: no YugabyteDB was run."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -90,6 +91,25 @@ def test_the_shapes_are_those_of_spark(hook: LearnerTablesHook) -> None:
     assert shapes == {
         Table.ENROLMENTS: KeyedBy.LEARNER_INDEXED, Table.AGGREGATES: KeyedBy.LEARNER, Table.ATTEMPTS: KeyedBy.BATCH,
     }  # fmt: skip
+
+
+def test_the_copy_that_spark_does_not_fill_is_noticed_although_it_has_rows(
+    hook: LearnerTablesHook, server: YcqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook.check_copy_is_filled()
+    assert not any("copy" in warning for warning in hook.warnings())
+    hook.close()
+    server.tables["k.report_user_enrolments"] = replace(
+        server.tables["k.user_enrolments"], partition=["batchid"], clustering=["courseid", "userid"], index_targets=[]
+    )
+    with connected(server, monkeypatch, enrolments=("ycql", "k.report_user_enrolments")) as of_copy:
+        assert len(list(of_copy.enrolments_of_batch(COURSE, BATCH))) == len(LEARNERS)
+        assert [warning for warning in of_copy.warnings() if "k.report_user_enrolments is a copy that" in warning]
+        with pytest.raises(SetupError, match="is a copy that Sunbird Spark does not fill"):
+            of_copy.check_copy_is_filled()
+        del server.tables["k.user_enrolments"]
+    with connected(server, monkeypatch, enrolments=("ycql", "k.report_user_enrolments")) as of_copy:
+        of_copy.check_copy_is_filled()  # the warning remains: there is nothing else to read
 
 
 def test_only_protocol_4_is_spoken(hook: LearnerTablesHook, server: YcqlServer) -> None:
