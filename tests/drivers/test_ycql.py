@@ -11,10 +11,10 @@ from cassandra import InvalidRequest
 from progress_exhaust import compat
 from progress_exhaust.errors import SetupError
 from progress_exhaust.extract.read_strategy import should_scan
-from progress_exhaust.hooks.cassandra.models import Table
+from progress_exhaust.hooks.cassandra.models import Table, TableSize, TokenRange
 from progress_exhaust.hooks.cassandra.shapes import KeyedBy
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
-from progress_exhaust.hooks.cassandra.token_ranges import RANGES_WITHOUT_ESTIMATE
+from progress_exhaust.hooks.cassandra.token_ranges import RANGES_WITHOUT_ESTIMATE, cut_ring
 from progress_exhaust.sql import learner_tables as cql
 from tests.ycql_server import SMALLEST_TOKEN, UNPREPARED, Row, YcqlServer, running
 from tests.ycql_server import Table as YcqlTable
@@ -61,7 +61,7 @@ def tables() -> dict[str, YcqlTable]:
 
 def token_of_user(row: Row) -> int:
     """Return a token as YCQL does: the first 16 bits are a hash, and the others are 0. The first learner has the smallest."""
-    return SMALLEST_TOKEN + (int(row["userid"][-3:]) * 1301 << 48)
+    return SMALLEST_TOKEN + (int(row["userid"][-3:]) * 1285 << 48)  # that of 17 is where the ring is cut into three
 
 
 @pytest.fixture
@@ -117,8 +117,9 @@ def test_only_protocol_4_is_spoken(hook: LearnerTablesHook, server: YcqlServer) 
     assert server.versions == {4}
 
 
-def test_a_scan_reads_the_smallest_token_and_each_learner_once(hook: LearnerTablesHook) -> None:
-    ranges = hook.token_ranges(Table.ENROLMENTS)
+@pytest.mark.parametrize("ranges", [[], cut_ring(Table.ENROLMENTS, TableSize(partitions=15_000, bytes=0))], ids=["64", "3"])
+def test_a_scan_reads_the_smallest_token_and_each_learner_once(hook: LearnerTablesHook, ranges: list[TokenRange]) -> None:
+    ranges = ranges or hook.token_ranges(Table.ENROLMENTS)
     assert ranges[0][0] == SMALLEST_TOKEN and all(left[1] + 1 == right[0] for left, right in pairwise(ranges))
     found = [row[0] for row in hook.scan(Table.ENROLMENTS, ranges, [BATCH])]
     assert sorted(found) == LEARNERS
