@@ -11,7 +11,7 @@ from cassandra import InvalidRequest
 from progress_exhaust import compat
 from progress_exhaust.errors import SetupError
 from progress_exhaust.extract.read_strategy import should_scan
-from progress_exhaust.hooks.cassandra.models import Table, TableSize, TokenRange
+from progress_exhaust.hooks.cassandra.models import Table, TableSize, TokenRange, tables_of
 from progress_exhaust.hooks.cassandra.shapes import KeyedBy
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.hooks.cassandra.token_ranges import RANGES_WITHOUT_ESTIMATE, cut_ring
@@ -110,6 +110,19 @@ def test_the_copy_that_spark_does_not_fill_is_noticed_although_it_has_rows(
         del server.tables["k.user_enrolments"]
     with connected(server, monkeypatch, enrolments=("ycql", "k.report_user_enrolments")) as of_copy:
         of_copy.check_copy_is_filled()  # the warning remains: there is nothing else to read
+
+
+def test_the_attempts_are_not_needed_if_the_scores_come_from_the_aggregates(
+    hook: LearnerTablesHook, server: YcqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook.check_shapes()
+    hook.close()
+    del server.tables["k.assessment_aggregator"]
+    with connected(server, monkeypatch) as without:
+        without.check_shapes(tables_of("aggregates"))
+        assert not any("assessment_aggregator" in warning for warning in without.warnings())
+        with pytest.raises(SetupError, match=r"has no table k\.assessment_aggregator"):
+            without.check_shapes(tables_of("attempts"))
 
 
 def test_only_protocol_4_is_spoken(hook: LearnerTablesHook, server: YcqlServer) -> None:

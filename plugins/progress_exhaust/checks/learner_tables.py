@@ -5,7 +5,7 @@ from functools import partial
 
 from progress_exhaust.checks.findings import NO_ONE, Finding, Result, describe_tls, guarded, passed, warned
 from progress_exhaust.hooks.cassandra.inspection import ClusterState
-from progress_exhaust.hooks.cassandra.models import Table
+from progress_exhaust.hooks.cassandra.models import Table, tables_of
 from progress_exhaust.hooks.cassandra.shapes import KeyedBy
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.settings import Settings
@@ -66,7 +66,8 @@ def _tables(settings: Settings, tables: LearnerTablesHook) -> Iterator[tuple[str
     yield settings.enrolments_connection, settings.enrolments_table, lambda: _check_enrolments(tables)
     yield courses, f"{keyspace}.course_batch", lambda: _check_batches(tables)
     yield courses, f"{keyspace}.{Table.AGGREGATES}", lambda: _check_aggregates(tables)
-    yield courses, f"{keyspace}.{Table.ATTEMPTS}", lambda: _check_attempts(tables)
+    if Table.ATTEMPTS in tables_of(settings.scores_from):
+        yield courses, f"{keyspace}.{Table.ATTEMPTS}", lambda: _check_attempts(tables)
     yield settings.hierarchy_connection, settings.hierarchy_table, lambda: _check_hierarchy(tables)
 
 
