@@ -43,7 +43,7 @@ class RowsById:
     """
 
     def __init__(self, read: Callable[[Sequence[str]], Iterable[Row]]) -> None:
-        self._read = read
+        self._read_rows = read
         self._rows: dict[str, Row | None] = {}
 
     def get(self, ids: Iterable[str]) -> Mapping[str, Row | None]:
@@ -53,7 +53,7 @@ class RowsById:
             self._rows.clear()
         unknown = sorted(wanted - self._rows.keys())
         if unknown:
-            found = {row[0]: row for row in self._read(unknown)}  # a read that fails stores nothing
+            found = {row[0]: row for row in self._read_rows(unknown)}  # a read that fails stores nothing
             self._rows.update(dict.fromkeys(unknown) | found)
         return self._rows
 
