@@ -30,6 +30,7 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda left, right: left == right, "IN": lambda left, right: left in right, ">": lambda left, right: left > right,
     "<": lambda left, right: left < right, ">=": lambda left, right: left >= right, "<=": lambda left, right: left <= right,
 }  # fmt: skip
+BITS_BELOW_HASH = 48  # of a token: YCQL ignores them in the bounds of a query
 SMALLEST_TOKEN = -(2**63)  # of YCQL's smallest hash; Cassandra gives it to no row
 
 Row = Mapping[str, Any]
@@ -122,7 +123,9 @@ class YcqlServer:
 
         def matches(row: Row) -> bool:
             return all(
-                COMPARE[operator](of_table.token(row) if name.startswith("token") else row.get(name), value)
+                COMPARE[operator](of_table.token(row) >> BITS_BELOW_HASH, value >> BITS_BELOW_HASH)
+                if name.startswith("token")
+                else COMPARE[operator](row.get(name), value)
                 for (name, operator, _, _), value in zip(conditions, values, strict=True)
             )
 

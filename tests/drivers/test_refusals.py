@@ -1,14 +1,24 @@
 """What a strict server answers, and what is asked next."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import ObjectStoragePath
 from cassandra import InvalidRequest, OperationTimedOut, ReadFailure, ReadTimeout
 from cassandra.cluster import NoHostAvailable
 from cassandra.protocol import OverloadedErrorMessage
 
 from progress_exhaust.errors import SetupError, SourceError
-from progress_exhaust.hooks.cassandra.driver_errors import TOO_MUCH, translate_driver_errors
+from progress_exhaust.extract import shared_scan
+from progress_exhaust.hooks.cassandra.driver_errors import (
+    TOO_MUCH,
+    QueryRefusedError,
+    QueryTimedOutError,
+    translate_driver_errors,
+)
+from progress_exhaust.hooks.cassandra.models import Table
 from progress_exhaust.hooks.cassandra.optional_columns import missing_columns, select_existing
 from progress_exhaust.hooks.cassandra.refusals import (
     Query,
@@ -96,6 +106,23 @@ def test_only_what_another_query_may_avoid_is_too_much(error: Exception, too_muc
     with pytest.raises((SetupError, SourceError)) as raised, translate_driver_errors("C", "ONE"):
         raise error
     assert isinstance(raised.value, TOO_MUCH) is too_much
+
+
+@pytest.mark.parametrize("kind", [QueryTimedOutError, QueryRefusedError])
+def test_a_read_by_the_index_that_is_too_much_names_the_other_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[SetupError | SourceError]
+) -> None:
+    def too_much(*_: object) -> None:
+        raise kind("C does not answer")
+
+    monkeypatch.setattr(shared_scan, "read_by_index", too_much)
+    store = SimpleNamespace(scans_folder=lambda *_: ObjectStoragePath(tmp_path.as_uri()))
+    context: Any = SimpleNamespace(site=SimpleNamespace(store=lambda: store, run_id="run"))
+    hook: Any = None
+    decision = shared_scan.ScanDecision(scan=True, by_index=True, reason="")
+    with pytest.raises(kind, match=r"C does not answer\. Set read_strategy to scan in the Variable progress_exhaust"):
+        shared_scan._carry_out(context, hook, Table.ENROLMENTS, [("do_1", "01")], decision, (0.0, 0.5))
+    assert not list(tmp_path.glob("*.json"))
 
 
 def test_a_query_is_cut_into_queries_for_all_of_its_keys() -> None:

@@ -1,6 +1,7 @@
 """What YugabyteDB answers otherwise than Cassandra, against a small server that gives its answers: no YugabyteDB was run."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,10 +11,10 @@ from cassandra import InvalidRequest
 from progress_exhaust import compat
 from progress_exhaust.errors import SetupError
 from progress_exhaust.extract.read_strategy import should_scan
-from progress_exhaust.hooks.cassandra.models import Table
+from progress_exhaust.hooks.cassandra.models import Table, TableSize, TokenRange, tables_of
 from progress_exhaust.hooks.cassandra.shapes import KeyedBy
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
-from progress_exhaust.hooks.cassandra.token_ranges import RANGES_WITHOUT_ESTIMATE
+from progress_exhaust.hooks.cassandra.token_ranges import RANGES_WITHOUT_ESTIMATE, cut_ring
 from progress_exhaust.sql import learner_tables as cql
 from tests.ycql_server import SMALLEST_TOKEN, UNPREPARED, Row, YcqlServer, running
 from tests.ycql_server import Table as YcqlTable
@@ -60,7 +61,7 @@ def tables() -> dict[str, YcqlTable]:
 
 def token_of_user(row: Row) -> int:
     """Return a token as YCQL does: the first 16 bits are a hash, and the others are 0. The first learner has the smallest."""
-    return SMALLEST_TOKEN + (int(row["userid"][-3:]) * 1301 << 48)
+    return SMALLEST_TOKEN + (int(row["userid"][-3:]) * 1285 << 48)  # that of 17 is where the ring is cut into three
 
 
 @pytest.fixture
@@ -92,13 +93,46 @@ def test_the_shapes_are_those_of_spark(hook: LearnerTablesHook) -> None:
     }  # fmt: skip
 
 
+def test_the_copy_that_spark_does_not_fill_is_noticed_although_it_has_rows(
+    hook: LearnerTablesHook, server: YcqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook.check_copy_is_filled()
+    assert not any("copy" in warning for warning in hook.warnings())
+    hook.close()
+    server.tables["k.report_user_enrolments"] = replace(
+        server.tables["k.user_enrolments"], partition=["batchid"], clustering=["courseid", "userid"], index_targets=[]
+    )
+    with connected(server, monkeypatch, enrolments=("ycql", "k.report_user_enrolments")) as of_copy:
+        assert len(list(of_copy.enrolments_of_batch(COURSE, BATCH))) == len(LEARNERS)
+        assert [warning for warning in of_copy.warnings() if "k.report_user_enrolments is a copy that" in warning]
+        with pytest.raises(SetupError, match="is a copy that Sunbird Spark does not fill"):
+            of_copy.check_copy_is_filled()
+        del server.tables["k.user_enrolments"]
+    with connected(server, monkeypatch, enrolments=("ycql", "k.report_user_enrolments")) as of_copy:
+        of_copy.check_copy_is_filled()  # the warning remains: there is nothing else to read
+
+
+def test_the_attempts_are_not_needed_if_the_scores_come_from_the_aggregates(
+    hook: LearnerTablesHook, server: YcqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook.check_shapes()
+    hook.close()
+    del server.tables["k.assessment_aggregator"]
+    with connected(server, monkeypatch) as without:
+        without.check_shapes(tables_of("aggregates"))
+        assert not any("assessment_aggregator" in warning for warning in without.warnings())
+        with pytest.raises(SetupError, match=r"has no table k\.assessment_aggregator"):
+            without.check_shapes(tables_of("attempts"))
+
+
 def test_only_protocol_4_is_spoken(hook: LearnerTablesHook, server: YcqlServer) -> None:
     list(hook.attempts(LEARNERS, COURSE, BATCH))
     assert server.versions == {4}
 
 
-def test_a_scan_reads_the_smallest_token_and_each_learner_once(hook: LearnerTablesHook) -> None:
-    ranges = hook.token_ranges(Table.ENROLMENTS)
+@pytest.mark.parametrize("ranges", [[], cut_ring(Table.ENROLMENTS, TableSize(partitions=15_000, bytes=0))], ids=["64", "3"])
+def test_a_scan_reads_the_smallest_token_and_each_learner_once(hook: LearnerTablesHook, ranges: list[TokenRange]) -> None:
+    ranges = ranges or hook.token_ranges(Table.ENROLMENTS)
     assert ranges[0][0] == SMALLEST_TOKEN and all(left[1] + 1 == right[0] for left, right in pairwise(ranges))
     found = [row[0] for row in hook.scan(Table.ENROLMENTS, ranges, [BATCH])]
     assert sorted(found) == LEARNERS

@@ -106,7 +106,8 @@ def test_the_page_names_every_key_that_a_stored_extract_depends_on() -> None:
         "hierarchy",
         "nested_progress",
         "user_fields",
-        "scores_from",  # of the settings
+        "scores_from",  # of the settings, as the next one
+        "user_source",
     }
 
 
@@ -122,6 +123,7 @@ def test_an_extract_with_another_of_these_keys_is_not_used(key: dict[str, Any]) 
     )
     assert make_inputs(hierarchy, before) != make_inputs(hierarchy, after)
     assert make_inputs(hierarchy, before) != make_inputs(hierarchy, before, "aggregates")
+    assert make_inputs(hierarchy, before) != make_inputs(hierarchy, before, user_source="tables")
 
 
 @pytest.mark.parametrize("chosen", ["csv", "xlsx", None])

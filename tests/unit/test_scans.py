@@ -202,7 +202,7 @@ def test_a_scan_wins_where_more_than_a_twentieth_of_the_table_is_wanted(
     assert found == (scan, f"user_activity_agg: {why}")
 
 
-@pytest.mark.parametrize("partitions", [0, 1, 5_000, 5_001, 20_000, 77_777, 10**7])
+@pytest.mark.parametrize("partitions", [0, 1, 5_000, 5_001, 20_000, 77_777, 10**7, 10**9])
 def test_the_ranges_are_the_whole_ring_and_no_two_have_a_token_in_common(partitions: int) -> None:
     """Its first token too: rows of YugabyteDB have it."""
     for table in Table:

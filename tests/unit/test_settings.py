@@ -254,6 +254,7 @@ def test_earlier_names_are_not_settings() -> None:
 
 def test_scores_from_aggregates_need_the_best_attempt_and_a_layout_that_shows_them() -> None:
     assert "scored_attempt" in mistake(scores_from="aggregates", scored_attempt="latest")
+    assert "Layout sunbird-lern-7 shows no scores" in mistake(scores_from="aggregates", layout="sunbird-lern-7")
     settings = parse_settings('{"scores_from": "aggregates"}')
     assert settings.layout_named("standard").archived_scores == "shown"
     with pytest.raises(SetupError, match="Layout sunbird-lern-7 shows no scores of the aggregates"):

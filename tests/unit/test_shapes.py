@@ -82,7 +82,8 @@ def test_an_unknown_shape_names_what_was_found_and_what_is_supported(table: Tabl
     assert text.startswith(f"C: table k.t has the key {key}, which the report cannot read")
     assert "Set the_setting in the Variable" in text
     supported = {
-        Table.ENROLMENTS: "(batchid, courseid, userid, …); ((batchid, courseid), userid, …); (userid, …). ",
+        Table.ENROLMENTS: "(batchid, courseid, userid, …); ((batchid, courseid), userid, …); "
+        "(userid, …) with an index on courseid; (userid, …). ",
         Table.ATTEMPTS: "((user_id, course_id), batch_id, …); (course_id, batch_id, user_id, …); (collection_id, context_id, ",
         Table.AGGREGATES: "((activity_type, activity_id, user_id), context_id, …). ",
     }

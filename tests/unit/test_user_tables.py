@@ -9,6 +9,7 @@ import pytest
 
 from dev.user_tables import organisation_rows, place_id, place_rows, user_rows
 from dev.world import sample_world
+from progress_exhaust.errors import SourceError
 from progress_exhaust.hooks.cassandra.profiles import (
     COLUMNS_OF_FIELD,
     FRAMEWORK,
@@ -69,7 +70,20 @@ def test_the_fields_of_the_cache_and_of_the_tables_are_equal(layout: Any) -> Non
         ({"status": None, "isdeleted": True}, {"status": "2"}),
         ({"status": None, "isdeleted": None}, {}),
         ({"profileusertype": '{"type":"administrator","subType":"deo"}'}, {"usertype": "administrator", "usersubtype": "deo"}),
+        ({"profileusertype": '{"type":"teacher"}', "profileusertypes": '[{"type":null}]'}, {"usertype": "teacher"}),
         ({"profileusertype": "{}", "profileusertypes": '[{"type":"teacher","subType":null}]'}, {"usertype": "teacher"}),
+        (
+            {
+                "profileusertype": '{"type":"parent","subType":"guardian"}',
+                "profileusertypes": '[{"type":"student","subType":"deo"},{"type":"teacher"},{"type":"student","subType":""}]',
+            },
+            {"usertype": "student,teacher", "usersubtype": "deo"},
+        ),
+        (
+            {"profileusertypes": '[{"type":"a\\ud800","subType":"\\ud83d\\ude42"}]'},
+            {"usertype": "a\ufffd", "usersubtype": "\U0001f642"},
+        ),
+        ({"profileusertypes": '[{"type":["teacher"]}]'}, {}),
         ({"profileusertypes": "[1, null"}, {}),
         ({"profileusertypes": '["teacher", 3]'}, {}),
         ({"framework": {"Board": ["CBSE", "हिन्दी"]}}, {"framework_board": '["CBSE","हिन्दी"]'}),
@@ -101,12 +115,18 @@ def test_rows_are_read_once_and_the_memory_is_bounded() -> None:
 
     def read(ids: Sequence[str]) -> Iterable[tuple[str, str]]:
         asked.append(list(ids))
+        if "fails" in ids:
+            raise SourceError("no answer")
         return [(row, "name") for row in ids if row != "none"]
 
     rows = RowsById(read)
     assert rows.get(["a", "none"])["none"] is None
     assert rows.get(["a", "none", "b"])["a"] == ("a", "name")
+    rows.get([])
     assert asked == [["a", "none"], ["b"]]
+    for _ in range(2):  # a read that failed is done again
+        with pytest.raises(SourceError):
+            rows.get(["fails"])
     many = [f"{number:06}" for number in range(ROWS_KEPT)]
     assert len(rows.get(many)) == ROWS_KEPT
     assert rows.get([many[0]])[many[0]] == (many[0], "name")

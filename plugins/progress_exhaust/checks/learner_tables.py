@@ -5,7 +5,7 @@ from functools import partial
 
 from progress_exhaust.checks.findings import NO_ONE, Finding, Result, describe_tls, guarded, passed, warned
 from progress_exhaust.hooks.cassandra.inspection import ClusterState
-from progress_exhaust.hooks.cassandra.models import Table
+from progress_exhaust.hooks.cassandra.models import Table, tables_of
 from progress_exhaust.hooks.cassandra.shapes import KeyedBy
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.settings import Settings
@@ -66,7 +66,8 @@ def _tables(settings: Settings, tables: LearnerTablesHook) -> Iterator[tuple[str
     yield settings.enrolments_connection, settings.enrolments_table, lambda: _check_enrolments(tables)
     yield courses, f"{keyspace}.course_batch", lambda: _check_batches(tables)
     yield courses, f"{keyspace}.{Table.AGGREGATES}", lambda: _check_aggregates(tables)
-    yield courses, f"{keyspace}.{Table.ATTEMPTS}", lambda: _check_attempts(tables)
+    if Table.ATTEMPTS in tables_of(settings.scores_from):
+        yield courses, f"{keyspace}.{Table.ATTEMPTS}", lambda: _check_attempts(tables)
     yield settings.hierarchy_connection, settings.hierarchy_table, lambda: _check_hierarchy(tables)
 
 
@@ -78,7 +79,7 @@ def _check_enrolments(tables: LearnerTablesHook) -> Iterator[Result]:
         list(tables.scan(Table.ENROLMENTS, [(0, 0)], [NO_ONE]))
     if keyed_by is KeyedBy.LEARNER_INDEXED:
         list(tables.indexed_enrolments([(NO_ONE, NO_ONE)]))
-    yield from _optional_columns(tables, Table.ENROLMENTS, keyed_by)
+    yield from _warnings_or_passed(tables, Table.ENROLMENTS, keyed_by)
 
 
 def _check_batches(tables: LearnerTablesHook) -> Iterator[Result]:
@@ -90,14 +91,13 @@ def _check_batches(tables: LearnerTablesHook) -> Iterator[Result]:
 def _check_aggregates(tables: LearnerTablesHook) -> Iterator[Result]:
     keyed_by = tables.shape(Table.AGGREGATES).keyed_by
     list(tables.nested_progress([NO_ONE], [NO_ONE], NO_ONE))
-    yield from _optional_columns(tables, Table.AGGREGATES, keyed_by)
+    yield from _warnings_or_passed(tables, Table.AGGREGATES, keyed_by)
 
 
 def _check_attempts(tables: LearnerTablesHook) -> Iterator[Result]:
     keyed_by = tables.shape(Table.ATTEMPTS).keyed_by
     list(tables.attempts([NO_ONE], NO_ONE, NO_ONE))
-    yield from _optional_columns(tables, Table.ATTEMPTS, keyed_by)
-    tables.check_copy_is_filled()
+    yield from _warnings_or_passed(tables, Table.ATTEMPTS, keyed_by)
 
 
 def _check_hierarchy(tables: LearnerTablesHook) -> Iterator[Result]:
@@ -105,8 +105,8 @@ def _check_hierarchy(tables: LearnerTablesHook) -> Iterator[Result]:
     yield passed("readable")
 
 
-def _optional_columns(tables: LearnerTablesHook, table: Table, keyed_by: KeyedBy) -> Iterator[Result]:
-    missing = tables.missing_columns([table])
-    yield from map(warned, missing)
-    if not missing:
+def _warnings_or_passed(tables: LearnerTablesHook, table: Table, keyed_by: KeyedBy) -> Iterator[Result]:
+    warnings = tables.warnings([table])
+    yield from map(warned, warnings)
+    if not warnings:
         yield passed(f"readable, keyed by {keyed_by}")

@@ -10,7 +10,7 @@ from progress_exhaust.extract.chunk_files import to_parquet
 from progress_exhaust.extract.enrolled_chunks import cut_into_chunks, learners_per_chunk, make_enrolled_chunk
 from progress_exhaust.extract.shared_scan import ScanDecision, scan_once_per_run
 from progress_exhaust.extract.sorted_enrolments import sort_enrolments
-from progress_exhaust.hooks.cassandra.models import Enrolment, Table
+from progress_exhaust.hooks.cassandra.models import Enrolment, Table, tables_of
 from progress_exhaust.hooks.cassandra.shapes import KeyedBy
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.report.eligibility import no_exclusions
@@ -46,7 +46,7 @@ def read_enrolled_chunks(
         return found, 0.0
     for folder in ("enrolled", "facts"):
         staging.delete_folder(folder)
-    tables.check_shapes()
+    tables.check_shapes(tables_of(inputs.scores_from))
     chunk_size = learners_per_chunk(batch_context.site.settings.learners_per_chunk, inputs)
     counts, first_user_ids = Counter(enrolled=0, **no_exclusions(of_enrolment=True)), list[str]()
     with ExitStack() as stack:

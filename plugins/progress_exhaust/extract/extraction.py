@@ -11,6 +11,7 @@ from progress_exhaust.extract.enrolment_reading import read_enrolled_chunks
 from progress_exhaust.extract.facts_reader import facts_of_chunk, open_facts_reader
 from progress_exhaust.extract.inputs import current_inputs, make_eligibility
 from progress_exhaust.extract.table_scans import scan_fact_tables
+from progress_exhaust.hooks.cassandra.models import tables_of
 from progress_exhaust.hooks.cassandra.tables import LearnerTablesHook
 from progress_exhaust.report.eligibility import no_exclusions
 from progress_exhaust.report.excluded import CONTENT_COUNTS
@@ -74,7 +75,7 @@ def _start_reading(
     Return an iterator of the facts chunks (Parquet), and how much of the stage the scans have done.
     """
     site, staging = batch_context.site, batch_context.staging
-    tables.check_shapes()
+    tables.check_shapes(tables_of(chunks.inputs.scores_from))
     check_user_cache(batch_context, chunks)
     buckets, share_done = scan_fact_tables(batch_context, tables, chunks, share_done, stack)
     processes = max(1, min(site.processes, len(missing)))

@@ -13,10 +13,11 @@ def current_inputs(batch_context: BatchContext) -> ExtractInputs:
     """Return what the extracted files depend on now: if it changes, they are extracted again."""
     layout = batch_context.site.layout(batch_context.params)
     hierarchy = batch_context.staging.read(HierarchyManifest).hierarchy
-    return make_inputs(hierarchy, layout, batch_context.site.settings.scores_from)
+    settings = batch_context.site.settings
+    return make_inputs(hierarchy, layout, settings.scores_from, settings.user_source)
 
 
-def make_inputs(hierarchy: Hierarchy, layout: Layout, scores_from: str = "attempts") -> ExtractInputs:
+def make_inputs(hierarchy: Hierarchy, layout: Layout, scores_from: str = "attempts", user_source: str = "redis") -> ExtractInputs:
     """Return what the extracted files of a layout depend on."""
     return ExtractInputs(
         hierarchy=hierarchy,
@@ -28,6 +29,7 @@ def make_inputs(hierarchy: Hierarchy, layout: Layout, scores_from: str = "attemp
         archived_scores=layout.archived_scores,
         blank_dates=layout.blank_dates,
         scores_from=scores_from,
+        user_source=user_source,
     )
 
 

@@ -130,6 +130,11 @@ def _carry_out(
             else:
                 files, sizes = scan_table(batch_context, tables, table, keys, folder / made.name, share)
         except TOO_MUCH as error:
+            if decision.by_index:
+                kind = type(error)
+                raise kind(
+                    f"{error}. Set read_strategy to scan in the Variable progress_exhaust: the index is then not used"
+                ) from None
             if table is Table.ENROLMENTS:  # keyed by user: there is no other way to find a batch's enrolments
                 raise
             batch_context.log.warning("%s: the scan failed, so it is read by partitions: %s", table, error)

@@ -63,7 +63,7 @@ class ListBatchesOperator(BaseTaskOperator):
                 over_bytes=over_bytes,
             )
             if planned.to_make:
-                self._warn_of_missing_columns(tables)
+                self._warn_of_tables(tables)
         self._log_plan(planned, dry_run=params.dry_run)
         context["ti"].xcom_push(key=XCOM_OVER_RUN_LIMIT, value=len(planned.over_run_limit))
         context["ti"].xcom_push(key=XCOM_REQUESTS_NOT_LISTED, value=[request_id for _, request_id in planned.failed])
@@ -136,10 +136,10 @@ class ListBatchesOperator(BaseTaskOperator):
         for _, request_id in keys:
             self.log.warning("Request %s: %s: permanent error: %s", request_id, failed, SAME_REQUEST_ID)
 
-    def _warn_of_missing_columns(self, tables: "LearnerTablesHook") -> None:
-        """Log which optional columns are missing. If that cannot be found out, the stages that read the tables report it."""
+    def _warn_of_tables(self, tables: "LearnerTablesHook") -> None:
+        """Log what is odd about the tables. If that cannot be found out, the stages that read them report it."""
         try:
-            for warning in tables.missing_columns():
+            for warning in tables.warnings():
                 self.log.warning("%s", warning)
         except (ProgressExhaustError, AirflowNotFoundException) as error:
             self.log.warning("The columns of the learner tables cannot be checked: %s", error)

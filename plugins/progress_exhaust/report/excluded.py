@@ -17,8 +17,8 @@ EXCLUDED = {
 }
 
 CONTENT_COUNTS = {
-    "blank_user_fields": "cells that are blank because the source of users does not have the field of the learner",
-    "scores_from_aggregates": "scores from the aggregates, because the attempts were archived",
+    "blank_user_fields": "fields of learners that the source of users does not have (blank cells)",
+    "scores_from_aggregates": "scores from the aggregates",
     "attempts_of_removed_contents": "attempts of contents that are no longer in the collection (no column)",
     "removed_contents_completed": "completed contents that are no longer in the collection",
 }

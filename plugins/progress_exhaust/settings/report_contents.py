@@ -90,6 +90,10 @@ class ReportContents(BaseModel):
     def _check_scores(self) -> Self:
         if self.scores_from == "aggregates" and self.scored_attempt != ChosenAttempt.BEST:
             raise ValueError("scores_from: the aggregates have best scores only. Set scored_attempt to best")
+        try:
+            self.layout_named(self.layout)
+        except SetupError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @field_validator("layouts")

@@ -90,9 +90,6 @@ ENROLMENTS_IN_ASCENDING_ORDER = ENROLMENTS_OF_BATCH + " ORDER BY userid ASC"
 # Look up one learner in a batch.
 ENROLMENT = "SELECT batchid FROM {enrolments} WHERE userid = ? AND courseid = ? AND batchid = ?"
 
-# Find out whether the table has any.
-ANY_ENROLMENT = "SELECT userid FROM {enrolments} LIMIT 1"
-
 # Count the enrolments of a batch.
 COUNT_ENROLMENTS = "SELECT count(userid) FROM {enrolments} WHERE batchid = ? AND courseid = ?"
 

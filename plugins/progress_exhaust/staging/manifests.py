@@ -59,7 +59,8 @@ class ExtractInputs(_WithHierarchy):
     removed_contents: str  # of the layout, as the next two
     archived_scores: str
     blank_dates: str
-    scores_from: str = "attempts"  # of the settings; an extract of an earlier version has no other
+    scores_from: str = "attempts"  # of the settings, as the next one; an extract of an earlier version has no other
+    user_source: str = "redis"
 
     @property
     def nested_ids(self) -> list[str]:

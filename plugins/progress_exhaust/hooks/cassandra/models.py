@@ -29,6 +29,11 @@ class Table(StrEnum):
     ATTEMPTS = "assessment_aggregator"  # assessment attempts
 
 
+def tables_of(scores_from: str) -> list[Table]:
+    """Return the tables that are read if scores come from here: `attempts` or `aggregates`."""
+    return [table for table in Table if table is not Table.ATTEMPTS or scores_from == "attempts"]
+
+
 class Enrolment(NamedTuple):
     """A learner's enrolment in a batch. Times are in milliseconds since 1970; maps and lists are Cassandra's bytes."""
 

@@ -4,6 +4,7 @@ The fields have the names and the values that the job of the platform gives them
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ PLACES = {
     "schoolname": ("school", "name"),
     "schooludisecode": ("school", "code"),
 }
+SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: JSON can name one, and UTF-8 has none
 USER_TYPES = {"usertype": "type", "usersubtype": "subType"}  # the key in profileusertype and profileusertypes
 # The columns of `user` that a field is made from.
 COLUMNS_OF_FIELD = {
@@ -41,7 +43,7 @@ class RowsById:
     """
 
     def __init__(self, read: Callable[[Sequence[str]], Iterable[Row]]) -> None:
-        self._read = read
+        self._read_rows = read
         self._rows: dict[str, Row | None] = {}
 
     def get(self, ids: Iterable[str]) -> Mapping[str, Row | None]:
@@ -50,8 +52,9 @@ class RowsById:
         if len(self._rows.keys() | wanted) > ROWS_KEPT:
             self._rows.clear()
         unknown = sorted(wanted - self._rows.keys())
-        self._rows.update(dict.fromkeys(unknown))
-        self._rows.update((row[0], row) for row in self._read(unknown))
+        if unknown:
+            found = {row[0]: row for row in self._read_rows(unknown)}  # a read that fails stores nothing
+            self._rows.update(dict.fromkeys(unknown) | found)
         return self._rows
 
 
@@ -98,8 +101,10 @@ def _field(
         place = places.get(place_of_type.get(kind, ""))
         return place[("name", "code").index(column) + 1] if place else None
     if field in USER_TYPES:
-        values = (one.get(USER_TYPES[field]) for name in COLUMNS_OF_FIELD[field] for one in _entries(user[name]))
-        return next((value for value in values if isinstance(value, str) and value), None)
+        # The platform's job joins the values of profileusertypes, and reads profileusertype no longer.
+        entries = [one for one in _entries(user["profileusertypes"]) if any(one.values())] or _entries(user["profileusertype"])
+        values = dict.fromkeys(one.get(USER_TYPES[field]) for one in entries if isinstance(one.get(USER_TYPES[field]), str))
+        return SURROGATE.sub("\ufffd", ",".join(filter(None, values))) or None
     if field == "orgname":
         organisation = organisations.get(user["rootorgid"] or "")
         return organisation[1] if organisation else None

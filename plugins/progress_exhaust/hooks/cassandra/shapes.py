@@ -92,7 +92,10 @@ def shape_of(table: Table, found: Any, name: str, setting: str) -> Shape:
     for shape in SHAPES[table]:
         if shape.fits(found):
             return shape
-    supported = "; ".join(dict.fromkeys(_describe(shape.partition, (*shape.clustering, "…")) for shape in SHAPES[table]))
+    supported = "; ".join(
+        _describe(shape.partition, (*shape.clustering, "…")) + (f" with an index on {shape.index}" if shape.index else "")
+        for shape in SHAPES[table]
+    )
     raise SetupError(
         f"{name} has the key {_describe(*_key(found))}, which the report cannot read. It can read these keys: {supported}. "
         f"Set {setting} in the Variable progress_exhaust to the right name, or install a version of this package that reads it"

@@ -92,8 +92,15 @@ class TableConnections:
         return select_existing(query, columns, partial(self._prepare, cluster), cluster.is_before_version_4)
 
     def _prepare(self, cluster: ClusterConnection, query: str) -> PreparedStatement:
-        names = {"enrolments": self._enrolments, "courses": self._courses, "hierarchies": self._hierarchies}
-        return cluster.prepare(query.format(**names, users=self._users, relations=self._relations))
+        return cluster.prepare(
+            query.format(
+                enrolments=self._enrolments,
+                courses=self._courses,
+                hierarchies=self._hierarchies,
+                users=self._users,
+                relations=self._relations,
+            )
+        )
 
 
 def single_query(statement: PreparedStatement | Select, values: Sequence[Any]) -> Query:

@@ -30,11 +30,16 @@ from progress_exhaust.hooks.cassandra.models import (
 )
 from progress_exhaust.hooks.cassandra.optional_columns import Select
 from progress_exhaust.hooks.cassandra.refusals import Query
-from progress_exhaust.hooks.cassandra.shapes import COLUMNS, KeyedBy, Shape, is_in_descending_order, shape_of
+from progress_exhaust.hooks.cassandra.shapes import COLUMNS, SHAPES, KeyedBy, Shape, is_in_descending_order, shape_of
 from progress_exhaust.hooks.cassandra.table_checks import check_columns, describe_missing_columns, existing_table
 from progress_exhaust.hooks.cassandra.table_connections import KEYS_PER_FILTER, cut, single_query
 from progress_exhaust.hooks.cassandra.token_ranges import cut_ring
 from progress_exhaust.sql import learner_tables as cql
+
+NOT_FILLED = (
+    "is a copy that Sunbird Spark does not fill: enrolments are old or missing. Set enrolments_table in the Variable "
+    "progress_exhaust to user_enrolments of the same keyspace"
+)
 
 
 class LearnerTablesHook(CourseTables):
@@ -75,16 +80,21 @@ class LearnerTablesHook(CourseTables):
         return streamed_rows(cluster, self._enrolments, filtered, unfiltered)
 
     def check_copy_is_filled(self) -> None:
-        """Raise SetupError if the enrolments are read from the copy by batch of Sunbird Spark, which nothing fills."""
-        if any(self.shape(table).keyed_by is not KeyedBy.BATCH for table in (Table.ATTEMPTS, Table.ENROLMENTS)):
-            return
-        cluster = self._cluster(self._enrolments_connection)
-        query = single_query(self._prepare(cluster, cql.ANY_ENROLMENT), ())
-        if not list(cluster.rows([query], 1, f"table {self._enrolments}")):
-            raise SetupError(
-                f"{cluster.name}: table {self._enrolments} has no rows, because Sunbird Spark does not fill it. Set "
-                "enrolments_table in the Variable progress_exhaust to user_enrolments of the same keyspace"
-            )
+        """Raise SetupError if the enrolments are read from the copy by batch of Sunbird Spark. Call it if a batch has none.
+
+        The copy may have rows of other batches, from before the move to Sunbird Spark.
+        """
+        cluster, keyspace = self._cluster(self._enrolments_connection), self._enrolments.partition(".")[0]
+        if self._reads_copy_of_spark() and cluster.find_table(f"{keyspace}.user_enrolments"):
+            raise SetupError(f"{cluster.name}: table {self._enrolments} {NOT_FILLED}")
+
+    def _reads_copy_of_spark(self) -> bool:
+        """Return whether the enrolments are keyed by batch, and the attempts, too. Sunbird Ed has no such attempts."""
+        return all(self._is_keyed_by_batch(table) for table in (Table.ENROLMENTS, Table.ATTEMPTS))
+
+    def _is_keyed_by_batch(self, table: Table) -> bool:
+        found = self._cluster_of(table).find_table(self._name_of(table))
+        return bool(found) and any(shape.fits(found) for shape in SHAPES[table] if shape.keyed_by is KeyedBy.BATCH)
 
     def count_enrolments(self, keys: Iterable[BatchKey]) -> int:
         """Return how many enrolments these batches have, active or not, in a table keyed by batch."""
@@ -183,9 +193,9 @@ class LearnerTablesHook(CourseTables):
         """Return how large a table is, by the cluster's estimate."""
         return self._cluster_of(table).estimate_size(self._name_of(table))
 
-    def check_shapes(self) -> None:
+    def check_shapes(self, tables: Iterable[Table] = Table) -> None:
         """Raise SetupError if a table or column is missing, or if it cannot be read. Nothing is read from the tables."""
-        for table in Table:
+        for table in tables:
             self.shape(table)
 
     def shape(self, table: Table) -> Shape:
@@ -197,9 +207,11 @@ class LearnerTablesHook(CourseTables):
         check_columns(cluster, name, shape.columns(table), setting)
         return shape
 
-    def missing_columns(self, tables: Iterable[Table] = Table) -> list[str]:
-        """Return a warning for each table that lacks optional columns."""
-        warnings = (describe_missing_columns(self._cluster_of(table), self._name_of(table), COLUMNS[table]) for table in tables)
+    def warnings(self, tables: Sequence[Table] = tuple(Table)) -> list[str]:
+        """Return a warning for each table that lacks optional columns, and one for enrolments that nothing fills."""
+        warnings = [describe_missing_columns(self._cluster_of(table), self._name_of(table), COLUMNS[table]) for table in tables]
+        if Table.ENROLMENTS in tables and self._reads_copy_of_spark():
+            warnings.append(f"{self._cluster_of(Table.ENROLMENTS).name}: table {self._enrolments} {NOT_FILLED}")
         return [warning for warning in warnings if warning]
 
     def _group_by_owner(

@@ -1,6 +1,6 @@
 """Read users and optional nodes from the platform's own tables, where no Redis cache has them. No contact column is read."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from progress_exhaust.hooks.cassandra.models import Row
@@ -34,7 +34,7 @@ class UserTablesHook(TableConnections):
         An unknown user has no entry. A field that the tables do not have is missing.
         """
         columns = columns_of(fields)
-        rows = self._read("user", cql.USER_COLUMNS, cql.USERS.replace("<columns>", ", ".join(columns)), user_ids)
+        rows = self._read("user", cql.USER_COLUMNS, with_columns(cql.USERS, columns), user_ids)
         found = {user_id: dict(zip(columns, values, strict=True)) for user_id, *values in rows}
         places = self._places.get(place for user in found.values() for place in place_ids(user, fields).values())
         owners = {user["rootorgid"] for user in found.values() if user["rootorgid"]} if "orgname" in fields else set()
@@ -72,3 +72,8 @@ class UserTablesHook(TableConnections):
         stored = [one for one in dict.fromkeys(ids) if is_key(one)]
         queries = [Query(lambda some: statement.bind((list(some),)), stored)] if stored else []
         return cluster.rows(queries, self._in_flight, f"table {name}")
+
+
+def with_columns(query: str, columns: Iterable[str]) -> str:
+    """Put columns, which are constants of this package, into a query."""
+    return query.replace("<columns>", ", ".join(columns))

@@ -1,5 +1,7 @@
 """Create the table of the requests where a site has none, such as one on Sunbird Spark."""
 
+import psycopg
+
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction
 from progress_exhaust.sql import job_request as sql
@@ -25,11 +27,11 @@ class RequestTable(RequestsConnection):
                 return False
             try:
                 transaction.execute_script(statements)
-            except SetupError:
+            except (SetupError, psycopg.errors.InvalidSchemaName):  # the latter: the role sees no schema to create it in
                 raise SetupError(
-                    f"{self._where()} has no table {transaction.job_request}, and this role may not create it. Ask a role with "
-                    "the rights to run the following, which is docs/grants/job_request.sql, and then docs/grants/postgres.sql:\n"
-                    f"{statements}"
+                    f"{self._where()} has no table {transaction.job_request}, and this role may not create it or its schema. "
+                    "Ask a role with the rights to run the following, which is docs/grants/job_request.sql, and then "
+                    f"docs/grants/postgres.sql:\n{statements}"
                 ) from None
         return True
 
