@@ -19,6 +19,7 @@ from progress_exhaust.sql import learner_tables as cql
 
 REFUSED = InvalidRequest("Guardrail allow_filtering violated: Querying with ALLOW FILTERING is not allowed")
 UNKNOWN = InvalidRequest("IN restrictions are not supported on indexed columns")  # Cassandra 4.0 says this, without an index
+OLDER = InvalidRequest("Cannot restrict clustering columns by IN relations when a collection is selected by the query")  # 3.11
 OVERLOADED = NoHostAvailable("x", {"a": OverloadedErrorMessage(0x1001, "replica filtering protection", {})})
 COLUMNS = cql.ENROLMENT_COLUMNS | cql.BATCH_COLUMNS
 
@@ -104,7 +105,7 @@ def test_a_slow_cluster_does_not_have_to_send_all_enrolments(enrolments: Read, t
     assert enrolments.enrolments(None) == ["filtered"]
 
 
-@pytest.mark.parametrize("error", [REFUSED, UNKNOWN])
+@pytest.mark.parametrize("error", [REFUSED, UNKNOWN, OLDER])
 def test_a_filter_that_the_server_refuses_is_asked_for_once(enrolments: Read, error: Exception) -> None:
     assert enrolments.enrolments(error) == ["filtered", "all"]
     assert enrolments.enrolments(None) == ["all"]

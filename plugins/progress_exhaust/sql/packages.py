@@ -13,9 +13,9 @@ SELECT DISTINCT collection_id FROM {ledger}.batch_run WHERE request_id = %(reque
 """
 
 # Lock the requests of a package: those with the id that is in its key, and their duplicates, which list it, too. In addition,
-# return whether each is being made, what it lists, and its message.
+# return whether each is being made, and what it lists.
 LOCK_REQUESTS = """
-SELECT tag, request_id, status = '{status.PROCESSING}', download_urls, processed_batches::text, err_message FROM {job_request}
+SELECT tag, request_id, status = '{status.PROCESSING}', download_urls, processed_batches::text FROM {job_request}
 WHERE job_id = '{job_id}' AND (request_id = %(request_id)s OR %(key)s = ANY(download_urls))
 ORDER BY tag, request_id FOR UPDATE
 """

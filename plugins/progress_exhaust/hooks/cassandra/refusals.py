@@ -16,6 +16,11 @@ FEWEST_ROWS_PER_PAGE = 10  # smaller pages do not help against tombstones
 _THRESHOLD = re.compile(r"threshold of (\d+)")
 _KEYS_GUARDRAILS = ("partition_keys_in_select", "in_select_cartesian_product")
 
+_CANNOT_FILTER = (
+    "IN restrictions are not supported on indexed columns",
+    "Cannot restrict clustering columns by IN relations when a collection is selected",
+)
+
 
 @dataclass(frozen=True)
 class Query:
@@ -43,10 +48,11 @@ def is_guardrail(error: Exception) -> bool:
 
 
 def cannot_filter(error: Exception) -> bool:
-    """Return whether the server cannot filter by several values of a column. Cassandra before 4.1 can only if no other column
-    of the key comes before it.
+    """Return whether the server is too old to filter by several values of a column.
+
+    Cassandra before 4.1 can only if no other column of the key comes before it; 3.11 only if no map or list is selected.
     """
-    return isinstance(error, InvalidRequest) and "IN restrictions are not supported on indexed columns" in str(error)
+    return isinstance(error, InvalidRequest) and any(text in str(error) for text in _CANNOT_FILTER)
 
 
 def fewer_keys(error: Exception, keys: int) -> int | None:

@@ -29,7 +29,6 @@ class Listing:
     key: Key
     urls: list[str]
     processed: str | None
-    message: str | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class LockedPackage:
                 "urls": urls or None,
                 "processed": json.dumps(processed) if processed else None,
                 "make_again": make_again,
-                "message": None if make_again else self.transaction.fit_message(_with_deleted(listing.message)),
+                "message": None if make_again else self.transaction.fit_message(DELETED),
             }
             self.transaction.execute(sql.UNLIST, key_values(listing.key) | values)
 
@@ -90,16 +89,11 @@ class Packages(LedgerConnection):
             ]
             reasons += ["a run publishes it at this moment"] if is_published_now else []
             listings = tuple(
-                Listing((tag, request_id), urls, processed, message)
-                for tag, request_id, _, urls, processed, message in rows
+                Listing((tag, request_id), urls, processed)
+                for tag, request_id, _, urls, processed in rows
                 if package in (urls or ())
             )
             yield LockedPackage(package, listings, reasons[0] if reasons else None, transaction)
-
-
-def _with_deleted(message: str | None) -> str:
-    """Return the message of a request, with the sentence that a file was deleted."""
-    return DELETED if not message or DELETED in message else f"{message.removesuffix('.')}. {DELETED}"
 
 
 def _values(package: str) -> dict[str, str]:
