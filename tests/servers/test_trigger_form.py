@@ -1,5 +1,6 @@
 """Airflow's form to trigger a run, filled in by one who may."""
 
+import pytest
 import requests
 from playwright.sync_api import expect
 
@@ -9,6 +10,7 @@ from tests.servers.site import DAG, Site, wait_until
 DEFAULTS = {"null": "", "array": "", "string": "", "boolean": False}
 
 
+@pytest.mark.slow  # a browser that starts a run: a minute
 def test_the_form_explains_its_params_refuses_a_wrong_one_and_starts_a_run(site: Site) -> None:
     request = site.request(site.batches[2])
     params = site.airflow.call(f"{DAG}/details")["params"]
