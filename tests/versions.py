@@ -46,6 +46,10 @@ class Row:
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
+    def contains(self, words: list[str]) -> bool:
+        text = f"{self} {self.tests}".lower()
+        return all(word.lower() in text for word in words)
+
 
 def rows() -> Iterator[Row]:
     """Yield the rows of the table. The days are one day after the release of that Airflow."""
@@ -68,9 +72,7 @@ def main(words: list[str]) -> int:
     """Run the rows that contain each of the words; return how many of them failed."""
     failed = 0
     print("| server or library | version | tests | result | day |\n|---|---|---|---|---|", flush=True)
-    for row in rows():
-        if not all(word.lower() in f"{row} {row.tests}".lower() for word in words):
-            continue
+    for row in filter(lambda row: row.contains(words), rows()):
         code, result = run(row)
         failed += code != 0
         files = ", ".join(word for word in row.tests if word.startswith("tests/") and "::" not in word)
