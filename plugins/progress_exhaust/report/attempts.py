@@ -70,7 +70,8 @@ class ChosenAttempts:
     def _total(self, numbers: pa.Array) -> pa.Array:
         sums = self._sums(numbers)
         texts = {total: _number(f"{total}E-{sums.decimals}") for total in sums.scaled.unique()}
-        return self._by_learner(sums.scaled.map(texts))
+        # Not by `map`: pandas 3.0 first makes floats of the numbers, and the largest ones do not fit.
+        return self._by_learner(pd.Series([texts[total] for total in sums.scaled], sums.scaled.index, object))
 
     def total_percents(self) -> pa.Array:
         """Return 100 × the sum of total_score / the sum of total_max_score of each learner, rounded up.
