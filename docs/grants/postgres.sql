@@ -20,6 +20,7 @@ GRANT UPDATE (duplicate_of, claimed_at, released_at, outcome, failure_counted, p
 GRANT SELECT ON :"ledger".batch_run TO :"role";
 GRANT INSERT (tag, request_id, batch_id, installation, run_id, collection_id, channel, state, error, permanent)
   ON :"ledger".batch_run TO :"role";
-GRANT UPDATE (stage, state, task_attempts, counts, seconds, size_bytes, object_key, error, permanent, changed_at, installation)
+GRANT UPDATE (stage, state, task_attempts, counts, seconds, size_bytes, object_key, sha256, protection_level, error,
+  permanent, changed_at, installation)
   ON :"ledger".batch_run TO :"role";
 GRANT DELETE ON :"ledger".batch_run TO :"role";
