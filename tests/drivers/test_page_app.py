@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from progress_exhaust.docs_links import ENVIRONMENT as DOCS_URL
 from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import REPORT_DAG_ID
-from progress_exhaust.page.app import Search, app
+from progress_exhaust.page.app import Search, app, pages
 from progress_exhaust.page.rendering import FOLDER, templates
 from progress_exhaust.report.request import MAX_FAILURES
 from tests.drivers.test_page_views import batch, seen
@@ -21,7 +21,7 @@ from tests.drivers.test_page_views import batch, seen
 @pytest.fixture(scope="module")
 def reader() -> Iterator[TestClient]:
     """Return a client whose user may read the DAG."""
-    [allowed] = app.router.dependencies
+    [allowed] = pages.dependencies
     app.dependency_overrides |= {allowed.dependency: lambda: None, get_user: lambda: None}
     airflow = FastAPI()
     airflow.mount("/progress-exhaust", app)
@@ -51,7 +51,9 @@ def shown(template: str, **values: Any) -> str:
     """Render a page; the list without any request where none is given."""
     places = {"root": "/progress-exhaust", "airflow": "", "dag": f"/dags/{REPORT_DAG_ID}"}
     none = {"views": [], "total": 0, "pages": 1, "statuses": list(RequestStatus), "tallies": {}, "charts": [], "search": Search()}
-    return templates.get_template(template).render(places | none | {"may_trigger": True, "may_clear": True} | values)
+    rights = {"may_trigger": True, "may_clear": True, "may_edit": True}
+    details = {"timeline": [], "causes": [], "retried": {}, "reruns": [], "may_be_cancelled": False}
+    return templates.get_template(template).render(places | none | rights | details | values)
 
 
 @pytest.mark.parametrize("may_trigger", [True, False])
