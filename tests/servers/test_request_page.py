@@ -141,13 +141,17 @@ def test_a_retry_has_a_time_and_no_button_and_failed_batches_are_rerun_together(
 def no_slots(site: Site) -> Iterator[None]:
     """Let no stage start."""
     headers = {"Authorization": f"Bearer {token(site, 'admin')}"}
-    pool = f"{site.airflow.url}/api/v2/pools/progress_exhaust"
+    pool = f"{site.airflow.url}/api/v2/pools/progress_exhaust?update_mask=slots"
     slots = site.airflow.call("/api/v2/pools/progress_exhaust")["slots"]
     try:
-        requests.patch(pool, json={"pool": "progress_exhaust", "slots": 0}, headers=headers, timeout=60).raise_for_status()
+        requests.patch(
+            pool, json={"pool": "progress_exhaust", "slots": 0, "include_deferred": False}, headers=headers, timeout=60
+        ).raise_for_status()
         yield
     finally:
-        requests.patch(pool, json={"pool": "progress_exhaust", "slots": slots}, headers=headers, timeout=60).raise_for_status()
+        requests.patch(
+            pool, json={"pool": "progress_exhaust", "slots": slots, "include_deferred": False}, headers=headers, timeout=60
+        ).raise_for_status()
 
 
 def test_cancel_ends_a_held_request_and_a_waiting_one_for_good(site: Site, admin_browser: BrowserContext) -> None:
