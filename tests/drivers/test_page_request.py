@@ -162,6 +162,7 @@ def test_what_can_be_cancelled_and_released(changes: dict[str, Any], cancel: boo
             cancel and may_edit,
             release and may_edit,
         )
+        assert ("needs the right to edit the DAG" in page) is ((cancel or release) and not may_edit)
 
 
 # The routes that change something
