@@ -206,7 +206,7 @@ def served(number: int) -> Iterator[str]:
 
 
 def pictures() -> None:
-    """Take the pictures of the docs, in the light and in the dark."""
+    """Take the pictures of the docs: in the light, in the dark, and as on a phone."""
     install_chromium()
     from playwright.sync_api import sync_playwright
 
@@ -226,6 +226,12 @@ def pictures() -> None:
             page.frame_locator("iframe").locator(f"html[data-theme={theme}] table").first.wait_for()
             page.get_by_role("link", name="Home").first.wait_for()
             page.screenshot(path=IMAGES / name)
+        page.evaluate("localStorage.setItem('theme', 'light')")
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.goto(f"{url}/progress-exhaust/")
+        page.screenshot(path=IMAGES / "page-phone.png")
+        page.set_viewport_size({"width": 1440, "height": 1000})
+        page.goto(f"{url}/plugin/progress-exhaust")
         page.frame_locator("iframe").get_by_role("row").filter(has_text="Ready").filter(has_text="3 of 3").get_by_role(
             "link"
         ).first.click()

@@ -88,8 +88,10 @@ def test_a_failed_batch_is_finished_unless_airflow_tries_it_again() -> None:
 
 def test_what_an_earlier_run_has_not_made_is_not_finished() -> None:
     earlier = {"run_id": "an earlier run"}
-    one = seen(batch("b1", state="failed", **earlier), batch("b2", state="done", **earlier))
-    assert one.progress.text == "1 of 2 batches · 50 %"
+    both = batch("b1", state="failed", **earlier), batch("b2", state="done", **earlier)
+    assert seen(*both, processed=("b2",)).progress.text == "1 of 2 batches · 50 %"
+    forced = seen(*both)  # the claim of a run with `force` has forgotten its package
+    assert (forced.progress.text, forced.done) == ("0 of 2 batches · 0 %", 0)
 
 
 @pytest.mark.parametrize(

@@ -97,15 +97,19 @@ class RequestView:
 
     @cached_property
     def _published(self) -> set[str]:
-        """Return the batches with a file.
+        """Return the batches with a file that counts.
 
-        Any program may have made it. If a run of this DAG has not made a batch that the row of the request names, the file is
-        an older one. It counts only if the request is SUCCESS without that run: another program has made it since.
+        Any program may have made it. An older file does not count while a run makes the batch again, or if that run has failed.
+        If the request is SUCCESS, its files count in any case: another program may have made them since.
         """
-        states = {view.batch.batch_id: view.batch.state for view in self.batches}
-        done = {batch_id for batch_id, state in states.items() if state == BatchState.DONE}
+        made = {view.batch.batch_id for view in self.batches if view.batch.state == BatchState.DONE and not self._is_older(view)}
         others = self.request.processed if self.request.status == RequestStatus.SUCCESS else self.not_in_ledger
-        return done | set(others)
+        return made | set(others)
+
+    def _is_older(self, view: BatchView) -> bool:
+        """Tell whether a batch that is done was made by an earlier run, and a run with `force` makes it again."""
+        of_another_run = self.request.status == RequestStatus.PROCESSING and view.batch.run_id != self.run_id
+        return of_another_run and view.batch.batch_id not in self.request.processed
 
     @property
     def done(self) -> int:
@@ -147,8 +151,9 @@ class RequestView:
 
     def _batch_progress(self, view: BatchView) -> BatchProgress:
         """Return how far a batch is. What an earlier run has not made is not finished: this run makes it again."""
-        is_of_this_run = view.batch.run_id == self.run_id
-        return view.progress if is_of_this_run or view.batch.state == BatchState.DONE else BatchProgress()
+        if view.batch.batch_id in self._published:
+            return _MADE
+        return view.progress if view.batch.run_id == self.run_id else BatchProgress()
 
     @property
     def percent(self) -> int:
