@@ -77,6 +77,9 @@ def test_a_batch_without_a_slot_says_so() -> None:
     running = batch("b3", seconds={"fetch_hierarchy": 1}, counts={"percent": 50})
     one = with_tasks(waiting, due, running, states={0: "scheduled", 1: "queued", 2: "running"})
     assert one.progress.text == "0 of 3 batches · extracting 15 % · 2 waiting for a slot"
+    assert [view.progress_text for view in one.batches] == [
+        "0 % · 1 waiting for a slot", "3 % · 1 waiting for a slot", "extracting 43 %",
+    ]  # fmt: skip
 
 
 def test_a_failed_batch_is_finished_unless_airflow_tries_it_again() -> None:

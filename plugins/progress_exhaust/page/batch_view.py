@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from progress_exhaust.hooks.requests.models import BATCH_STAGES, BatchState, Stage
 from progress_exhaust.hooks.requests.status import BatchDetails
 from progress_exhaust.names import ENDED_RUN_STATES
-from progress_exhaust.page.progress import ACTIVITIES, BatchProgress, batch_seconds_left, batch_share
+from progress_exhaust.page.progress import ACTIVITIES, BatchProgress, batch_progress_text, batch_seconds_left, batch_share
 from progress_exhaust.report.excluded import CONTENT_COUNTS
 from progress_exhaust.report.excluded import EXCLUDED as EXCLUSION_REASONS
 
@@ -91,6 +91,10 @@ class BatchView:
             waits_for_retry=waits_for_retry,
             seconds_left=self.seconds_left,
         )
+
+    @property
+    def progress_text(self) -> str:
+        return batch_progress_text(self.progress)
 
     @property
     def seconds_left(self) -> int | None:

@@ -95,20 +95,32 @@ def request_progress(batches: Sequence[BatchProgress]) -> Progress:
     """Return how far a request is whose run has not ended."""
     if not batches:
         return Progress(0, "its batches are not listed yet")
-    percent = int(100 * sum(batch.share for batch in batches) / len(batches) + 1e-9)
-    made = sum(batch.is_made for batch in batches)
+    percent = _percent(batches)
+    left = request_seconds_left(batches)
+    made = f"{sum(batch.is_made for batch in batches)} of {len(batches)} batch{'' if len(batches) == 1 else 'es'}"
+    return Progress(percent, f"{made} · {_describe(batches, percent, left)}", left)
+
+
+def batch_progress_text(batch: BatchProgress) -> str:
+    """Return how far one batch is, by the same rule."""
+    return _describe([batch], _percent([batch]), batch.seconds_left)
+
+
+def _percent(batches: Sequence[BatchProgress]) -> int:
+    return int(100 * sum(batch.share for batch in batches) / len(batches) + 1e-9)  # 0.29 * 100 is less than 29
+
+
+def _describe(batches: Sequence[BatchProgress], percent: int, seconds_left: float | None) -> str:
     running = Counter(batch.activity for batch in batches if batch.activity)
     activity = next((name for name in ACTIVITIES.values() if running[name]), "finishing" if percent == 100 else "")
     retries, waiting = sum(batch.waits_for_retry for batch in batches), sum(batch.waits_for_slot for batch in batches)
-    left = request_seconds_left(batches)
     parts = [
-        f"{made} of {len(batches)} batch{'' if len(batches) == 1 else 'es'}",
         f"{activity} {percent} %".strip(),
         f"{waiting} waiting for a slot" if waiting else "",
         f"{retries} to be tried again" if retries else "",
-        format_estimate(left) if left else "",
+        format_estimate(seconds_left) if seconds_left else "",
     ]
-    return Progress(percent, " · ".join(part for part in parts if part), left)
+    return " · ".join(part for part in parts if part)
 
 
 def request_seconds_left(batches: Sequence[BatchProgress]) -> float | None:
