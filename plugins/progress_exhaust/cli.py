@@ -158,7 +158,9 @@ def show_why(parsed: argparse.Namespace, settings: Settings) -> int:
     for view in views:
         submitted = f", submitted {output.age(view.request.submitted_at)} ago" if view.request.submitted_at else ""
         output.print_line(f"{view.request.request_id or view.request.run_id}  {view.request.status or 'none'}{submitted}")
-        output.print_request(view, [batch for batch in view.batches if batch.batch.batch_id == parsed.batch])
+        output.print_request(
+            view, [batch for batch in view.batches if batch.batch.batch_id.lower().startswith(parsed.batch.lower())]
+        )
     _print_limit(total)
     return 0
 

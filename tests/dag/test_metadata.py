@@ -23,6 +23,14 @@ RESULT = f"""
     INSERT INTO xcom (dag_run_id, dag_id, run_id, task_id, map_index, key, value, timestamp{COLUMN})
     VALUES (?, 'compat', 'one', ?, -1, 'return_value', ?, '2022-09-27'{VALUE})
 """
+TASK = """
+    INSERT INTO task_instance (id, dag_id, run_id, task_id, map_index, state, pool, pool_slots, try_number)
+    VALUES (?, 'compat', 'one', ?, ?, ?, 'default_pool', 1, 1)
+"""
+TASKS = [
+    ("batch.extract", 0, "queued"), ("batch.extract", 1, "success"), ("batch.pivot", 1, None), ("batch.pivot", 2, "up_for_retry"),
+    ("batch.pivot", 3, "failed"), ("batch.extract", -1, "scheduled"), ("list_batches", 4, "running"), ("batches", 5, "running"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,6 +47,8 @@ def _metadata() -> None:
     with closing(sqlite3.connect(path)) as database, database:  # without foreign keys: there is no task instance
         for task_id, value in (("list_batches", [{"batch_id": "B1"}]), ("another", 1)):
             database.execute(RESULT, [run_number, task_id, json.dumps(XComModel.serialize_value(value))])
+        for number, (task_id, map_index, state) in enumerate(TASKS):
+            database.execute(TASK, [f"{number:032}", task_id, map_index, state])
 
 
 def test_the_runs_that_still_exist() -> None:
@@ -49,6 +59,13 @@ def test_the_runs_that_still_exist() -> None:
 def test_the_slots_of_a_pool() -> None:
     assert compat.find_pool_slots("default_pool") == 128
     assert compat.find_pool_slots("compat") is None
+
+
+def test_the_mapped_tasks_that_have_not_ended() -> None:
+    """Only those of the group, and only those that wait or run."""
+    found = compat.find_active_tasks("compat", ["one", "deleted"], "batch.")
+    assert sorted(found) == [("one", 0, "queued"), ("one", 2, "up_for_retry")]
+    assert compat.find_active_tasks("compat", ["deleted"], "batch.") == []
 
 
 def test_what_a_task_returned() -> None:

@@ -50,7 +50,7 @@ def test_batch_without_a_package_is_not_done() -> None:
         (
             "extract",
             "running",
-            {"enrolled": 1000, "learners_done": 400, "seconds_left": 7230},
+            {"enrolled": 1000, "learners_done": 400, "seconds_left": 5960},
             "400 of 1,000 read, about 2 h left",
         ),
         ("extract", "running", {"enrolled": 1000, "learners_done": 400, "seconds_left": 0}, "400 of 1,000 read"),

@@ -43,7 +43,7 @@ RULES: dict[str, set[str]] = {
     "dags": {"airflow", *ours("errors", "failure_notifier", "links", "names", "operators", "sensors", "triggers")},
     "page": {
         *("airflow", "fastapi", "jinja2", "pydantic"),  # what Airflow's API server is made of
-        *(MODELS, f"{OURS}.hooks.report_store", f"{OURS}.hooks.requests.status"),
+        *(MODELS, *ours(*(f"hooks.{name}" for name in ("report_store", "requests.outcomes", "requests.status")))),
         *VERSIONS,
         *ours("docs_links", "errors", "names", "report.excluded", "report.request", "settings"),
     },

@@ -131,9 +131,12 @@ def test_the_log_has_the_progress_every_few_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, output_format: str
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_REPORTS", 0)
+    for_the_page: list[int] = []
+    monkeypatch.setattr(BatchContext, "report_progress", lambda _context, counts: for_the_page.append(counts["percent"]))
     with caplog.at_level(logging.INFO):
         pivoted(tmp_path, output_format=output_format, processes_per_task=1)
     assert [" of 2 chunks written, " in message for message in caplog.messages] == [True, True]
+    assert for_the_page == [50, 100]
 
 
 @pytest.mark.parametrize(("name", "most"), [("MAX_ROWS", 3), ("MAX_COLUMNS", 15)])

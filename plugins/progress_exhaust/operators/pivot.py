@@ -114,8 +114,9 @@ def write_lines(batch_context: BatchContext, target: BinaryIO, report: "Report")
         open_resources=lambda: nullcontext(report),
         processes=min(batch_context.site.processes, max(len(chunks), 1)),
     )
+    progress = Progress(batch_context, "chunks written", len(chunks), share=(0, 1))
     with closing(lines):
-        return write_csv(target, report, Progress(batch_context, "chunks written", len(chunks)).track(lines), bom=bom)
+        return write_csv(target, report, progress.track(lines), bom=bom)
 
 
 def write_workbook(batch_context: BatchContext, target: BinaryIO, report: "Report") -> "Written":
@@ -125,7 +126,7 @@ def write_workbook(batch_context: BatchContext, target: BinaryIO, report: "Repor
     from progress_exhaust.report.xlsx_file import write_xlsx
 
     paths = facts_chunks(batch_context)
-    progress = Progress(batch_context, "chunks written", len(paths))
+    progress = Progress(batch_context, "chunks written", len(paths), share=(0, 1))
     chunks = (from_parquet(path.read_bytes()) for path in progress.track(paths))
     with ExitStack() as stack:
         with scratch_folder(stack) as scratch:

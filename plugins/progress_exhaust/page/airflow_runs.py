@@ -6,7 +6,7 @@ from typing import Any
 from progress_exhaust import compat
 from progress_exhaust.hooks.requests.models import Stage
 from progress_exhaust.names import REPORT_DAG_ID
-from progress_exhaust.page.request_view import BatchKey, Run
+from progress_exhaust.page.request_view import BatchKey, Run, TaskKey
 
 
 def find_runs(run_ids: Iterable[str]) -> dict[str, Run]:
@@ -23,6 +23,11 @@ def find_map_indexes(run_ids: Iterable[str]) -> dict[BatchKey, int]:
         for run_id, result in results.items()
         for index, batch in enumerate(_batches(result))
     }
+
+
+def find_task_states(run_ids: Iterable[str]) -> dict[TaskKey, str]:
+    """Return the state of the batches' tasks that have not ended, of these runs; a batch has one at a time."""
+    return {(run_id, map_index): state for run_id, map_index, state in compat.find_active_tasks(REPORT_DAG_ID, run_ids, "batch.")}
 
 
 def _batches(result: Any) -> list[Mapping[str, str]]:

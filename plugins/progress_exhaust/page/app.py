@@ -5,9 +5,7 @@ writes its audit log.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import fields
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
@@ -18,18 +16,18 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
-from pydantic import BaseModel, Field, StringConstraints
 
 from progress_exhaust.airflow_names import AirflowNotFoundException
 from progress_exhaust.errors import ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.requests.models import RequestStatus
-from progress_exhaust.hooks.requests.status import BatchDetails, Filter, RequestDetails, RequestStatusReader
-from progress_exhaust.names import INSTALLATION_VARIABLE, REPORT_DAG_ID
-from progress_exhaust.page.airflow_runs import find_map_indexes, find_runs
+from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails, RequestStatusReader
+from progress_exhaust.names import ENDED_RUN_STATES, INSTALLATION_VARIABLE, REPORT_DAG_ID
+from progress_exhaust.page.airflow_runs import find_map_indexes, find_runs, find_task_states
 from progress_exhaust.page.charts import make_charts
 from progress_exhaust.page.rendering import FOLDER, render
 from progress_exhaust.page.request_view import make_view
+from progress_exhaust.page.search import Search, Text, page_numbers
 from progress_exhaust.settings import VARIABLE, Settings, parse_settings
 
 STATIC_FILES = {"page.css": "text/css", "page.js": "text/javascript"}
@@ -48,31 +46,6 @@ MESSAGES = {
     403: f"You do not have permission to see this page. It needs the right to read the DAG {REPORT_DAG_ID}.",
     404: "There is no such page or request.",
 }
-
-Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]  # Postgres does not store NUL
-SearchText = Annotated[Text, StringConstraints(strip_whitespace=True)]
-
-
-class Search(BaseModel):
-    """The query of the list: the fields of its form, and the page."""
-
-    request: SearchText = ""
-    batch: SearchText = ""
-    collection: SearchText = ""
-    channel: SearchText = ""
-    status: SearchText = ""
-    page: int = Field(1, ge=1, le=10_000)
-    fragment: bool = False
-
-    @property
-    def filter(self) -> Filter:
-        return Filter(**self.model_dump(include={field.name for field in fields(Filter)}))
-
-    def query(self, **changes: Any) -> str:
-        """Return the query of the same list, or with changes that of another page or status."""
-        values = self.model_dump(exclude={"fragment"}) | changes
-        return urlencode({name: value for name, value in values.items() if value and (name, value) != ("page", 1)})
-
 
 app = FastAPI(
     title="Progress exhaust",
@@ -121,22 +94,27 @@ def static(name: str) -> FileResponse:
 
 @app.get("/")
 def list_page(request: Request, user: GetUserDep, search: Annotated[Search, Query()]) -> HTMLResponse:
-    """Show the requests, the newest first. Without a search, show the charts of the last nights, too.
+    """Show the requests that match, a page of them. Without a search, show the charts of the last nights, too.
 
     The page refreshes itself with `fragment`. Then there are no charts: they take the longest to compute.
     """
     settings = _settings()
     reader = _reader(settings)
-    found, total = reader.requests(search.filter, most=REQUESTS_PER_PAGE, skip=REQUESTS_PER_PAGE * (search.page - 1))
+    skip = REQUESTS_PER_PAGE * (search.page - 1)
+    found, total = reader.requests(search.filter, most=REQUESTS_PER_PAGE, skip=skip, order=search.sorting)
     batches = reader.batches(found)
     runs = find_runs(run_id for details in found for run_id in _run_ids(details, batches[details.key]))
+    active = [run_id for run_id, run in runs.items() if run.state not in ENDED_RUN_STATES]
+    map_indexes, task_states = (find_map_indexes(active), find_task_states(active)) if active else ({}, {})
     with_charts = not (search.fragment or search.query())
+    pages = max(1, -(-total // REQUESTS_PER_PAGE))
     return render(
         request,
         "list.html",
-        views=[make_view(details, batches[details.key], runs, {}) for details in found],
+        views=[make_view(details, batches[details.key], runs, map_indexes, task_states) for details in found],
         total=total,
-        pages=max(1, -(-total // REQUESTS_PER_PAGE)),
+        pages=pages,
+        page_links=page_numbers(search.page, pages),
         search=search,
         statuses=[status.value for status in RequestStatus],
         tallies={tally.status: tally for tally in reader.tally()},
@@ -158,7 +136,7 @@ def request_page(request: Request, user: GetUserDep, tag: Text = "", request_id:
     return render(
         request,
         "request.html",
-        view=make_view(details, batches, find_runs(run_ids), find_map_indexes(run_ids)),
+        view=make_view(details, batches, find_runs(run_ids), find_map_indexes(run_ids), find_task_states(run_ids)),
         may_trigger=_is_allowed(user, "POST", DagAccessEntity.RUN),
         may_clear=_is_allowed(user, "PUT", DagAccessEntity.TASK_INSTANCE),
     )

@@ -9,11 +9,18 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from progress_exhaust.docs_links import docs_page, is_url
+from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.page.formatting import format_duration, format_size
 from progress_exhaust.report.request import MAX_FAILURES
 
 FOLDER = Path(__file__).parent
+STATUS_LABELS = {
+    RequestStatus.SUBMITTED.value: "Waiting",
+    RequestStatus.PROCESSING.value: "In progress",
+    RequestStatus.SUCCESS.value: "Ready",
+    RequestStatus.FAILED.value: "Failed",
+}
 
 templates = Environment(
     loader=FileSystemLoader(FOLDER / "templates"),
@@ -37,7 +44,12 @@ def find_help() -> str:
     return address if is_url(address) else ""
 
 
-templates.globals |= {"dag_id": REPORT_DAG_ID, "max_failures": MAX_FAILURES, "find_help": find_help}
+templates.globals |= {
+    "status_labels": STATUS_LABELS,
+    "dag_id": REPORT_DAG_ID,
+    "max_failures": MAX_FAILURES,
+    "find_help": find_help,
+}
 
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
