@@ -15,7 +15,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "plugins" / "progress_exhaust"
 PAGE = PROJECT / "docs" / "reference" / "messages.md"
 ERRORS = {
-    *("RequestError", "SetupError", "SourceError", "OverLimitError", "ClaimLostError", "InputError"),
+    *("RequestError", "SetupError", "SourceError", "OverLimitError", "ClaimLostError", "ConflictError", "InputError"),
     "AirflowFailException",
 }
 FINDINGS = {"warned", "failed"}  # these functions make a finding of a check

@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS :"ledger".claim (
   claimed_at timestamptz NOT NULL DEFAULT now(),
   released_at timestamptz,                       -- null while the run holds the request
   -- SUCCESS, FAILED, SUBMITTED (requeued), lost (the run ended without an outcome)
-  -- or released (by a person)
+  -- or released or cancelled (both by a person)
   outcome text,
   failure_counted boolean NOT NULL DEFAULT false, -- this run has added its 1 to iteration
   installation text NOT NULL DEFAULT '',         -- the Airflow of the run; empty until a run adopts the row of an earlier version
@@ -34,6 +34,8 @@ CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   task_attempts jsonb NOT NULL DEFAULT '{}',   -- per stage: the newest attempt of its task, the only one that may write
   size_bytes bigint,                             -- of the package
   object_key text,
+  sha256 text,                                   -- of the package, in hexadecimal digits
+  protection_level text,                         -- of the package
   error text,
   listed_at timestamptz NOT NULL DEFAULT now(),
   changed_at timestamptz NOT NULL DEFAULT now(),
@@ -69,6 +71,8 @@ ALTER TABLE :"ledger".claim ADD COLUMN IF NOT EXISTS batch_ids text[];
 ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
 ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS collection_name text;
 ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS batch_name text;
+ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS sha256 text;
+ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS protection_level text;
 UPDATE :"ledger".claim SET outcome = 'lost' WHERE outcome = 'died';
 UPDATE :"ledger".batch_run SET state = 'rejected' WHERE state = 'refused';
 UPDATE :"ledger".batch_run

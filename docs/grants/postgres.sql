@@ -21,7 +21,7 @@ GRANT SELECT ON :"ledger".batch_run TO :"role";
 GRANT INSERT (tag, request_id, batch_id, installation, run_id, collection_id, channel, state, error, permanent,
   collection_name, batch_name)
   ON :"ledger".batch_run TO :"role";
-GRANT UPDATE (stage, state, task_attempts, counts, seconds, size_bytes, object_key, error, permanent, changed_at, installation,
-  collection_name, batch_name)
+GRANT UPDATE (stage, state, task_attempts, counts, seconds, size_bytes, object_key, sha256, protection_level, error,
+  permanent, changed_at, installation, collection_name, batch_name)
   ON :"ledger".batch_run TO :"role";
 GRANT DELETE ON :"ledger".batch_run TO :"role";

@@ -179,6 +179,62 @@ def find_task_results(dag_id: str, run_ids: Iterable[str], task_id: str) -> dict
         return {xcom.run_id: XComModel.deserialize_value(xcom) for xcom in session.scalars(query)}
 
 
+class TaskRow(NamedTuple):
+    """A task of a batch in Airflow's metadata database. A task that was cleared has no state."""
+
+    run_id: str
+    task_id: str
+    map_index: int
+    state: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+def find_tasks(dag_id: str, run_ids: Iterable[str], map_indexes: Iterable[int]) -> list[TaskRow]:
+    """Return the mapped tasks of these runs with one of these map indexes."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    columns = (TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index, TaskInstance.state)
+    times = (TaskInstance.start_date, TaskInstance.end_date)
+    wanted = (
+        TaskInstance.dag_id == dag_id,
+        TaskInstance.run_id.in_(set(run_ids)),
+        TaskInstance.map_index.in_(set(map_indexes)),
+    )
+    with create_session() as session:
+        rows = session.execute(select(*columns, *times).where(*wanted))
+        return [
+            TaskRow(run_id, task_id, map_index, state and str(state), *times)
+            for run_id, task_id, map_index, state, *times in rows
+        ]
+
+
+def find_retry_times(dag_id: str, run_ids: Iterable[str]) -> dict[tuple[str, str, int], datetime]:
+    """Return when Airflow tries tasks again that wait for it: by run id, task id and map index."""
+    from airflow.models.dagbag import DBDagBag
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from airflow.utils.state import TaskInstanceState
+    from sqlalchemy import select
+
+    wanted = (
+        TaskInstance.dag_id == dag_id,
+        TaskInstance.run_id.in_(set(run_ids)),
+        TaskInstance.state == TaskInstanceState.UP_FOR_RETRY,
+    )
+    times = {}
+    with create_session() as session:
+        waiting = list(session.scalars(select(TaskInstance).where(*wanted)))
+        dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session) if waiting else None
+        for task in waiting:
+            if dag is not None and dag.has_task(task.task_id):
+                task.task = dag.get_task(task.task_id)
+                times[task.run_id, task.task_id, task.map_index] = task.next_retry_datetime()
+    return times
+
+
 def find_pool_slots(name: str) -> int | None:
     """Return the slots of a pool; None if there is no such pool."""
     from airflow.models.pool import Pool

@@ -5,9 +5,11 @@ ProgressExhaustError
 ├── RequestDeletedError  the row of the request was deleted while a run made it
 ├── SetupError     permanent error of the installation: an engineer must fix a setting, connection, table or column
 ├── OverLimitError a limit was reached: the batch waits for a later run
+├── ConflictError  the state of a request does not allow what a person wants
 ├── InputError     a file or an option that a user gave to a command is not valid
 ├── SourceError    transient error: a system did not answer as it should, and Airflow retries the task
 └── ClaimLostError another run holds the request, or a newer attempt of the task has started: write and publish nothing
+    └── RequestCancelledError  a person has cancelled the request while a run made it
 
 A message says what happened, to which object, and what to do. It contains no data of a learner and no secret. The
 requester reads the message of a RequestError. Therefore it names no internals of the platform.
@@ -41,6 +43,10 @@ class SetupError(ProgressExhaustError):
     """The installation is not set up correctly."""
 
 
+class ConflictError(ProgressExhaustError):
+    """The state of a request does not allow what a person wants."""
+
+
 class InputError(ProgressExhaustError):
     """A file or an option of a command is not valid."""
 
@@ -51,3 +57,7 @@ class SourceError(ProgressExhaustError):
 
 class ClaimLostError(ProgressExhaustError):
     """Another run holds the request, or a newer attempt of the task has started."""
+
+
+class RequestCancelledError(ClaimLostError):
+    """A person has cancelled the request while a run made it."""

@@ -3,12 +3,16 @@
 import json
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.configuration import conf
+from airflow.models.dagbag import DBDagBag
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
 from airflow.models.xcom import XComModel
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
@@ -24,8 +28,8 @@ RESULT = f"""
     VALUES (?, 'compat', 'one', ?, -1, 'return_value', ?, '2022-09-27'{VALUE})
 """
 TASK = """
-    INSERT INTO task_instance (id, dag_id, run_id, task_id, map_index, state, pool, pool_slots, try_number)
-    VALUES (?, 'compat', 'one', ?, ?, ?, 'default_pool', 1, 1)
+    INSERT INTO task_instance (id, dag_id, run_id, task_id, map_index, state, start_date, end_date, try_number, pool, pool_slots)
+    VALUES (?, 'compat', 'one', ?, ?, ?, '2022-09-27 10:00:00', '2022-09-27 10:01:00', 1, 'default_pool', 1)
 """
 TASKS = [
     ("batch.extract", 0, "queued"), ("batch.extract", 1, "success"), ("batch.pivot", 1, None), ("batch.pivot", 2, "up_for_retry"),
@@ -71,6 +75,21 @@ def test_the_mapped_tasks_that_have_not_ended() -> None:
 def test_what_a_task_returned() -> None:
     assert compat.find_task_results("compat", ["one"], "list_batches") == {"one": [{"batch_id": "B1"}]}
     assert compat.find_task_results("compat", ["deleted"], "list_batches") == {}
+
+
+def test_tasks_of_batches_and_when_they_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, end = (datetime(2022, 9, 27, 10, minute, tzinfo=UTC) for minute in (0, 1))
+    assert sorted(compat.find_tasks("compat", ["one"], [0, 1, 2]), key=lambda task: (task.task_id, task.map_index)) == [
+        ("one", "batch.extract", 0, "queued", start, end),
+        ("one", "batch.extract", 1, "success", start, end),
+        ("one", "batch.pivot", 1, None, start, end),
+        ("one", "batch.pivot", 2, "up_for_retry", start, end),
+    ]
+    with DAG("compat", schedule=None) as dag:
+        EmptyOperator(task_id="batch.pivot", retry_delay=timedelta(minutes=5))
+    monkeypatch.setattr(DBDagBag, "get_latest_version_of_dag", lambda *_, **__: dag)
+    assert compat.find_retry_times("compat", ["one"]) == {("one", "batch.pivot", 2): end + timedelta(minutes=5)}
+    assert compat.find_retry_times("compat", ["deleted"]) == {}
 
 
 def test_an_entry_of_the_audit_log() -> None:

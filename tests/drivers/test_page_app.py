@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from progress_exhaust.docs_links import ENVIRONMENT as DOCS_URL
 from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import REPORT_DAG_ID
-from progress_exhaust.page.app import app
+from progress_exhaust.page.app import app, pages
 from progress_exhaust.page.rendering import FOLDER, templates
 from progress_exhaust.page.search import Search, page_numbers
 from progress_exhaust.report.request import MAX_FAILURES
@@ -22,7 +22,7 @@ from tests.drivers.test_page_views import NOW, batch, seen
 @pytest.fixture(scope="module")
 def reader() -> Iterator[TestClient]:
     """Return a client whose user may read the DAG."""
-    [allowed] = app.router.dependencies
+    [allowed] = pages.dependencies
     app.dependency_overrides |= {allowed.dependency: lambda: None, get_user: lambda: None}
     airflow = FastAPI()
     airflow.mount("/progress-exhaust", app)
@@ -52,8 +52,9 @@ def shown(template: str, **values: Any) -> str:
     """Render a page; the list without any request where none is given."""
     places = {"root": "/progress-exhaust", "airflow": "", "dag": f"/dags/{REPORT_DAG_ID}"}
     none = {"views": [], "total": 0, "pages": 1, "page_links": [1], "statuses": list(RequestStatus), "tallies": {}, "charts": []}
-    rights = {"may_trigger": True, "may_clear": True}
-    return templates.get_template(template).render(places | none | {"search": Search()} | rights | values)
+    rights = {"may_trigger": True, "may_clear": True, "may_edit": True}
+    details = {"timeline": [], "causes": [], "retried": {}, "reruns": [], "may_be_cancelled": False}
+    return templates.get_template(template).render(places | none | {"search": Search()} | rights | details | values)
 
 
 def test_empty_list_says_what_to_do() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from dev.grants import psql
 from progress_exhaust.errors import ClaimLostError, SetupError, SourceError
-from progress_exhaust.hooks.requests.releases import LOST_TOO_OFTEN
+from progress_exhaust.hooks.requests.releases import CANCELLED, LOST_TOO_OFTEN
 from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import Batch
 from tests.integration.install import GRANTS as GRANTS_FOLDER
@@ -211,6 +211,11 @@ def live_a_life(site: Site) -> None:
     over = site.hook("after")
     assert ids(over.claim(chosen(ended_runs=["last"])).requests) == []  # r2: its third failure and this death
     assert site.row("r2")["err_message"] == LOST_TOO_OFTEN
+    stopped = site.hook("stopped")
+    stopped.claim(chosen(request_ids=["r1"], force=True))
+    stopped.list_batches([made], [])
+    site.hook("").cancel(key)
+    assert [site.row("r1")[column] for column in ("status", "iteration", "err_message")] == ["FAILED", 3, CANCELLED]
     assert site.holders() == []
 
 

@@ -24,10 +24,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from progress_exhaust.errors import ClaimLostError, SourceError
+from progress_exhaust.errors import ClaimLostError, ConflictError, SourceError
 from progress_exhaust.hooks.requests.models import Ended
 from progress_exhaust.hooks.requests.outcomes import LAST_ATTEMPT, NOT_LISTED, TRIED_AGAIN
-from progress_exhaust.hooks.requests.releases import LOST_TOO_OFTEN
+from progress_exhaust.hooks.requests.releases import CANCELLED, LOST_TOO_OFTEN
 from progress_exhaust.report.plan import duplicates
 from progress_exhaust.report.request import JobRequest
 from progress_exhaust.sql import claims, endings, releases
@@ -122,6 +122,7 @@ class Life(RuleBasedStateMachine):
         self.ledger: defaultdict[tuple[str, Key], dict[str, str]] = defaultdict(dict)  # of a run's request: batch to state
         self.before: dict[Key, tuple[bool, str]] = {}  # whether it had ended, and its whole row
         self.may_change: set[Key] = set()  # finished rows that the last step was allowed to change
+        self.unlisted: set[tuple[str, Key]] = set()  # a run's requests that were cancelled, until it lists them again
 
     # The exhaust API
 
@@ -207,6 +208,26 @@ class Life(RuleBasedStateMachine):
                 request.release(request.holder, "released")
                 request.status = "SUBMITTED"
 
+    @precondition(lambda self: self.model)
+    @rule(run=runs, which=requests)
+    def cancel(self, run: str, which: int) -> None:
+        """A person cancels a request in the installation of a run."""
+        request = self.pick(which)
+        held_here = self.is_of_same_installation(run, request.holder)
+        if request.ended or (request.holder and not held_here):
+            before = whole_rows(self.cursor), holders(self.cursor)
+            with suppress(ConflictError):
+                hook_of(run).cancel(request.key)
+                raise AssertionError("a request was cancelled that has ended, or that another installation holds")
+            assert (whole_rows(self.cursor), holders(self.cursor)) == before
+            return
+        hook_of(run).cancel(request.key)
+        if request.holder:
+            self.unlisted.add((request.holder, request.key))
+            request.release(request.holder, "cancelled")
+        request.status, request.message = "FAILED", CANCELLED
+        request.iteration_at_first += max(0, 3 - request.iteration)
+
     @rule(run=runs, deferred=st.integers(0, 1), again=st.booleans(), refuse=st.sampled_from([False, False, True]))
     def list_batches(self, run: str, deferred: int, again: bool, refuse: bool) -> None:
         """again: with force, finished batches are made again; refuse: no request can be met."""
@@ -215,6 +236,7 @@ class Life(RuleBasedStateMachine):
         self.model_reclaim(run)
         held = hook.requests_to_list()
         self.agree_on_held(run, held)
+        self.unlisted -= {(run, row.key) for row in held}
         first_of: dict[str, str] = {}
         for row in held:
             request = self.model[row.key]
@@ -258,6 +280,8 @@ class Life(RuleBasedStateMachine):
 
     def stage_of(self, run: str, key: Key, batch_id: str, *, cleared: bool, breaks: bool) -> None:
         hook, batch, request = hook_of(run), batch_of(key, batch_id), self.model[key]
+        if (run, key) in self.unlisted:
+            return
         if cleared:
             self.over.discard(run)
             if not self.model_hold(run, request):
@@ -324,6 +348,8 @@ class Life(RuleBasedStateMachine):
     def settle(self, run: str) -> None:
         """A run's last task: it ends."""
         hook = hook_of(run)
+        if any((run, one.key) in self.unlisted for one in self.model.values() if one.holder == run):
+            return  # it makes the list again first
         for row in hook.held_without_duplicates():
             request = self.model[row.key]
             states, failures = set(self.ledger[run, row.key].values()), len(request.failed_in | {run})
@@ -433,7 +459,12 @@ class Life(RuleBasedStateMachine):
         lost = {}
         for request in self.model.values():
             claim = request.claims.get(run)
-            if claim is None or claim.live or claim.outcome in ("SUCCESS", "released") or request.status == "SUCCESS":
+            if (
+                claim is None
+                or claim.live
+                or claim.outcome in ("SUCCESS", "released", "cancelled")
+                or request.status == "SUCCESS"
+            ):
                 continue
             if request.holder:
                 lost[request.key[1]] = request.holder
@@ -447,12 +478,12 @@ class Life(RuleBasedStateMachine):
             return True
         if request.holder or run not in request.claims or (request.status == "SUCCESS" and request.made_by != run):
             return False
-        if request.claims[run].outcome == "released":
+        if request.claims[run].outcome in ("released", "cancelled"):
             return False
         for one in self.model.values():
             claim = one.claims.get(run)
             made_since = one.status == "SUCCESS" and one.made_by != run
-            if claim is None or claim.outcome == "released":
+            if claim is None or claim.outcome in ("released", "cancelled"):
                 continue
             if one.holder is None and not made_since and (one is request or claim.duplicate_of == request.key[1]):
                 self.may_change.add(one.key)
@@ -570,7 +601,8 @@ REQUEUE_1, REQUEUE_2, STAGE = ("give_back", "run-1", 0), ("give_back", "run-2", 
 SUCCEED_1, NIGHT_2 = ("succeed", "run-1", 0), ("night", "run-2", False, set(), True)
 CLAIM_1_ELSEWHERE, DIE_1_ELSEWHERE = ("claim", "elsewhere:run-1", None, False, 9), ("die", "elsewhere:run-1")
 RESUME_1_ELSEWHERE, FAIL_1_ELSEWHERE = ("resume", "elsewhere:run-1"), ("fail", "elsewhere:run-1", 0)
-RELEASE_1, FORCE_1 = ("release", "run-1", 0), ("claim", "run-1", {0}, True, 9)
+RELEASE_1, CANCEL_1 = ("release", "run-1", 0), ("cancel", "run-1", 0)
+NAME_1, FORCE_1 = ("claim", "run-1", {0}, False, 9), ("claim", "run-1", {0}, True, 9)
 FORCE_2, FAIL_2 = ("claim", "run-2", {0}, True, 9), ("fail", "run-2", 0)
 GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "an end needs a live claim": ("FAIL", HELD, "", [SUBMIT, CLAIM_1, DIE_1, CLAIM_2, FAIL_1]),
@@ -618,6 +650,16 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
     "what a person released is not reclaimed": (
         "UNFINISHED_CLAIMS", "AND outcome <> '{outcome.RELEASED}'", "",
         [SUBMIT, CLAIM_1_ELSEWHERE, RELEASE_1, RESUME_1_ELSEWHERE]
+    ),
+    "what a person cancelled is not reclaimed": (
+        "UNFINISHED_CLAIMS", "AND outcome <> '{outcome.CANCELLED}'", "", [SUBMIT, CLAIM_1, CANCEL_1, RESUME_1]
+    ),
+    "what a person cancelled has no attempt left": (
+        "CANCEL_REQUEST", "greatest(coalesce(iteration, 0), {max_failures})", "iteration",
+        [SUBMIT, CANCEL_1, NAME_1]
+    ),
+    "only what waits or is held here is cancelled": (
+        "CANCEL_REQUEST", "AND (status = '{status.SUBMITTED}'", "AND (true", [SUBMIT, CLAIM_1, FAIL_1, CANCEL_1]
     ),
     "a forced run forgets old packages": (
         "FORGET_PACKAGES", "processed_batches = NULL", "processed_batches = processed_batches",

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from progress_exhaust.errors import ClaimLostError, RequestDeletedError
+from progress_exhaust.errors import ClaimLostError, ConflictError, RequestCancelledError, RequestDeletedError
+from progress_exhaust.hooks.requests.releases import CANCELLED
+from progress_exhaust.sql import releases as sql
 from tests.integration.life import (
     DAY,
     ELSEWHERE,
@@ -20,6 +22,7 @@ from tests.integration.life import (
     hook_of,
     insert,
     row_of,
+    whole_rows,
 )
 
 OLD, NEW = "run", f"{ELSEWHERE}run"  # equal run ids
@@ -104,6 +107,65 @@ def test_a_person_releases_what_another_installation_holds(cursor: Any) -> None:
     assert [request.key for request in hook_of(NEW).claim(chosen()).requests] == [key]
     with pytest.raises(ClaimLostError, match="held by run run of another installation"):
         late.ensure_claim(batch_of(key))
+
+
+# Cancelled by a person
+
+
+def test_a_cancelled_request_that_waits_is_failed_for_good(cursor: Any) -> None:
+    key, others = insert(cursor, "r1", iteration=1), insert(cursor, "r2", job_id="userinfo-exhaust")
+    hook_of("any").cancel(key)
+    row = row_of(cursor, "r1")
+    assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", 3, CANCELLED)
+    assert row["dt_job_completed"] is not None
+    run = hook_of("run")
+    assert run.count_pending(chosen()) == run.count_pending(chosen(request_ids=["r1"])) == 0
+    insert(cursor, "r3", status="PROCESSING")  # another program may process it
+    for request in (key, others, ("label:3", "r3"), ("no", "such")):
+        with pytest.raises(ConflictError, match="has ended, or another program"):
+            hook_of("any").cancel(request)
+    assert [request.key for request in run.claim(chosen(request_ids=["r1"], force=True)).requests] == [key]
+
+
+def test_a_cancelled_request_is_lost_to_its_run_which_publishes_nothing_more(
+    cursor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "LIMIT_WAIT", "SET LOCAL lock_timeout = '50ms'")
+    key, shared = insert(cursor, "r1"), insert(cursor, "r2", minutes=1)
+    run, person = hook_of("run"), hook_of("")
+    run.claim(chosen())
+    made, late = batch_of(key, "b1"), batch_of(key, "b2")
+    run.list_batches([made, late], [], duplicates=[(shared, "r1")], batch_ids={key: ["b1", "b2"]})
+    run.complete_batch(made, object_key="b1.zip", size_bytes=1, sha256="0a", protection_level="PLAIN_DATASET")
+    run.record(late, stage="package", state="running")
+    with pytest.raises(ConflictError, match="held by run run of another installation"):
+        hook_of(ELSEWHERE).cancel(key)
+    with run.lock_claim(late), pytest.raises(ConflictError, match="writes a file of request r1 at this moment"):
+        person.cancel(key)
+    assert holders(cursor) == [(*key, "run"), (*shared, "run")]
+    person.cancel(key)
+    row = row_of(cursor, "r1")
+    assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", 3, CANCELLED)
+    assert (row["download_urls"], [one["batchId"] for one in row["processed_batches"]]) == (["b1.zip"], ["b1"])
+    before = whole_rows(cursor)
+    for write in (
+        lambda: run.record(late, stage="package", state="running", size_bytes=7),
+        lambda: run.lock_task_attempt(late, "package").__enter__(),
+        lambda: run.lock_claim(late).__enter__(),
+        lambda: run.ensure_claim(late),
+        lambda: run.complete_batch(late, object_key="b2.zip", size_bytes=1),
+        lambda: run.settle(*key),
+    ):
+        with pytest.raises(RequestCancelledError, match="cancelled request r1, so it is no longer held by this run"):
+            write()
+    cursor.execute(f"SELECT batch_id, state, error, sha256, protection_level FROM {LEDGER}.batch_run ORDER BY batch_id")
+    assert cursor.fetchall() == [("b1", "done", None, "0a", "PLAIN_DATASET"), ("b2", "rejected", CANCELLED, None, None)]
+    # Its run goes on with the others, and ends: the duplicate waits for the next run.
+    assert run.reclaim_unfinished() == [] and run.release_deleted() == []
+    assert [request.key for request in run.held_without_duplicates()] == [shared]
+    assert run.settle(*shared)[0].outcome == "SUBMITTED"
+    after = whole_rows(cursor)
+    assert after[key] == before[key] and holders(cursor) == []
 
 
 # Ended runs

@@ -43,6 +43,8 @@ def check(site: Site, request: str, run: str, files: dict[str, str]) -> None:
     assert site.staging(run) == []
     claims = site.sql("SELECT run_id, outcome FROM progress_exhaust.claim WHERE request_id = %s", request)
     assert claims == [{"run_id": run, "outcome": "SUCCESS"}]
+    made = site.sql("SELECT object_key, sha256 FROM progress_exhaust.batch_run WHERE request_id = %s", request)
+    assert {row["object_key"]: row["sha256"] for row in made} == files
 
 
 @pytest.mark.parametrize("stage", STAGES)

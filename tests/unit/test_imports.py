@@ -43,9 +43,10 @@ RULES: dict[str, set[str]] = {
     "dags": {"airflow", *ours("errors", "failure_notifier", "links", "names", "operators", "sensors", "triggers")},
     "page": {
         *("airflow", "fastapi", "jinja2", "pydantic"),  # what Airflow's API server is made of
-        *(MODELS, *ours(*(f"hooks.{name}" for name in ("report_store", "requests.outcomes", "requests.status")))),
+        *(MODELS, f"{OURS}.hooks.report_store"),
+        *ours(*(f"hooks.requests.{name}" for name in ("outcomes", "releases", "status"))),
         *VERSIONS,
-        *ours("docs_links", "errors", "names", "report.excluded", "report.request", "settings"),
+        *ours("docs_links", "errors", "names", "report.excluded", "report.request", "security.levels", "settings"),
     },
     "cli.py": {
         "airflow",

@@ -72,7 +72,13 @@ def complete(batch_context: BatchContext, package: PackageManifest) -> Counts:
     """Mark the batch as done, and its request as SUCCESS if this was the last batch."""
     if batch_context.params.dry_run:
         return {}
-    ended = batch_context.claims.complete_batch(batch_context.batch, object_key=package.key, size_bytes=package.size_bytes)
+    ended = batch_context.claims.complete_batch(
+        batch_context.batch,
+        object_key=package.key,
+        size_bytes=package.size_bytes,
+        sha256=package.sha256,
+        protection_level=package.level,
+    )
     metrics.requests_ended(ended)
     if ended[ClaimOutcome.SUCCESS]:
         batch_context.log.info("Request %s: SUCCESS", batch_context.batch.request_id)

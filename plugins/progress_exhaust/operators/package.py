@@ -1,5 +1,6 @@
 """Fourth stage of a batch: the package, in the reports container."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -29,17 +30,25 @@ class PackageOperator(StageOperator):
         with ExitStack() as stack, scratch_folder(stack) as scratch:
             package = scratch / Path(key).name
             write_package_file(batch_context, package, protection)
-            size_bytes = package.stat().st_size
+            size_bytes, sha256 = package.stat().st_size, sha256_of(package)
             if batch_context.params.dry_run:
                 check_publishing(batch_context, key, protection)
                 self.log.info("Dry run: %s is made and not published: bytes=%d", key, size_bytes)
             else:
                 publish(batch_context, package, key, protection)
-        batch_context.staging.write_manifest(PackageManifest(key=key, size_bytes=size_bytes, level=protection.level))
+        batch_context.staging.write_manifest(
+            PackageManifest(key=key, size_bytes=size_bytes, level=protection.level, sha256=sha256)
+        )
         return {"package_bytes": size_bytes}
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         return lineage.package_facets(self.batch, task_instance)
+
+
+def sha256_of(package: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with package.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def write_package_file(batch_context: BatchContext, package: Path, protection: "Protection") -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from progress_exhaust import compat, metrics
 from progress_exhaust.airflow_names import AirflowFailException
 from progress_exhaust.docs_links import docs_page
-from progress_exhaust.errors import ClaimLostError, ProgressExhaustError
+from progress_exhaust.errors import ClaimLostError, ProgressExhaustError, RequestCancelledError
 from progress_exhaust.hooks.requests.models import TERMINAL_STATES, BatchRun, BatchState, ClaimOutcome
 from progress_exhaust.names import XCOM_LIST_NEEDS_OPERATOR, XCOM_REQUESTS_FOUND, XCOM_REQUESTS_NOT_LISTED
 from progress_exhaust.report.excluded import CONTENT_COUNTS, EXCLUDED
@@ -88,6 +88,9 @@ class SettleRequestsOperator(BaseTaskOperator):
         for request in claims.held_without_duplicates():
             try:
                 ending, ended = claims.settle(*request.key, list_needs_operator=list_needs_operator)
+            except RequestCancelledError as error:
+                self.log.info("Request %s: %s", request.request_id, error)
+                continue
             except ProgressExhaustError as error:  # it concerns this request only: the others are settled all the same
                 self.log.warning("Request %s is not settled: %s", request.request_id, error)
                 errors.append(error)

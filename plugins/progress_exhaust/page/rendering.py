@@ -13,6 +13,7 @@ from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.page.formatting import format_duration, format_size
 from progress_exhaust.report.request import MAX_FAILURES
+from progress_exhaust.security.levels import Level
 
 FOLDER = Path(__file__).parent
 STATUS_LABELS = {
@@ -37,10 +38,17 @@ templates.filters |= {
     "timestamp": "{:%Y-%m-%d %H:%M} UTC".format,
 }
 
+PROTECTIONS = {
+    str(Level.PLAIN): "not protected: a zip of the report",
+    str(Level.PASSWORD): "a zip with a password: the text that was given with the request",
+    str(Level.TEXT_KEY): "a zip of a report that is encrypted with the text that was given with the request",
+    str(Level.PUBLIC_KEY): "a zip of a report that is encrypted for the private key of the org",
+}
 
-def find_help() -> str:
-    """Return the address of this page's page in the docs; empty if a browser cannot open it."""
-    address = docs_page("reference/page")
+
+def find_help(page: str = "reference/page") -> str:
+    """Return the address of a page of the docs, by default of this page's; empty if a browser cannot open it."""
+    address = docs_page(page)
     return address if is_url(address) else ""
 
 
@@ -49,6 +57,8 @@ templates.globals |= {
     "dag_id": REPORT_DAG_ID,
     "max_failures": MAX_FAILURES,
     "find_help": find_help,
+    "docs_page": docs_page,
+    "protections": PROTECTIONS,
 }
 
 

@@ -32,6 +32,14 @@ class Run:
 
 
 @dataclass(frozen=True)
+class NewRun:
+    """The run that *Make again* starts. Its id is that of the request's state: the button cannot start two runs."""
+
+    run_id: str
+    is_active: bool  # it has started, and has not claimed the request yet
+
+
+@dataclass(frozen=True)
 class RequestView:
     """One request and its batches.
 
@@ -41,6 +49,7 @@ class RequestView:
     request: RequestDetails
     batches: Sequence[BatchView]
     run: Run | None
+    new_run: NewRun | None = None
 
     @property
     def run_state(self) -> str | None:

@@ -168,23 +168,23 @@ ORDER BY tag, request_id
 """
 
 # Return what this run held and did not complete. Its cleared tasks claim it again, unless another run has completed it
-# since, or a person has released it.
+# since, or a person has released or cancelled it.
 UNFINISHED_CLAIMS = """
 SELECT tag, request_id FROM {ledger}.claim c
 WHERE installation = %(installation)s AND run_id = %(run_id)s AND released_at IS NOT NULL
-  AND outcome <> '{outcome.SUCCESS}' AND outcome <> '{outcome.RELEASED}'
+  AND outcome <> '{outcome.SUCCESS}' AND outcome <> '{outcome.RELEASED}' AND outcome <> '{outcome.CANCELLED}'
   AND NOT EXISTS (
     SELECT FROM {job_request} j WHERE j.tag = c.tag AND j.request_id = c.request_id AND j.status = '{status.SUCCESS}')
 ORDER BY tag, request_id
 """
 
 # Return a request of this run and its duplicates, for a rerun of one batch, unless another run has completed them since, or a
-# person has released them.
+# person has released or cancelled them.
 CLAIMS_OF_BATCH = """
 SELECT tag, request_id FROM {ledger}.claim c
 WHERE installation = %(installation)s AND run_id = %(run_id)s
   AND (tag = %(tag)s AND request_id = %(request_id)s OR duplicate_of = %(request_id)s)
-  AND outcome IS DISTINCT FROM '{outcome.RELEASED}'
+  AND coalesce(outcome, '') NOT IN ('{outcome.RELEASED}', '{outcome.CANCELLED}')
   AND NOT EXISTS (
     SELECT FROM {ledger}.claim later JOIN {job_request} j USING (tag, request_id)
     WHERE later.tag = c.tag AND later.request_id = c.request_id AND j.status = '{status.SUCCESS}'
@@ -198,7 +198,7 @@ HAS_UNFINISHED = """
 SELECT EXISTS (
   SELECT FROM {ledger}.claim
   WHERE installation = %(installation)s AND run_id = %(run_id)s
-    AND coalesce(outcome, '') NOT IN ('{outcome.SUCCESS}', '{outcome.RELEASED}'))
+    AND coalesce(outcome, '') NOT IN ('{outcome.SUCCESS}', '{outcome.RELEASED}', '{outcome.CANCELLED}'))
 """
 
 # Return the encryption key of a request, which is a secret.

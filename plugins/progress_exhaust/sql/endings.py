@@ -6,8 +6,8 @@ A transaction that changes a claim locks the request's row in job_request first.
 # Record a published batch as done.
 COMPLETE_BATCH = """
 UPDATE {ledger}.batch_run SET
-  stage = '{stage.MARK_COMPLETE}', state = '{state.DONE}', size_bytes = %(size_bytes)s, object_key = %(object_key)s, error = NULL,
-  permanent = false, changed_at = now()
+  stage = '{stage.MARK_COMPLETE}', state = '{state.DONE}', size_bytes = %(size_bytes)s, object_key = %(object_key)s,
+  sha256 = %(sha256)s, protection_level = %(protection_level)s, error = NULL, permanent = false, changed_at = now()
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s
   AND installation = %(installation)s AND run_id = %(run_id)s
 """

@@ -57,6 +57,14 @@ WHERE tag = %(tag)s AND request_id = %(request_id)s AND outcome = '{outcome.SUCC
 ORDER BY released_at DESC LIMIT 1
 """
 
+# Tell whether a person has cancelled a request while this run held it.
+IS_CANCELLED = """
+SELECT EXISTS (
+  SELECT FROM {ledger}.claim
+  WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(run_id)s
+    AND outcome = '{outcome.CANCELLED}')
+"""
+
 # Tell whether a request still has its row in job_request.
 REQUEST_EXISTS = "SELECT EXISTS (SELECT FROM {job_request} WHERE tag = %(tag)s AND request_id = %(request_id)s)"
 

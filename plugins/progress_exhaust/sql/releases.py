@@ -101,6 +101,42 @@ WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(holder_
 FOR UPDATE SKIP LOCKED
 """
 
+# Wait a moment for a stage that writes a file.
+LIMIT_WAIT = "SET LOCAL lock_timeout = '5s'"
+
+# Lock the batches of a request in the run that holds it. A stage locks its batch while it writes, and then the claim if it
+# publishes.
+LOCK_BATCHES = """
+SELECT FROM {ledger}.batch_run
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(holder_run_id)s
+ORDER BY batch_id FOR UPDATE
+"""
+
+# End the claim on a request that a person cancels.
+CANCEL_CLAIM = """
+UPDATE {ledger}.claim SET released_at = now(), outcome = '{outcome.CANCELLED}', permanent = true
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(holder_run_id)s
+  AND released_at IS NULL
+"""
+
+# Reject the batches of the run that are not done. No attempt of a task is newer than these: a running stage may write nothing
+# more.
+CANCEL_BATCHES = """
+UPDATE {ledger}.batch_run
+SET state = '{state.REJECTED}', error = %(message)s, permanent = true, task_attempts = task_attempts || %(task_attempts)s::jsonb,
+  changed_at = now()
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(holder_run_id)s
+  AND state <> '{state.DONE}'
+"""
+
+# Cancel a request that waits, or whose claim was just ended. It has no attempt left.
+CANCEL_REQUEST = """
+UPDATE {job_request} SET status = '{status.FAILED}', err_message = %(message)s, dt_job_completed = now() AT TIME ZONE 'utc',
+  iteration = greatest(coalesce(iteration, 0), {max_failures})
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND job_id = '{job_id}'
+  AND (status = '{status.SUBMITTED}' OR %(holder_run_id)s::text IS NOT NULL AND status = '{status.PROCESSING}')
+"""
+
 # Release a claim on behalf of a person. It counts as no failed attempt.
 RELEASE_HELD = """
 UPDATE {ledger}.claim SET released_at = now(), outcome = '{outcome.RELEASED}'

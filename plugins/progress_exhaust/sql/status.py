@@ -111,13 +111,21 @@ ONE = _LISTED + _DETAILS.replace(
 BATCHES = """
 SELECT DISTINCT ON (b.tag, b.request_id, standalone_run, batch_id)
   b.tag, b.request_id, CASE WHEN b.request_id = '' THEN run_id ELSE '' END AS standalone_run, batch_id, run_id, collection_id,
-  collection_name, batch_name, stage, state, counts, seconds, size_bytes, object_key, error, listed_at, changed_at,
+  collection_name, batch_name, stage, state, counts, seconds, size_bytes, object_key, sha256, protection_level, error,
+  listed_at, changed_at,
   b.installation IN ('', %(installation)s) AS is_ours
 FROM {ledger}.batch_run b
 JOIN unnest(%(tags)s::text[], %(ids)s::text[], %(runs)s::text[]) AS wanted (tag, request_id, only_run)
   ON b.tag = wanted.tag AND b.request_id = wanted.request_id AND only_run IN ('', b.run_id)
 WHERE b.request_id <> '' OR %(installation)s IN ('', b.installation)
 ORDER BY b.tag, b.request_id, standalone_run, batch_id, listed_at DESC
+"""
+
+# Return the last claims on a request, the newest first.
+CLAIMS = """
+SELECT run_id, claimed_at, released_at, outcome, installation,
+  installation IN ('', %(installation)s) AS is_ours
+FROM {ledger}.claim WHERE tag = %(tag)s AND request_id = %(request_id)s ORDER BY claimed_at DESC LIMIT 20
 """
 
 # Count the requests per status.

@@ -12,6 +12,7 @@ from progress_exhaust.errors import (
     ClaimLostError,
     OverLimitError,
     ProgressExhaustError,
+    RequestCancelledError,
     RequestDeletedError,
     RequestError,
 )
@@ -85,6 +86,8 @@ def run_and_record(
         return _run_and_record(batch_context, work, needs, state_after)
     except RequestDeletedError as error:
         drop_deleted_request(batch_context, str(error))
+        raise AirflowSkipException(str(error)) from None
+    except RequestCancelledError as error:  # the run does what is left of it, and stays green
         raise AirflowSkipException(str(error)) from None
 
 

@@ -120,6 +120,7 @@ class PackageManifest(Manifest):
     key: str  # in the reports container
     size_bytes: int
     level: str
+    sha256: str | None = None  # a package of an earlier version has none
 
 
 class UndeletedFolders(Manifest):

@@ -178,12 +178,25 @@ class Claims(LedgerConnection):
 
     # End
 
-    def complete_batch(self, batch: Batch, *, object_key: str, size_bytes: int) -> Ended:
+    def complete_batch(
+        self,
+        batch: Batch,
+        *,
+        object_key: str,
+        size_bytes: int,
+        sha256: str | None = None,
+        protection_level: str | None = None,
+    ) -> Ended:
         """Enter a published batch in its request. If no other batch is unfinished, the request is SUCCESS.
 
         Returns the requests that ended: none, unless it was the last batch. Raises RequestDeletedError if the row was deleted.
         """
-        done = batch_values(batch) | {"size_bytes": size_bytes, "object_key": object_key}
+        done = batch_values(batch) | {
+            "size_bytes": size_bytes,
+            "object_key": object_key,
+            "sha256": sha256,
+            "protection_level": protection_level,
+        }
         with self._transaction() as transaction:
             if not batch.request_id:
                 transaction.execute(ending_sql.COMPLETE_BATCH, done)

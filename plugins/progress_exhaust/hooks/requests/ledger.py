@@ -8,7 +8,7 @@ from typing import Any
 from progress_exhaust.hooks.requests.connection import batch_values
 from progress_exhaust.hooks.requests.endings import fail_unlisted, finish_request, reject_request, set_processed
 from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection, create_ledger, missing_columns
-from progress_exhaust.hooks.requests.locks import attempt_replaced, check_list_attempt, check_task_attempt
+from progress_exhaust.hooks.requests.locks import check_list_attempt, check_task_attempt, stage_lost
 from progress_exhaust.hooks.requests.models import (
     PROGRESS_KEYS,
     BatchRun,
@@ -175,7 +175,7 @@ class Ledger(LedgerConnection):
         with self._transaction() as transaction:
             # A batch that is not in the ledger at all is one of a dry run.
             if not transaction.execute(sql.RECORD, values) and transaction.fetch_all(sql.BATCH_RUN, values):
-                raise attempt_replaced(transaction, f"{batch}: {stage}")
+                raise stage_lost(transaction, batch, stage)
 
     def batch_run(self, batch: Batch) -> BatchRun | None:
         """Return what the ledger says about one batch of this run; None if it is not there, as in a dry run."""

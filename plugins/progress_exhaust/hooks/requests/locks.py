@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from progress_exhaust.errors import ClaimLostError, RequestDeletedError
+from progress_exhaust.errors import ClaimLostError, RequestCancelledError, RequestDeletedError
 from progress_exhaust.hooks.requests.connection import RequestsConnection, Row, Transaction, batch_values
 from progress_exhaust.hooks.requests.models import Holder, Key, Stage, key_values
 from progress_exhaust.report.request import Batch
@@ -92,13 +92,18 @@ def lock_request(transaction: Transaction, key: Key) -> str | None:
 def check_task_attempt(transaction: Transaction, batch: Batch, stage: str) -> None:
     """Raise ClaimLostError if a newer attempt of the stage has started; keep one from starting in this transaction."""
     if transaction.fetch_value(sql.LOCK_TASK_ATTEMPT, batch_values(batch) | {"stage": stage}):
-        raise attempt_replaced(transaction, f"{batch}: {stage}")
+        raise stage_lost(transaction, batch, stage)
 
 
 def check_list_attempt(transaction: Transaction) -> None:
     """Raise ClaimLostError if a newer attempt has made the list; keep one from making it in this transaction."""
     if (True,) in transaction.fetch_all(sql.LOCK_LIST_ATTEMPT):
         raise attempt_replaced(transaction, Stage.LIST_BATCHES)
+
+
+def stage_lost(transaction: Transaction, batch: Batch, stage: str) -> ClaimLostError:
+    """Return the error of a stage that may write nothing more."""
+    return _cancelled(transaction, batch.request_key) or attempt_replaced(transaction, f"{batch}: {stage}")
 
 
 def attempt_replaced(transaction: Transaction, what: str) -> ClaimLostError:
@@ -117,7 +122,7 @@ def check_holder(transaction: Transaction, key: Key) -> None:
 
 def holds(transaction: Transaction, key: Key) -> bool:
     """Tell whether this run holds a request."""
-    holder = _holder(transaction, key)
+    holder = find_holder(transaction, key)
     return holder is not None and holder.is_ours and holder.run_id == transaction.run_id
 
 
@@ -131,7 +136,9 @@ def check_row_exists(transaction: Transaction, key: Key) -> None:
 def claim_lost(transaction: Transaction, key: Key) -> ClaimLostError:
     """Return the error of a run that does not hold a request; it names the run that does."""
     _, request_id = key
-    holder = _holder(transaction, key)
+    holder = find_holder(transaction, key)
+    if not holder and (cancelled := _cancelled(transaction, key)):
+        return cancelled
     words = f"is held by {holder}" if holder else "is no longer held by this run"
     if not holder:
         other = transaction.fetch_value(sql.COMPLETED_BY, key_values(key))
@@ -145,9 +152,19 @@ def holder_of(transaction: Transaction, row: Row) -> Holder:
     return Holder(tag, request_id, installation, run_id, claimed_at, is_ours=installation == transaction.installation)
 
 
-def _holder(transaction: Transaction, key: Key) -> Holder | None:
+def find_holder(transaction: Transaction, key: Key) -> Holder | None:
+    """Return the run that holds a request; None if no run does."""
     rows = transaction.fetch_all(sql.HOLDER, key_values(key))
     return holder_of(transaction, rows[0]) if rows else None
+
+
+def _cancelled(transaction: Transaction, key: Key) -> RequestCancelledError | None:
+    _, request_id = key
+    if not request_id or not transaction.fetch_value(sql.IS_CANCELLED, key_values(key)):
+        return None
+    return RequestCancelledError(
+        f"A person has cancelled request {request_id}, so it is no longer held by this run: this run changes nothing more of it"
+    )
 
 
 def _milliseconds(seconds: float) -> dict[str, int]:

@@ -59,6 +59,7 @@ class ClaimOutcome(StrEnum):
     SUBMITTED = "SUBMITTED"  # requeued for the next run
     LOST = "lost"  # the run ended without an outcome, or the row was deleted
     RELEASED = "released"  # a person released it, for another installation
+    CANCELLED = "cancelled"  # a person cancelled the request
 
 
 # The count that has the size of a package that exceeded the bytes of its org.

@@ -1,16 +1,32 @@
-"""Release claims: of ended runs, of requests whose rows were deleted, and on behalf of a person."""
+"""Release claims: of ended runs, of requests whose rows were deleted, and on behalf of a person. Cancel requests."""
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import psycopg
+
+from progress_exhaust.errors import ConflictError
 from progress_exhaust.hooks.requests.connection import Transaction
 from progress_exhaust.hooks.requests.ledger_tables import LedgerConnection
-from progress_exhaust.hooks.requests.locks import holder_of
-from progress_exhaust.hooks.requests.models import ClaimOutcome, Ended, Holder, Key, LostClaim, Selection, keys_as_arrays
+from progress_exhaust.hooks.requests.locks import find_holder, holder_of
+from progress_exhaust.hooks.requests.models import (
+    BATCH_STAGES,
+    ClaimOutcome,
+    Ended,
+    Holder,
+    Key,
+    LostClaim,
+    Selection,
+    key_values,
+    keys_as_arrays,
+)
 from progress_exhaust.sql import locks as locking
 from progress_exhaust.sql import releases as sql
 
 LOST_TOO_OFTEN = "The report could not be made: three attempts were interrupted. Submit the request again"
+CANCELLED = "The request was cancelled. Submit it again if the report is needed"
+LAST_TASK_ATTEMPT = 2**31 - 1  # no attempt of a task is newer
 
 
 class Releases(LedgerConnection):
@@ -70,6 +86,34 @@ class Releases(LedgerConnection):
             transaction.execute(sql.RELEASE_HELD, values)
             transaction.execute(sql.REQUEUE_LOST, keys_as_arrays([key]))
         return True
+
+    def cancel(self, key: Key) -> None:
+        """Set a request that waits, or that a run of this installation holds, to FAILED for good, on behalf of a person.
+
+        A running stage of it loses its claim, and publishes nothing. Finished packages stay. Raises ConflictError if nothing was
+        changed.
+        """
+        _, request_id = key
+        with self._transaction() as transaction:
+            transaction.execute(locking.LOCK_REQUESTS, keys_as_arrays([key]))
+            holder = find_holder(transaction, key)
+            if holder and not holder.is_ours:
+                raise ConflictError(f"Request {request_id} is held by {holder}. Release its claim first, then cancel it")
+            values = key_values(key) | {
+                "message": transaction.fit_message(CANCELLED),
+                "task_attempts": json.dumps(dict.fromkeys(BATCH_STAGES, LAST_TASK_ATTEMPT)),
+                "holder_run_id": holder and holder.run_id,
+            }
+            if holder:
+                transaction.execute(sql.LIMIT_WAIT)
+                try:
+                    transaction.execute(sql.LOCK_BATCHES, values)
+                except psycopg.errors.LockNotAvailable:
+                    raise ConflictError(f"A run writes a file of request {request_id} at this moment. Try again later") from None
+                transaction.execute(sql.CANCEL_CLAIM, values)
+                transaction.execute(sql.CANCEL_BATCHES, values)
+            if not transaction.execute(sql.CANCEL_REQUEST, values):
+                raise ConflictError(f"Request {request_id} has ended, or another program processes it. It is not cancelled")
 
 
 def release_lost(

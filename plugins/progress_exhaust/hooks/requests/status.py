@@ -106,6 +106,20 @@ class BatchDetails:
     is_ours: bool = True  # the run is one of this installation
     collection_name: str | None = None  # None if it is not known
     batch_name: str | None = None
+    sha256: str | None = None  # of the package
+    protection_level: str | None = None  # of the package; a security.levels.Level
+
+
+@dataclass(frozen=True)
+class ClaimDetails:
+    """A claim of a run on a request."""
+
+    run_id: str
+    claimed_at: datetime
+    released_at: datetime | None  # None while the run holds the request
+    outcome: str | None  # a ClaimOutcome, or a word that a newer version of this package wrote
+    installation: str
+    is_ours: bool  # the run is one of this installation
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,12 @@ class RequestStatusReader(RequestsConnection):
             key = row.pop("tag"), row.pop("request_id"), row.pop("standalone_run")
             found[key].append(BatchDetails(**row))
         return found
+
+    def claims(self, tag: str, request_id: str) -> list[ClaimDetails]:
+        """Return the last claims on a request, the oldest first; none for a standalone run."""
+        with self._transaction() as transaction:
+            rows = transaction.fetch_dicts(sql.CLAIMS, {"tag": tag, "request_id": request_id})
+        return [ClaimDetails(**row) for row in reversed(rows)]
 
     def tally(self) -> list[Tally]:
         """Return the number of requests per status."""

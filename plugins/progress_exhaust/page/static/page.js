@@ -40,7 +40,7 @@ function openOutsideFrame(event) {
   if (!link || !framed) return;
   event.preventDefault();
   const outer = window.parent.document.createElement("a");
-  outer.href = link.href;
+  outer.href = "login" in link.dataset ? comingBack(link.href) : link.href;
   if (event.ctrlKey || event.metaKey || event.shiftKey) outer.target = "_blank";
   window.parent.document.body.append(outer);
   outer.click();
@@ -56,7 +56,7 @@ function update(old, fresh) {
     return;
   }
   for (const { name, value } of fresh.attributes) old.setAttribute(name, value);
-  for (const { name } of [...old.attributes]) if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name } of [...old.attributes]) if (name !== "open" && name !== "aria-disabled" && !fresh.hasAttribute(name)) old.removeAttribute(name);
   const children = [...fresh.childNodes];
   [...old.childNodes].forEach((child, place) => update(child, children[place]));
 }
@@ -75,6 +75,7 @@ async function refresh() {
   // A replaced element has lost the focus, and its details are closed.
   for (const { id } of opened) document.getElementById(id)?.parentElement.setAttribute("open", "");
   if (!focused.isConnected) document.getElementById(focused.id)?.focus({ preventScroll: true });
+  disableSent();
 }
 
 let lastRefresh = Date.now();
@@ -144,15 +145,16 @@ function ask(question) {
 
 async function pressButton(event) {
   const button = event.target.closest("button[data-post]");
-  if (!button) return;
+  if (!button || button.getAttribute("aria-disabled")) return;
   if (await ask(button.dataset.question)) await send(button);
-  // The focus is lost if the button was disabled or replaced.
+  // The focus is lost if the button was replaced.
   if (document.activeElement === document.body) document.getElementById(button.id)?.focus({ preventScroll: true });
 }
 
 // Airflow's REST API checks the rights of the user who is logged in.
 async function send(button) {
-  button.disabled = true;
+  sent.set(button.id, button.dataset.body);
+  disableSent();
   try {
     const answer = await fetch(airflow + button.dataset.post, {
       method: "POST",
@@ -161,7 +163,7 @@ async function send(button) {
     });
     const result = await answer.json();
     if (!answer.ok) {
-      showMessage(`Airflow rejected the call: ${answer.status} ${typeof result.detail === "string" ? result.detail : JSON.stringify(result.detail)}`);
+      showRefusal(button, answer.status, result.detail);
       return;
     }
     const run = result.dag_run_id ?? result.task_instances?.[0]?.dag_run_id;
@@ -169,9 +171,48 @@ async function send(button) {
     watchUntil = Date.now() + WATCH_MS;
   } catch (error) {
     showMessage(`Airflow does not answer: ${error.message}`);
-  } finally {
-    button.disabled = false;
+    enableAgain(button);
   }
+}
+
+// Buttons that were pressed. A button sends the same call once: until the page shows what came of it, it is disabled.
+
+const sent = new Map(); // id of a button: the body that it has sent
+
+function disableSent() {
+  for (const [id, body] of sent) {
+    const button = document.getElementById(id);
+    if (button?.dataset.body === body) {
+      button.setAttribute("aria-disabled", "true"); // it keeps the focus
+    } else {
+      sent.delete(id);
+      button?.removeAttribute("aria-disabled");
+    }
+  }
+}
+
+function enableAgain(button) {
+  sent.delete(button.id);
+  document.getElementById(button.id)?.removeAttribute("aria-disabled");
+}
+
+function showRefusal(button, status, detail) {
+  const { body, post, refused } = button.dataset;
+  if (status === 409 && refused) {
+    showMessage(refused, `${dag}/runs/${encodeURIComponent(JSON.parse(body).dag_run_id)}`);
+    watchUntil = Date.now() + WATCH_MS;
+    return;
+  }
+  enableAgain(button);
+  const text = typeof detail === "string" ? detail : JSON.stringify(detail);
+  showMessage(post.startsWith("/api/") ? `Airflow rejected the call: ${status} ${text}` : text);
+}
+
+// In Airflow's frame, the login comes back to the page in its frame.
+function comingBack(login) {
+  const address = new URL(login);
+  address.searchParams.set("next", window.parent.location.href);
+  return address.href;
 }
 
 followTheme();

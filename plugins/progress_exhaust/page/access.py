@@ -1,0 +1,61 @@
+"""Who may use a route of the page, and the audit log of what changes something or gives a file."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.models.dag import DagModel
+from fastapi import HTTPException, Request
+
+from progress_exhaust import compat
+from progress_exhaust.errors import SetupError
+from progress_exhaust.names import REPORT_DAG_ID
+
+RIGHTS = {"GET": "read", "PUT": "edit"}  # a method of Airflow's auth manager: what it allows
+
+
+class MissingRightError(HTTPException):
+    """The user lacks a right, which the message names."""
+
+
+def needs(method: str) -> Callable[[Any], None]:
+    """Return a dependency of a route: only users with this right on the DAG may use it."""
+
+    def check(user: GetUserDep) -> None:
+        if not is_allowed(user, method):
+            raise MissingRightError(
+                403, f"You do not have permission. This needs the right to {RIGHTS[method]} the DAG {REPORT_DAG_ID}."
+            )
+
+    return check
+
+
+def is_allowed(user: Any, method: Any, entity: DagAccessEntity | None = None) -> bool:
+    """Tell whether the user may do this to the DAG: Airflow's REST API asks the same question."""
+    details = DagDetails(id=REPORT_DAG_ID, team_name=DagModel.get_team_name(REPORT_DAG_ID))
+    return get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user)
+
+
+def check_origin(request: Request) -> None:
+    """Accept a call that changes something only from this page, or from a program: not from a form or script of another site."""
+    origin = request.headers.get("Origin")
+    hosts = {request.headers.get("Host"), request.headers.get("X-Forwarded-Host"), request.base_url.netloc}
+    is_elsewhere = origin is not None and urlsplit(origin).netloc not in hosts
+    if is_elsewhere or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        raise HTTPException(403, "The call comes from another site")
+    if request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "The body must be JSON, with the Content-Type application/json")
+
+
+def audit(user: Any, event: str, **extra: str) -> None:
+    """Add an entry to Airflow's audit log, before anything is done."""
+    try:
+        compat.write_audit_entry(event, REPORT_DAG_ID, user.get_name(), json.dumps(extra))
+    except Exception as error:
+        raise SetupError(
+            f"The audit log of Airflow cannot be written ({type(error).__name__}). Without it, nothing is done"
+        ) from None
