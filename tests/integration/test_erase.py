@@ -17,7 +17,7 @@ from progress_exhaust.erase.erasure import Action, ErasedPackage, Erasure, Found
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.requests.packages import Packages
-from progress_exhaust.report.package import write_package
+from progress_exhaust.report.package import Packed, write_package
 from progress_exhaust.report.request import Batch
 from progress_exhaust.security.levels import Level, Protection
 from progress_exhaust.settings import Settings
@@ -65,7 +65,7 @@ def reports(tmp_path: Path) -> Path:
 def publish(path: Path, learner: str, protection: Protection | None = None) -> None:
     csv = f"User UUID\r\n{learner}\r\n".encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_package(io.BytesIO(csv), path, "b.csv", REPORT_DAY, protection or Protection(Level.PLAIN), size_bytes=len(csv))
+    write_package([Packed("b.csv", io.BytesIO(csv), len(csv))], path, REPORT_DAY, protection or Protection(Level.PLAIN))
 
 
 def finished(cursor: Any, request_id: str = "r1", keys: tuple[str, ...] = (KEY, OTHER_KEY), **columns: Any) -> tuple[str, str]:

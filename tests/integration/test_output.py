@@ -50,9 +50,9 @@ def test_a_summary_with_the_csv(queue: Install, world: World) -> None:
     assert queue.run_dag(settings={"summary_file": True, "report_timezone": "Asia/Kolkata"}).state == "success"
     found = packed(queue, world)
     csv = f"{batch}_progress_{REPORT_DAY:%Y%m%d}.csv"
-    assert list(found) == [csv, "summary.txt"]  # the report comes first
+    assert list(found) == [csv, f"summary_{batch}.txt"]  # the report comes first
     assert found[csv] == expected_csv(world, request, batch, REPORT_DAY)
-    summary, counts = found["summary.txt"].decode(), expected_counts(world, request, batch)
+    summary, counts = found[f"summary_{batch}.txt"].decode(), expected_counts(world, request, batch)
     assert (
         f"Enrolled learners: {counts.enrolled:,}\r\n" in summary and f"Learners in the file: {counts.reported:,}\r\n" in summary
     )

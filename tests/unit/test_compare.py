@@ -23,7 +23,7 @@ from progress_exhaust.compare import comparison, csv_rows
 from progress_exhaust.compare.comparison import compare_reports
 from progress_exhaust.compare.known import Known, Reason, Unknown, layout_of
 from progress_exhaust.compare.report_file import ReportFile
-from progress_exhaust.report.package import write_package
+from progress_exhaust.report.package import Packed, write_package
 from progress_exhaust.security.encryption import read_public_key
 from progress_exhaust.security.levels import Level, Protection, ZipCipher
 from tests.openssl import key_pair
@@ -32,7 +32,7 @@ from tests.oracle import LERN7_LABELS, STATIC_LABELS, Options, expected_lern7_cs
 PROJECT = Path(__file__).resolve().parents[2]
 GOLDEN = PROJECT / "tests/golden"
 MIGRATION = (PROJECT / "docs/how-to/migrate-from-the-spark-job.md").read_text()
-NAME, DAY = "0133_progress_20220927.csv", date(2022, 9, 27)
+NAME, WORKBOOK, DAY = "0133_progress_20220927.csv", "0133_progress_20220927.xlsx", date(2022, 9, 27)
 SECRET = "S3cret पासवर्ड"
 CSV = b"User UUID,User Name,State,Progress\r\nlearner-1,Asha Rao,Kerala,40\r\nlearner-2,Ravi Das,,100\r\n"
 PERSONAL = ("learner-1", "learner-2", "Asha", "Ravi", "Kerala", "40")
@@ -61,8 +61,9 @@ def file(path: Path, data: bytes) -> Path:
 
 
 def packed(path: Path, protection: Protection, cipher: ZipCipher = ZipCipher.AES_256, csv: bytes = CSV) -> Path:
-    summary = b"a summary"
-    write_package(io.BytesIO(csv), path, NAME, DAY, protection, size_bytes=len(csv), zip_cipher=cipher, summary=summary)
+    notes = {"columns_0133.csv": b"Column\r\n", "summary_0133.txt": b"a summary"}
+    reports = [Packed(name, io.BytesIO(data), len(data)) for name, data in ((NAME, csv), (WORKBOOK, b"a workbook"))]
+    write_package(reports, path, DAY, protection, zip_cipher=cipher, notes=notes)
     return path
 
 

@@ -12,7 +12,7 @@ from progress_exhaust.cli_erase import _layouts_without_ids
 from progress_exhaust.erase import search
 from progress_exhaust.erase.search import Content, LearnerSearch
 from progress_exhaust.report.options import OutputFormat
-from progress_exhaust.report.package import write_package
+from progress_exhaust.report.package import Packed, write_package
 from progress_exhaust.security.encryption import read_public_key
 from progress_exhaust.security.levels import Level, Protection, ZipCipher
 from progress_exhaust.settings import parse_settings
@@ -35,7 +35,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
 
 def package(folder: Path, report: bytes = CSV, protection: Protection = PLAIN, ending: str = "csv", **options: ZipCipher) -> Path:
     target = folder / f"{NAME}.zip"
-    write_package(io.BytesIO(report), target, f"{NAME}.{ending}", DAY, protection, size_bytes=len(report), **options)
+    write_package([Packed(f"{NAME}.{ending}", io.BytesIO(report), len(report))], target, DAY, protection, **options)
     return target
 
 
