@@ -72,6 +72,27 @@ def test_a_package_of_an_encrypted_csv(tmp_path: Path, keys: tuple[str, bytes]) 
     assert content_of(of_key, OTHER, private) is Content.WITHOUT_LEARNER
 
 
+@pytest.mark.parametrize("level", [Level.TEXT_KEY, Level.PUBLIC_KEY])
+def test_an_encrypted_workbook(tmp_path: Path, keys: tuple[str, bytes], level: Level) -> None:
+    private, public = keys
+    protection = Protection(level, SECRET, public_key=read_public_key(public))
+    path = package(tmp_path, written(learners({"user_id": LEARNER})), protection, ending=OutputFormat.XLSX)
+    assert content_of(path) is Content.PROTECTED
+    assert content_of(path, LEARNER, private, SECRET) is Content.HAS_LEARNER
+    assert content_of(path, OTHER, private, SECRET) is Content.WITHOUT_LEARNER
+
+
+@pytest.mark.parametrize("level", [Level.PLAIN, Level.PASSWORD, Level.TEXT_KEY])
+def test_a_package_of_both_files_and_the_description(tmp_path: Path, level: Level) -> None:
+    target = tmp_path / f"{NAME}.zip"
+    contents = {f"{NAME}.csv": CSV, f"{NAME}.xlsx": written(learners({"user_id": LEARNER}))}
+    reports = [Packed(name, io.BytesIO(data), len(data)) for name, data in contents.items()]
+    protection = Protection(level, None if level is Level.PLAIN else SECRET)
+    write_package(reports, target, DAY, protection, notes={"columns_0133.csv": b"Column\r\n"})
+    assert content_of(target, LEARNER, SECRET) is Content.HAS_LEARNER
+    assert content_of(target, OTHER, SECRET) is Content.WITHOUT_LEARNER
+
+
 def test_a_workbook(tmp_path: Path) -> None:
     path = package(tmp_path, written(learners({"user_id": LEARNER})), ending=OutputFormat.XLSX)
     assert content_of(path) is Content.HAS_LEARNER
