@@ -2,12 +2,14 @@
 
 import gc
 import hashlib
+import json
 import logging
 import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from airflow.sdk import ObjectStoragePath
@@ -16,6 +18,7 @@ from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.extract.chunk_files import to_parquet
 from progress_exhaust.extract.inputs import make_inputs
 from progress_exhaust.hooks.requests.models import Stage
+from progress_exhaust.operators import pivot as stage
 from progress_exhaust.operators.pivot import PivotOperator
 from progress_exhaust.report import xlsx_file
 from progress_exhaust.report.options import OutputFormat
@@ -114,6 +117,28 @@ def test_both_formats_are_the_same_files_as_each_alone(tmp_path: Path) -> None:
     assert both.sha256 == manifests[OutputFormat.CSV].sha256
     assert both.workbook.sha256 == manifests[OutputFormat.XLSX].sha256
     assert [manifests[name].workbook for name in (OutputFormat.CSV, OutputFormat.XLSX)] == [None, None]
+
+
+@pytest.mark.parametrize("killed_in", ["write_lines", "write_workbook"])
+def test_a_kill_at_any_file_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in: str) -> None:
+    quiet = pivoted(tmp_path / "quiet", output_format="both", columns_file=True)
+    context = staged(tmp_path / "killed", output_format="both", columns_file=True)
+    pivot(context)  # the manifest of an earlier attempt
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, killed_in, Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pivot(context)
+    assert context.staging.find(PivotManifest) is None, "the package stage must not take half a report"
+    pivot(context)
+    assert context.staging.read(PivotManifest) == quiet
+    for path in (tmp_path / "quiet").rglob("*.csv"):
+        assert (tmp_path / "killed" / path.relative_to(tmp_path / "quiet")).read_bytes() == path.read_bytes()
+
+
+def test_the_manifest_of_an_earlier_version_is_read() -> None:
+    old = {"rows": 1, "size_bytes": 2, "sha256": "", "cut_cells": 0, "folder": "pivot-1", "file_name": CSV}
+    manifest = PivotManifest.model_validate_json(json.dumps(old | {"summary_name": "summary.txt"}))
+    assert (manifest.workbook, manifest.columns_name, manifest.summary_name) == (None, None, "summary.txt")
 
 
 def test_the_summary_names_both_files(tmp_path: Path) -> None:

@@ -90,6 +90,13 @@ def test_a_workbook_of_each_level(tmp_path: Path, level: Level) -> None:
     check_standard(read_report(str(path), SECRET), formulas="")
 
 
+def test_a_workbook_needs_openpyxl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = package(tmp_path, learners(*ROWS), endings=("xlsx",))
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(InputError, match=r"is an Excel workbook\. To read it, install openpyxl"):
+        read_report(path)
+
+
 def test_the_file_in_the_package_and_both_files(tmp_path: Path) -> None:
     path = package(tmp_path, learners(*ROWS), endings=("csv", "xlsx"), described=True)
     with zipfile.ZipFile(path) as opened:
@@ -178,7 +185,11 @@ def test_the_package_imports_pandas_only_when_a_report_is_read() -> None:
 def test_the_documented_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     page = (docs.PROJECT / "docs" / "how-to/read-reports-with-pandas.md").read_text()
     script, output = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)[:2]
-    path = package(tmp_path, learners(*ROWS), Protection(Level.PASSWORD, "the password"))
+    rows = [
+        {"user_id": "14de28f4-5b98-4694-bca2-01c6064f4c00", "completed_at": AT // 1000 * 1000, "attempts": [tried("1", 7.5)]},
+        {"user_id": "4b49cc68-107e-4eec-a99c-ff4155d098c5"},
+    ]
+    path = package(tmp_path, learners(*rows), Protection(Level.PASSWORD, "the password"))
     path.rename(tmp_path / "013307481768378368112_progress_20220927.zip")
     monkeypatch.chdir(tmp_path)
     exec(script, {})  # noqa: S102

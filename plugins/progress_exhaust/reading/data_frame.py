@@ -39,7 +39,7 @@ def load_report(path: Path, password: str | None) -> pd.DataFrame:
             described = _csv_table(path.name, by_kind["columns"])[0] if "columns" in by_kind else None
             cells, decimal_sign = _csv_table(path.name, by_kind["csv"])
         elif "xlsx" in by_kind:
-            cells, described = _workbook_tables(by_kind["xlsx"])
+            cells, described = _workbook_tables(path.name, by_kind["xlsx"])
             decimal_sign = "."
         else:
             raise InputError(f"{path.name} is a zip without a report")
@@ -58,9 +58,12 @@ def _csv_table(name: str, entry: Entry) -> tuple[pd.DataFrame, str]:
     return table.drop_columns([ROW]).to_pandas(types_mapper=lambda _: TEXT), "." if rows.delimiter == "," else ","
 
 
-def _workbook_tables(entry: Entry) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def _workbook_tables(name: str, entry: Entry) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return the cells of the first sheet of a workbook, and of the sheet that describes the columns, if it is there."""
-    from openpyxl import load_workbook
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise InputError(f"{name} is an Excel workbook. To read it, install openpyxl") from None
 
     with ExitStack() as stack:
         workbook_file = stack.enter_context(TemporaryFile())  # a zip, which cannot be read as a stream
