@@ -1,11 +1,11 @@
 """The command line for engineers: a check of the installation, requests and batches, a test request, the release of a claim.
 
     progress-exhaust check | status [REQUEST] | why BATCH | init-requests | submit … | release REQUEST | erase USER |
-        compare OLD NEW
+        compare OLD NEW | open FILE
 
 It needs plugins/ on PYTHONPATH and Airflow's configuration. It reads the connection `progress_exhaust_requests` and the
-Variable as a task does. `erase` also reads the store. `compare` reads files only. No command shows data of a learner, unless an
-option asks for it.
+Variable as a task does. `erase` also reads the store. `compare` and `open` only read files. No command shows data of a learner,
+unless an option asks for it.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from progress_exhaust import cli_compare, cli_erase
+from progress_exhaust import cli_compare, cli_erase, cli_open
 from progress_exhaust import cli_output as output
 from progress_exhaust.errors import InputError, ProgressExhaustError, RequestError
 from progress_exhaust.hooks.requests.models import RequestStatus
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     erase = cli_erase.add_command(commands)
     erase.set_defaults(command=_with_settings(lambda words, settings: cli_erase.erase_learner(words, settings, _installation())))
     cli_compare.add_command(commands)
+    cli_open.add_command(commands)
     return parser
 
 

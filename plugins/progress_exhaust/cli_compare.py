@@ -14,6 +14,7 @@ from progress_exhaust.errors import InputError, SetupError
 
 if TYPE_CHECKING:
     from progress_exhaust.compare.comparison import Comparison, Difference, Example, FileFacts
+    from progress_exhaust.reading.report_file import ReportFile
 
 DEFAULT_TIME_ZONE = "Asia/Kolkata"  # of the setting report_timezone
 DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -51,15 +52,14 @@ def compare_files(parsed: argparse.Namespace) -> int:
     Raises InputError if a file or an option is not valid, SetupError if the temporary folder is full or missing.
     """
     from progress_exhaust.compare.comparison import compare_reports
-    from progress_exhaust.compare.report_file import ReportFile
     from progress_exhaust.report.layout import is_time_zone
 
     if not is_time_zone(parsed.timezone):
         raise InputError(f"--timezone {parsed.timezone!r} is not an IANA time zone, such as Asia/Kolkata")
     try:
         comparison = compare_reports(
-            ReportFile("OLD", parsed.old, _key("OLD", parsed.old_key_file)),
-            ReportFile("NEW", parsed.new, _key("NEW", parsed.new_key_file)),
+            _report_file("OLD", parsed.old, parsed.old_key_file),
+            _report_file("NEW", parsed.new, parsed.new_key_file),
             key_label=parsed.learner_column,
             time_zone=parsed.timezone,
             max_examples=parsed.examples,
@@ -73,13 +73,12 @@ def compare_files(parsed: argparse.Namespace) -> int:
     return DIFFERENT if comparison.unknown else SAME
 
 
-def _key(name: str, file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get(f"PROGRESS_EXHAUST_{name}_KEY")
-    try:
-        return file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The key file of {name} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}") from None
+def _report_file(name: str, path: Path, key_file: Path | None) -> "ReportFile":
+    from progress_exhaust.reading.report_file import ReportFile, read_key
+
+    variable = f"PROGRESS_EXHAUST_{name}_KEY"
+    key = read_key(key_file, of=name) if key_file else os.environ.get(variable)
+    return ReportFile(name, path, key, key_source=f"--{name.lower()}-key-file or {variable}")
 
 
 def _as_json(comparison: "Comparison", *, show_cells: bool) -> dict[str, object]:

@@ -61,6 +61,7 @@ def erase_learner(parsed: argparse.Namespace, settings: Settings, installation: 
     Raises InputError if the user id, the reference or a key file is not valid.
     """
     from progress_exhaust.erase.erasure import Erasure
+    from progress_exhaust.reading.report_file import read_key
     from progress_exhaust.stages.site_setup import Site
 
     user_id = sys.stdin.readline().strip() if parsed.user == "-" else parsed.user
@@ -70,7 +71,7 @@ def erase_learner(parsed: argparse.Namespace, settings: Settings, installation: 
         erasure = Erasure(
             Site(settings, run_id="erase", installation=installation),
             user_id,
-            [_key(file) for file in parsed.key_file],
+            [read_key(file) for file in parsed.key_file],
             make_again=not parsed.delete,
             reference=_reference(parsed, user_id),
         )
@@ -136,10 +137,3 @@ def _reference(parsed: argparse.Namespace, user_id: str) -> str | None:
     if user_id.lower() in reference.lower():
         raise InputError("--reference has the id of the learner. Give a number of the demand that does not name the learner")
     return reference
-
-
-def _key(file: Path) -> str:
-    try:
-        return file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The key file cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}") from None

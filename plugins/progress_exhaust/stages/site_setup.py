@@ -231,8 +231,13 @@ class Site:
         return self.settings.layout_named(params.layout or self.settings.layout)
 
     def output_format(self, params: RunParams) -> OutputFormat:
-        """Return the format of the run's files: that of the Param, else the setting."""
-        return params.output_format or self.settings.output_format
+        """Return the format of the run's files: that of the Param, else of the layout, else the setting."""
+        return params.output_format or self.layout(params).output_format or self.settings.output_format
+
+    def columns_file(self, params: RunParams) -> bool:
+        """Return whether the run's packages describe their columns in a file: by the layout, else by the setting."""
+        of_layout = self.layout(params).columns_file
+        return self.settings.columns_file if of_layout is None else of_layout
 
     def _connect_tables(self, hook: "type[TablesHook]") -> "TablesHook":
         settings = self.settings
