@@ -101,7 +101,7 @@ def test_what_an_earlier_run_has_not_made_is_not_finished() -> None:
     ("status", "states", "words"),
     [
         ("SUCCESS", ("done", "done", "rejected"), "2 of 3, 1 not possible"),
-        ("FAILED", ("failed", "rejected", "done"), "1 of 3, 1 not possible, 1 failed"),
+        ("FAILED", ("failed", "rejected", "done", "running"), "1 of 4, 1 not possible, 2 failed"),
         ("SUCCESS", ("done",), "1 of 1"),
         ("SUBMITTED", (), ""),
     ],

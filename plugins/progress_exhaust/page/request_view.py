@@ -11,7 +11,7 @@ from progress_exhaust.hooks.requests.models import BatchState, RequestStatus, de
 from progress_exhaust.hooks.requests.outcomes import without_untrue_promise
 from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails
 from progress_exhaust.names import ENDED_RUN_STATES
-from progress_exhaust.page.batch_view import BatchView
+from progress_exhaust.page.batch_view import UNFINISHED, BatchView
 from progress_exhaust.page.progress import BatchProgress, Progress, request_progress
 from progress_exhaust.page.titles import Title, make_title
 
@@ -136,7 +136,8 @@ class RequestView:
         if not self.total:
             return ""
         missing = Counter(view.batch.state for view in self.batches if view.batch.batch_id not in self._published)
-        others = {"not possible": missing[BatchState.REJECTED], "failed": missing[BatchState.FAILED] if self.finished else 0}
+        failed = missing[BatchState.FAILED] + sum(missing[state] for state in UNFINISHED)  # the run has ended
+        others = {"not possible": missing[BatchState.REJECTED], "failed": failed if self.finished else 0}
         return ", ".join([f"{self.done} of {self.total}", *(f"{number} {what}" for what, number in others.items() if number)])
 
     @cached_property
