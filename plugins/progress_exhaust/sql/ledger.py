@@ -64,8 +64,6 @@ CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
   task_attempts jsonb NOT NULL DEFAULT '{{}}',   -- per stage: the newest attempt of its task, the only one that may write
   size_bytes bigint,                             -- of the package
   object_key text,
-  sha256 text,                                   -- of the package, in hexadecimal digits
-  protection_level text,                         -- of the package
   error text,
   listed_at timestamptz NOT NULL DEFAULT now(),
   changed_at timestamptz NOT NULL DEFAULT now(),
@@ -73,6 +71,8 @@ CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
   permanent boolean NOT NULL DEFAULT false,      -- no retry fixes the error
   collection_name text,                          -- null if an earlier version listed the batch, or if it was rejected
   batch_name text,
+  sha256 text,                                   -- of the package, in hexadecimal digits
+  protection_level text,                         -- of the package
   PRIMARY KEY (tag, request_id, batch_id, installation, run_id)
 );
 
