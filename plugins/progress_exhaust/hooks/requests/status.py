@@ -52,6 +52,7 @@ class RequestDetails:
     claim_installation: str | None = None  # of that run
     claimed_at: datetime | None = None
     is_ours: bool = True  # that run is one of this installation
+    permanent: bool = False  # that run failed it with a permanent error: no run tries it again by itself
 
     @property
     def key(self) -> tuple[str, str, str]:
