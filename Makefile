@@ -63,7 +63,7 @@ services: env ## start Cassandra, Postgres, Redis and the content API on 127.0.0
 demo: services ## turn sample requests into zips, once, and show them
 	@$(PY) dev/demo.py
 
-demo-data: services ## submit new requests for the next demo
+demo-data: services ## load the sample data, and submit new requests for it
 	@$(PY) dev/demo.py --submit
 
 run: env ## run the DAG once against the environment's connections; CONF='{"request_ids": ["…"]}' passes Params

@@ -1,28 +1,27 @@
 """The command `open`: unpack and decrypt a report. It needs no Airflow."""
 
 import argparse
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
 
 from progress_exhaust import cli_output as output
+from progress_exhaust.cli_output import ExitStatus
 from progress_exhaust.errors import InputError
 
 KEY_VARIABLE = "PROGRESS_EXHAUST_KEY"
-EXAMPLES = """examples:
-  progress-exhaust open 0133_progress_20220927.zip --key-file password.txt
-  progress-exhaust open 0133_progress_20220927.zip --key-file private.pem --to reports
-"""
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: output.Commands) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser(
+    parser = output.add_command(
+        commands,
         "open",
-        help="unpack and decrypt a report",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "unpack and decrypt a report",
+        [
+            "progress-exhaust open 0133_progress_20220927.zip --key-file password.txt",
+            "progress-exhaust open 0133_progress_20220927.zip --key-file private.pem --to reports",
+        ],
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="package of a report, or the encrypted file in it")
     parser.add_argument(
@@ -36,12 +35,11 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--to", type=Path, metavar="FOLDER", help="folder for the clear files. Without it, FILE without its ending"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that the folder already has")
-    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=open_file)
 
 
 def open_file(parsed: argparse.Namespace) -> int:
-    """Write the clear files of a report into a folder, and print their names. Return 0.
+    """Write the clear files of a report into a folder, and print their names. Return YES.
 
     Raises InputError if the file or its key is not valid, SetupError if the folder cannot be written.
     """
@@ -55,8 +53,8 @@ def open_file(parsed: argparse.Namespace) -> int:
     report = ReportFile(parsed.file.name, parsed.file, key, key_source=f"--key-file or {KEY_VARIABLE}")
     files = unpack(report, folder, overwrite=parsed.overwrite)
     if parsed.json:
-        output.print_line(json.dumps({"folder": str(folder), "files": [asdict(file) for file in files]}))
+        output.print_json({"folder": str(folder), "files": [asdict(file) for file in files]})
     else:
         rows = [(str(folder / file.name), f"{file.size_bytes:,}", file.protection) for file in files]
         output.print_table(("CLEAR FILE", "BYTES", "WAS"), rows)
-    return 0
+    return ExitStatus.YES

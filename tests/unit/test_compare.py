@@ -510,19 +510,23 @@ def test_wrong_input_has_a_message_without_data_of_a_learner(
     path, key = make(tmp_path, packages)
     status, out, err = run(path, CSV, *(["--old-key-file", key] if key else []))
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert re.match(message, err)
+    assert re.match(f"progress-exhaust: error: {message}", err)
     assert not any(text in err for text in (*PERSONAL, SECRET))
 
 
 def test_a_wrong_time_zone(run: Run) -> None:
-    assert run(CSV, CSV, "--timezone", "Mars")[::2] == (2, "--timezone 'Mars' is not an IANA time zone, such as Asia/Kolkata\n")
+    message = "progress-exhaust: error: --timezone 'Mars' is not an IANA time zone, such as Asia/Kolkata\n"
+    assert run(CSV, CSV, "--timezone", "Mars")[::2] == (2, message)
 
 
 def test_without_a_temporary_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     status, out, err = run(CSV, CSV)
     assert (status, out) == (3, "")
-    assert err == "No such file or directory. Rows are stored in the temporary folder: set TMPDIR to one with space\n"
+    assert (
+        err.partition(": error: ")[2]
+        == "No such file or directory. Rows are stored in the temporary folder: set TMPDIR to one with space\n"
+    )
 
 
 def test_it_needs_no_airflow(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from progress_exhaust.docs_links import docs_page, is_url
 from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.page.formatting import format_duration, format_size
+from progress_exhaust.page.next_steps import next_step, why_no_batches
 from progress_exhaust.report.request import MAX_FAILURES
 from progress_exhaust.security.levels import Level
 
@@ -59,6 +60,8 @@ templates.globals |= {
     "find_help": find_help,
     "docs_page": docs_page,
     "protections": PROTECTIONS,
+    "next_step": next_step,
+    "why_no_batches": why_no_batches,
 }
 
 

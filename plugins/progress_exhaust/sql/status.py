@@ -53,11 +53,12 @@ SELECT tag, request_id, l.run_id, status, channel, submitted_at, completed_at, f
   (SELECT CASE WHEN octet_length(j.request_data::text) < 20000 THEN j.request_data::text END FROM {job_request} j
     WHERE j.tag = l.tag AND j.request_id = l.request_id AND l.run_id = '') AS request_data,
   claim.run_id AS claim_run_id, coalesce(claim.held, false) AS held, coalesce(claim.duplicate_of, '') AS duplicate_of,
+  coalesce(claim.permanent, false) AS permanent,
   claim.installation AS claim_installation, claim.claimed_at AT TIME ZONE 'utc' AS claimed_at,
   coalesce(claim.installation = %(installation)s OR claim.installation = '' AND NOT claim.held, true) AS is_ours, found
 FROM (CHOSEN) l
 LEFT JOIN LATERAL (
-  SELECT c.run_id, c.released_at IS NULL AS held, c.duplicate_of, c.installation, c.claimed_at FROM {ledger}.claim c
+  SELECT c.run_id, c.released_at IS NULL AS held, c.permanent, c.duplicate_of, c.installation, c.claimed_at FROM {ledger}.claim c
   WHERE c.tag = l.tag AND c.request_id = l.request_id ORDER BY claimed_at DESC LIMIT 1
 ) claim ON true
 ORDER BY place

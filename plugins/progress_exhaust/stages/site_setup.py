@@ -67,6 +67,8 @@ class RunParams:
         params = context["params"]
         if params.get("release_claims") and not params.get("request_ids"):
             raise SetupError("Param release_claims needs request_ids: name the requests whose claims this run may release")
+        if params.get("request_ids") and params.get("batch_ids"):
+            raise SetupError("Params request_ids and batch_ids: give one of them. A run with batch_ids makes no requests")
         return cls(
             request_ids=tuple(params.get("request_ids") or ()),
             batch_ids=tuple(params.get("batch_ids") or ()),

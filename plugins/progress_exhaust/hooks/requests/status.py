@@ -81,6 +81,7 @@ class RequestDetails:
     claimed_at: datetime | None = None
     is_ours: bool = True  # that run is one of this installation
     named: tuple[str, ...] = ()  # ids of the batches that the request names
+    permanent: bool = False  # that run failed it with a permanent error: no run tries it again by itself
 
     @property
     def key(self) -> tuple[str, str, str]:
