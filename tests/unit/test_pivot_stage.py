@@ -150,8 +150,11 @@ def test_the_progress_of_both_files_counts_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_REPORTS", 0)
+    percents: list[int] = []
+    monkeypatch.setattr(BatchContext, "report_progress", lambda _, counts: percents.append(counts["percent"]))
     with caplog.at_level(logging.INFO):
         pivoted(tmp_path, output_format="both", processes_per_task=1)
+    assert percents == [25, 50, 75, 100]
     assert [message.partition(" chunks written")[0].rpartition(": ")[2] for message in caplog.messages] == [
         f"{number} of 4" for number in (1, 2, 3, 4)
     ]
