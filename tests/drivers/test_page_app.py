@@ -153,7 +153,7 @@ def test_each_element_with_focus_has_an_id() -> None:
     batches = batch("b1", state="failed", stage="pivot"), batch("b2", state="done", counts=counts)
     same_id = [seen(*batches, status="FAILED", tag=tag) for tag in ("tag", '">"&')]
     for page, number in (
-        (shown("list.html", views=same_id), 20),
+        (shown("list.html", views=same_id), 18),
         (shown("request.html", view=seen(*batches, status="FAILED")), 15),
     ):
         live = page.partition("<div id=")[2].partition("</main>")[0]

@@ -79,7 +79,7 @@ def test_failed_batches_are_not_done(site: Site, page: Page) -> None:
     expect(error).not_to_contain_text("tries again")
 
 
-def test_a_page_of_submitted_requests_follows_their_run(site: Site, page: Page) -> None:
+def test_a_page_of_submitted_requests_follows_their_run_and_filters_find_it(site: Site, page: Page) -> None:
     batch = site.batches[1]
     request = site.request(batch)
     row = row_of(page, request)
@@ -98,6 +98,32 @@ def test_a_page_of_submitted_requests_follows_their_run(site: Site, page: Page) 
         expect(page.get_by_text(f"Times are in {zone}")).to_be_visible()
         expect(row).to_contain_text(f"{submitted.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}")
     page.evaluate("localStorage.removeItem('timezone')")
+
+    # The address of a search can be shared.
+    word = course_of(site, batch)["name"].split()[-1]
+    other = site.request("no-such-batch-7")
+    try:
+        page.goto(f"{site.airflow.url}{PAGE}/")
+        page.get_by_label("Course, batch, org, request or error").fill(word[: max(3, len(word) - 1)].upper())
+        page.get_by_text("More filters").click()
+        page.get_by_label("Submitted from").fill(f"{submitted:%Y-%m-%d}")
+        page.get_by_role("button", name="Search").click()
+        expect(row).to_be_visible()
+        expect(row_of(page, other)).to_have_count(0)
+        assert re.fullmatch(r"text=[^&]+&since=[\d-]+&zone=[^&]+", page.url.partition("?")[2])
+        page.goto(f"{site.airflow.url}{PAGE}/?text=NO-such-Batch-7")
+        expect(row_of(page, other)).to_be_visible()
+        expect(row).to_have_count(0)
+        page.get_by_role("link", name="Submitted").click()
+        page.wait_for_url(re.compile(r"text=NO-such-Batch-7&order=ascending$"))
+        page.goto(f"{site.airflow.url}{PAGE}/?text=nothing-has-this-name")
+        expect(page.get_by_role("heading", name="No request matches these filters")).to_be_visible()
+        page.get_by_role("link", name="Clear all filters").last.click()
+        expect(row).to_be_visible()
+        charts = page.get_by_role("heading", name="The last 30 days")
+        assert charts.bounding_box()["y"] > page.locator("#requests").bounding_box()["y"]  # type: ignore[index]
+    finally:
+        site.sql("DELETE FROM job_request WHERE request_id = %s", other)
 
 
 @contextmanager
@@ -150,35 +176,6 @@ def test_the_bar_and_its_text_have_the_same_number(site: Site, gate: Gate, page:
     assert [value for value, _ in seen] == sorted(value for value, _ in seen), seen
     expect(row).to_contain_text("2 of 2")
     expect(bar).to_have_count(0)
-
-
-def test_filters_make_an_address_that_can_be_shared(site: Site, page: Page) -> None:
-    course = course_of(site, site.batches[2])["name"]
-    word = course.split()[-1]
-    listed, other = site.request(site.batches[2]), site.request("no-such-batch-7")
-    site.airflow.run(request_ids=[listed])
-    try:
-        page.goto(f"{site.airflow.url}{PAGE}/")
-        page.get_by_label("Course, batch, org, request or error").fill(word[: max(3, len(word) - 1)].upper())
-        page.get_by_text("More filters").click()
-        page.get_by_label("Submitted from").fill(f"{site.row(listed)['dt_job_submitted']:%Y-%m-%d}")
-        page.get_by_role("button", name="Search").click()
-        expect(row_of(page, listed)).to_be_visible()
-        expect(row_of(page, other)).to_have_count(0)
-        assert re.fullmatch(r"text=[^&]+&since=[\d-]+&zone=[^&]+", page.url.partition("?")[2])
-        page.goto(f"{site.airflow.url}{PAGE}/?text=NO-such-Batch-7")
-        expect(row_of(page, other)).to_be_visible()
-        expect(row_of(page, listed)).to_have_count(0)
-        page.get_by_role("link", name="Submitted").click()
-        assert page.url.endswith("text=NO-such-Batch-7&order=ascending")
-        page.goto(f"{site.airflow.url}{PAGE}/?text=nothing-has-this-name")
-        expect(page.get_by_role("heading", name="No request matches these filters")).to_be_visible()
-        page.get_by_role("link", name="Clear all filters").last.click()
-        expect(row_of(page, listed)).to_be_visible()
-        charts = page.get_by_role("heading", name="The last 30 days")
-        assert charts.bounding_box()["y"] > page.locator("#requests").bounding_box()["y"]  # type: ignore[index]
-    finally:
-        site.sql("DELETE FROM job_request WHERE request_id = %s", other)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
