@@ -124,12 +124,13 @@ def test_a_batch_that_airflow_tries_again_has_no_rerun_button(
     run_state: str | None, task_state: str | None, retried: bool
 ) -> None:
     one, two = batch("b1", state="failed", stage="package", error="x"), batch("b2", state="failed", stage="pivot", error="x")
-    view = seen(one, two, run_state=run_state)
+    view = seen(one, two, run_state=run_state, status="FAILED")
     tasks = {(RUN, "b1", "package"): BatchTask(task_state, retry_at=NOW), (RUN, "b2", "pivot"): BatchTask("failed")}
     task = retried_task(view.batches[0], tasks)
     assert (task is not None) is retried
     found = {"b1": task} if task else {}
     page = shown("request.html", view=view, retried=found, reruns=rerun_failed(view.batches, tasks))
+    assert (" data-running" in page) is retried
     assert ("It is tried again at" in page) is retried and (f"{NOW:%H:%M} UTC" in page) >= retried
     assert ("Rerun from package" in page) is (run_state is not None and not retried)
     assert ("Rerun all failed batches" in page) is (run_state is not None and not retried)
