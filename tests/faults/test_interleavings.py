@@ -13,7 +13,7 @@ SEEDS = range(60)
 
 @pytest.fixture(scope="module")
 def made(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interleavings]:
-    with interleavings(tmp_path_factory.mktemp("interleavings")) as made:
+    with interleavings(tmp_path_factory.mktemp("interleavings"), "progress_exhaust_interleavings_of_tests") as made:
         yield made
 
 
@@ -44,7 +44,7 @@ def test_a_seed_gives_the_same_order_again(made: Interleavings) -> None:
     assert len(traces[0]) > 50 and traces[0] == traces[1]
 
 
-@pytest.mark.parametrize("fence", [FENCES[0], FENCES[-1]], ids=str)
+@pytest.mark.parametrize("fence", FENCES[:1], ids=str)
 def test_search_finds_a_removed_fence(made: Interleavings, fence: Fence) -> None:
     failure, _ = made.find(fence, seeds=0, bound=1)
     assert failure is not None and "--order" in failure.replay

@@ -96,13 +96,13 @@ class Interleavings:
         return found, self.schedules - before
 
     def _all(self, seeds: int, bound: int) -> Iterator[Failure]:
+        for pair in pairs(STEPS):
+            yield from self.all_orders(pair, 0)
         for pair in pairs(QUICK_STEPS):
-            yield from self.all_orders(pair, 1)
+            yield from self.all_orders(pair, bound)
         for seed in range(seeds):
             if failure := self.random_order(seed):
                 yield failure
-        for pair in pairs(STEPS):
-            yield from self.all_orders(pair, bound)
 
     def _run(self, clients: Sequence[Client], choose: Choose, replay: str) -> Failure | None:
         scheduler = Scheduler(self._monitor, choose)
