@@ -23,9 +23,11 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env status why submit release bench bench-small bench-latency stores demo demo-data run up down services unit test test-faults test-kills test-versions check docs docs-site wheel lock
+.PHONY: help env status why submit release bench bench-small bench-latency stores demo demo-data run up down services unit test test-faults test-interleavings test-kills test-versions check docs docs-site wheel lock
 # How many random kills `make test-kills` spreads over whole runs.
 N := 200
+# How many random orders `make test-interleavings` runs.
+SEEDS := 500
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,7 +63,7 @@ services: env ## start Cassandra, Postgres, Redis and the content API on 127.0.0
 demo: services ## turn sample requests into zips, once, and show them
 	@$(PY) dev/demo.py
 
-demo-data: services ## submit new requests for the next demo
+demo-data: services ## load the sample data, and submit new requests for it
 	@$(PY) dev/demo.py --submit
 
 run: env ## run the DAG once against the environment's connections; CONF='{"request_ids": ["…"]}' passes Params
@@ -106,6 +108,9 @@ endif
 test-faults: check stores ## run every fault test, and every slow test of the other folders
 	@$(STORES)/bin/python -m pytest tests/faults -m ""
 	@$(STORES)/bin/python -m pytest tests/integration tests/drivers tests/servers tests/stores -m slow
+
+test-interleavings: env ## let two to four clients meet on Postgres, statement by statement, in SEEDS random orders; SEEDS=500
+	@$(PY) tests/interleavings/run.py --bound 1 --seeds $(SEEDS)
 
 test-kills: env ## kill processes at N random moments of whole runs, and compare the results with a quiet run; N=200
 	@$(PY) tests/faults/kills.py $(N)

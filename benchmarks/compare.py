@@ -24,7 +24,7 @@ from progress_exhaust.report.csv_file import chunk_csv, write_csv
 from progress_exhaust.report.hierarchy import ColumnNode, Hierarchy
 from progress_exhaust.report.layout import BUILT_IN
 from progress_exhaust.report.options import ChosenAttempt, ColumnLabels
-from progress_exhaust.report.package import write_package
+from progress_exhaust.report.package import Packed, write_package
 from progress_exhaust.report.report import CellRules, Report
 from progress_exhaust.report.request import Batch, BatchFacts
 from progress_exhaust.security.levels import Level, Protection, ZipCipher
@@ -55,7 +55,7 @@ def write_report(folder: Path, name: str, rows: int, layout: str, cipher: ZipCip
         size_bytes = write_csv(csv, report, chunks(), bom=False).size_bytes
         csv.seek(0)
         protection = Protection(Level.PASSWORD, PASSWORD)
-        write_package(csv, package, f"{name}.csv", DAY, protection, size_bytes=size_bytes, zip_cipher=cipher)
+        write_package([Packed(f"{name}.csv", csv, size_bytes)], package, DAY, protection, zip_cipher=cipher)
     csv_file.unlink()
     print(f"{name}: {size_bytes:,} bytes of csv, {package.stat().st_size:,} of zip", flush=True)
     return package

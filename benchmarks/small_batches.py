@@ -5,6 +5,8 @@
 Each batch has a request and an org of its own. All requests wait when the first run starts, and the runs that follow it take
 what it leaves. The CPU-seconds are those of each server's processes, from the trigger to the last success: the tasks
 (LocalExecutor's workers), the scheduler, the API server that they talk to, the dag processor, and the databases beneath them.
+
+With `--empty`, a DAG of the same shape whose tasks do nothing runs before them, in one run: what Airflow itself takes.
 """
 
 import argparse
@@ -12,9 +14,12 @@ import json
 import os
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+import psycopg2
 
 PROJECT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
@@ -28,7 +33,7 @@ from dev.servers import all_services
 from dev.world import many_batches_world
 
 DAG_ID = "progress_exhaust"
-RUN_ID = "bench"
+EMPTY_DAG_ID, EMPTY_DAG_FOLDER = "empty", PROJECT / "benchmarks" / "empty_dag"
 TIMEOUT_SECONDS = 7200
 AIRFLOW_PARTS = ("tasks", "scheduler", "api-server", "dag-processor")
 
@@ -55,14 +60,19 @@ def ask(connection: Any, query: str) -> Any:
         return cursor.fetchone()[0]
 
 
+def wait_until_none(connection: Any, query: str) -> float:
+    """Wait until a count is 0; return the seconds."""
+    started = time.monotonic()
+    while ask(connection, query):
+        if time.monotonic() > started + TIMEOUT_SECONDS:
+            sys.exit(f"not done after {TIMEOUT_SECONDS} s")
+        time.sleep(2)
+    return time.monotonic() - started
+
+
 def wait_for_all(connection: Any) -> float:
     """Wait until no request waits or is processed; return the seconds."""
-    started = time.monotonic()
-    while ask(connection, "SELECT count(*) FROM job_request WHERE status IN ('SUBMITTED', 'PROCESSING')"):
-        if time.monotonic() > started + TIMEOUT_SECONDS:
-            sys.exit(f"the requests are not done after {TIMEOUT_SECONDS} s")
-        time.sleep(2)
-    seconds = time.monotonic() - started
+    seconds = wait_until_none(connection, "SELECT count(*) FROM job_request WHERE status IN ('SUBMITTED', 'PROCESSING')")
     if ask(connection, "SELECT count(*) FROM job_request WHERE status <> 'SUCCESS'"):
         sys.exit("a request failed: see the task logs in the data folder's airflow/logs")
     time.sleep(5)  # the last run is settled
@@ -79,20 +89,51 @@ def run(bench: Bench, batches_per_run: int) -> tuple[float, dict[str, float], in
                 "UPDATE job_request SET status = 'SUBMITTED', iteration = 0, processed_batches = NULL, download_urls = NULL"
             )
             cursor.execute("DROP SCHEMA IF EXISTS progress_exhaust CASCADE")
-        airflow_servers.start()
-        try:
-            time.sleep(10)  # the DAG is read, and the servers come to rest
-            sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
-            before, connections = used(bench), ask(connection, sessions)
-            trigger = [*airflow_servers.AIRFLOW, "dags", "trigger", DAG_ID, "--run-id", f"{RUN_ID}-{time.time():.0f}"]
-            triggered = measure(trigger, os.environ, PROJECT)
-            if triggered.exit_status:
-                sys.exit(triggered.output)
+        sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+        with airflow(bench) as costs:
+            connections = ask(connection, sessions)
+            trigger(DAG_ID)
             seconds = wait_for_all(connection)
-            costs = {name: total - before.get(name, 0) for name, total in used(bench).items()}
-            return seconds, costs, ask(connection, sessions) - connections
-        finally:
-            airflow_servers.stop()
+        return seconds, costs, ask(connection, sessions) - connections
+
+
+def run_empty(bench: Bench, batches: int) -> tuple[float, dict[str, float], int]:
+    """Run the DAG whose tasks do nothing; return the same, without the connections."""
+    os.environ["PROGRESS_EXHAUST_DEV_DAGS"] = str(EMPTY_DAG_FOLDER)
+    try:
+        with airflow(bench) as costs:
+            trigger(EMPTY_DAG_ID, {"batches": batches})
+            metadata = airflow_servers.environment()["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
+            with closing(psycopg2.connect(metadata)) as connection:
+                connection.autocommit = True
+                unfinished = "SELECT count(*) FROM dag_run WHERE dag_id = 'empty' AND state IN ('queued', 'running')"
+                seconds = wait_until_none(connection, unfinished)
+        return seconds, costs, 0
+    finally:
+        del os.environ["PROGRESS_EXHAUST_DEV_DAGS"]
+
+
+@contextmanager
+def airflow(bench: Bench) -> Iterator[dict[str, float]]:
+    """Start Airflow's servers for the block; at its end, fill in the CPU-seconds that it took by kind of process."""
+    costs: dict[str, float] = {}
+    airflow_servers.start()
+    try:
+        time.sleep(10)  # the DAG is read, and the servers come to rest
+        before = used(bench)
+        yield costs
+        costs |= {name: total - before.get(name, 0) for name, total in used(bench).items()}
+    finally:
+        airflow_servers.stop()
+
+
+def trigger(dag_id: str, params: Mapping[str, int] | None = None) -> None:
+    """Start a run."""
+    run_id = f"bench-{time.time():.0f}"
+    command = [*airflow_servers.AIRFLOW, "dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(params or {})]
+    triggered = measure(command, os.environ, PROJECT)
+    if triggered.exit_status:
+        sys.exit(triggered.output)
 
 
 def main(given: list[str]) -> int:
@@ -101,6 +142,7 @@ def main(given: list[str]) -> int:
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--learners", type=int, default=50, help="of each batch")
     parser.add_argument("--batches-per-run", type=int, nargs="+", default=[100])
+    parser.add_argument("--empty", action="store_true", help="run a DAG of the same shape first, whose tasks do nothing")
     arguments = parser.parse_args(given)
     # The run is triggered here, and no other one comes between: none is due before the next 29th of February.
     os.environ["PROGRESS_EXHAUST_SCHEDULE"] = "0 0 29 2 *"
@@ -112,16 +154,18 @@ def main(given: list[str]) -> int:
         load_part(Places.from_environment(), world, 0, 1)
         bench.settle()
         results = {}
+        if arguments.empty:
+            results["tasks that do nothing"] = run_empty(bench, arguments.batches)
         for size in arguments.batches_per_run:
-            results[size] = run(bench, size)
-            print(f"runs of {size}: {results[size]}", flush=True)
+            results[str(size)] = run(bench, size)
+            print(f"runs of {size}: {results[str(size)]}", flush=True)
     rows = []
     for size, (seconds, costs, connections) in results.items():
         costs["Airflow"], costs["all of it"] = sum(costs[name] for name in AIRFLOW_PARTS), sum(costs.values())
         rows.append(
-            {"batches_per_run": str(size), "wall s": f"{seconds:.0f}"}
+            {"batches_per_run": size, "wall s": f"{seconds:.0f}"}
             | {name: f"{cost / arguments.batches:.2f}" for name, cost in costs.items()}
-            | {"connections": f"{connections / arguments.batches:.1f}"}
+            | {"connections": f"{connections / arguments.batches:.1f}" if connections else ""}
         )
     print(f"\n{machine()}\n\n{arguments.batches} batches of {arguments.learners} learners:\n\n{table(rows)}")
     print("\nCPU-seconds and connections to Postgres are those of one batch.")

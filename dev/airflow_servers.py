@@ -93,7 +93,7 @@ def environment() -> dict[str, str]:
     url = f"http://127.0.0.1:{settings.port('airflow')}"
     return services.environment() | {
         "AIRFLOW_HOME": str(settings.data / "airflow"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": os.environ.get("PROGRESS_EXHAUST_DEV_DAGS", str(PROJECT / "dags")),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",

@@ -1,7 +1,9 @@
 """The demo: sample data in the services, one run of the DAG, and what each requester gets.
 
 python dev/demo.py             the sample requests, the first time; whatever is pending, later
-python dev/demo.py --submit    submit the sample requests again, as new ones, for the next demo
+python dev/demo.py --submit    load the sample data, and submit its requests again, as new ones
+
+Both load all the data first: the demo's Redis keeps nothing when it stops.
 """
 
 import os
@@ -20,7 +22,7 @@ if __name__ == "__main__":
 import psycopg2
 
 from dev import run_once, services
-from dev.load import Places, load_part, submit
+from dev.load import Places, load_part
 from dev.world import JOB_ID, OTHER_ORG, World, sample_world
 
 LINES_SHOWN = 6
@@ -42,8 +44,8 @@ def main(arguments: list[str]) -> int:
     with closing(psycopg2.connect(places.requests)) as pg:
         if arguments == ["--submit"]:
             world = demo_world(requested_at=datetime.now(UTC))
-            submit(pg, world.requests)
-            print(f"{len(world.requests)} requests are submitted: make demo")
+            load_part(places, world, 0, 1)
+            print(f"{len(world.requests)} requests are submitted. The Airflow of `make up` makes them, or `make demo`")
             return 0
         print("Sample data: five collections, seven batches, all kinds of learner", flush=True)
         world = demo_world()

@@ -102,6 +102,15 @@ def install_promtool() -> None:
         succeeds("systemctl", "disable", "--now", "prometheus")
 
 
+def install_libreoffice() -> None:
+    """Install the spreadsheet program that a test opens reports with, as root; else say what to install. No service needs it."""
+    if shutil.which("soffice"):
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise ServiceError("No soffice. On Debian: sudo apt-get install libreoffice-calc-nogui")
+    apt_install(["libreoffice-calc-nogui"])
+
+
 def apt_install(packages: list[str]) -> None:
     """Install Debian packages, as root, and let none of them start a server."""
     print(f"installing {' '.join(packages)} …", flush=True)

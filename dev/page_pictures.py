@@ -45,9 +45,13 @@ IMAGES = PROJECT / "docs" / "images"
 PASSWORDS = {"admin": "admin", "viewer": "viewer"}
 STAGES = {"fetch_hierarchy": 0.4, "extract": 30, "pivot": 4, "package": 2, "mark_complete": 0.1}  # seconds of 50,000 learners
 CHANNELS = ("0126825293972439041", "01269878797503692810", "0127027302484623361")
+COURSES = (
+    "Foundational Literacy for Grade 3", "NISHTHA 3.0: Early Numeracy", "गणित कक्षा 8", "School Leadership and Management",
+    "Inclusive Classrooms", "Digital Initiatives in Teaching",
+)  # fmt: skip
 ERRORS = (
     "Batch {batch}: the collection {collection} is retired: its report can no longer be made",
-    "Batch {batch} could not be made this time and is tried again, up to three times in all",
+    "Batch {batch} could not be made this time. The next run tries again, up to three times in all",
     "The request names no batch: batchFilter is empty",
 )
 # In the API server's own database: a run that is shown as one has to exist there.
@@ -84,6 +88,7 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
         took = timedelta(minutes=chance.randint(2, 50))
         ids = [f"01{chance.randrange(10**17, 10**18)}" for _ in range(chance.choice((1, 1, 2, 2, 3)))]
         collection = f"do_21{chance.randrange(10**18, 10**19)}"
+        course = COURSES[place % len(COURSES)]
         words = chance.choice(ERRORS) if status == "FAILED" else None
         requests.append((
             f"progress-{place:04}:{channel}", request_id, "progress-exhaust", status,
@@ -124,7 +129,8 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
             key = f"progress-exhaust/{request_id}/{batch_id}_progress_{at:%Y%m%d}.zip" if state == "done" else None
             batches.append((
                 f"progress-{place:04}:{channel}", request_id, batch_id, run_id, collection, channel, stage, state,
-                json.dumps(counts), json.dumps(seconds), enrolled * 70 if key else None, key, error, at, now,
+                json.dumps(counts), json.dumps(seconds), enrolled * 70 if key else None, key, error, at, now, course,
+                f"{at:%B} {at.year}, group {number_in + 1}",
             ))  # fmt: skip
     with closing(psycopg2.connect(uri)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request")
@@ -146,7 +152,8 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
         insert(
             cursor,
             "INSERT INTO progress_exhaust.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, stage, state, "
-            "counts, seconds, size_bytes, object_key, error, listed_at, changed_at) VALUES %s",
+            "counts, seconds, size_bytes, object_key, error, listed_at, changed_at, collection_name, "
+            "batch_name) VALUES %s",
             batches,
         )
         cursor.execute("ANALYZE")
@@ -199,7 +206,7 @@ def served(number: int) -> Iterator[str]:
 
 
 def pictures() -> None:
-    """Take the pictures of the docs, in the light and in the dark."""
+    """Take the pictures of the docs: in the light, in the dark, and as on a phone."""
     install_chromium()
     from playwright.sync_api import sync_playwright
 
@@ -216,10 +223,16 @@ def pictures() -> None:
         for theme, name in (("light", "page.png"), ("dark", "page-dark.png")):
             page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
             page.goto(f"{url}/plugin/progress-exhaust")
-            page.frame_locator("iframe").locator(f"html[data-theme={theme}] table").last.wait_for()
+            page.frame_locator("iframe").locator(f"html[data-theme={theme}] table").first.wait_for()
             page.get_by_role("link", name="Home").first.wait_for()
             page.screenshot(path=IMAGES / name)
-        page.frame_locator("iframe").get_by_role("row").filter(has_text="SUCCESS").filter(has_text="3 of 3").get_by_role(
+        page.evaluate("localStorage.setItem('theme', 'light')")
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.goto(f"{url}/progress-exhaust/")
+        page.screenshot(path=IMAGES / "page-phone.png")
+        page.set_viewport_size({"width": 1440, "height": 1000})
+        page.goto(f"{url}/plugin/progress-exhaust")
+        page.frame_locator("iframe").get_by_role("row").filter(has_text="Ready").filter(has_text="3 of 3").get_by_role(
             "link"
         ).first.click()
         page.frame_locator("iframe").get_by_role("heading", name="Batches").wait_for()

@@ -2,8 +2,8 @@
 
     python tests/run_all.py
 
-Each line of output starts with the name of its group. The last lines are the closing lines of pytest, one per group, and
-their sum.
+Each line of output starts with the name of its group. The last lines are the tests that failed, the closing lines of pytest,
+one per group, and their sum.
 """
 
 import os
@@ -21,6 +21,7 @@ STORES_PYTHON = PROJECT / ".venv-stores" / "bin" / "python"
 SITE_TESTS = ("tests/servers", "tests/faults/test_random_kills.py", "tests/faults/test_two_of_everything.py")
 SLOWEST = ("--durations=10", "--durations-min=10")  # each group lists its slowest tests
 CLOSING_LINE = re.compile(r"=+ (.*) in ([\d.]+)s\b.*=+")
+FAILED_TEST = re.compile(r"(FAILED|ERROR) \S")  # a line of pytest's short summary
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Group:
     python: str
     arguments: tuple[str, ...]
 
-    def run(self) -> tuple[int, str]:
-        """Run the group; return pytest's exit code and its closing line."""
+    def run(self) -> tuple[int, list[str]]:
+        """Run the group; return pytest's exit code, and its lines about failed tests and the closing line."""
         command = [self.python, "-m", "pytest", "-o", "console_output_style=count", *SLOWEST, *self.arguments]
+        failed_tests = []
         closing_line = "ended without a closing line"
         with subprocess.Popen(
             command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1
@@ -39,9 +41,11 @@ class Group:
             assert process.stdout
             for line in process.stdout:
                 print(f"{self.name:<9}| {line}", end="", flush=True)
+                if FAILED_TEST.match(line):
+                    failed_tests.append(line.strip())
                 if CLOSING_LINE.match(line):
                     closing_line = line.strip()
-        return process.returncode, closing_line
+        return process.returncode, [*failed_tests, closing_line]
 
 
 # One after the other: the site's servers have time limits that a busy machine breaks.
@@ -72,9 +76,10 @@ def main() -> int:
     os.environ["PYTHONUNBUFFERED"] = "1"
     started = time.monotonic()
     results = [group.run() for group in GROUPS]
-    for group, (code, closing_line) in zip(GROUPS, results, strict=True):
-        print(f"{group.name:<9}| exit code {code}: {closing_line}")
-    print(total([line for _, line in results], time.monotonic() - started))
+    for group, (code, lines) in zip(GROUPS, results, strict=True):
+        for line in lines:
+            print(f"{group.name:<9}| exit code {code}: {line}")
+    print(total([lines[-1] for _, lines in results], time.monotonic() - started))
     return int(any(code for code, _ in results))
 
 

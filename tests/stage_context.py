@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk import ObjectStoragePath
 
 from progress_exhaust.hooks.requests.models import Stage
+from progress_exhaust.report.options import OutputFormat
 from progress_exhaust.report.request import Batch
 from progress_exhaust.stages.batch_context import BatchContext
 from progress_exhaust.stages.site_setup import RunParams, Site
@@ -17,13 +18,19 @@ DAY = date(2022, 9, 28)
 
 
 def offline_context(
-    site: Site, batch: Batch, folder: ObjectStoragePath, stage: Stage, *, layout: str | None = None
+    site: Site,
+    batch: Batch,
+    folder: ObjectStoragePath,
+    stage: Stage,
+    *,
+    layout: str | None = None,
+    output_format: str | None = None,
 ) -> BatchContext:
     """Return the context of a dry run, without claims, ledger and locks."""
     nothing: Any = None
     return BatchContext(
         site=site,
-        params=RunParams(layout=layout, dry_run=True),
+        params=RunParams(layout=layout, dry_run=True, output_format=OutputFormat(output_format) if output_format else None),
         batch=batch,
         day=DAY,
         staging=BatchFolder(folder, str(batch), nullcontext),

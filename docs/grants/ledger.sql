@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS :"ledger".batch_run (
   changed_at timestamptz NOT NULL DEFAULT now(),
   installation text NOT NULL DEFAULT '',         -- as in claim
   permanent boolean NOT NULL DEFAULT false,      -- no retry fixes the error
+  collection_name text,                          -- null if an earlier version listed the batch, or if it was rejected
+  batch_name text,
   sha256 text,                                   -- of the package, in hexadecimal digits
   protection_level text,                         -- of the package
   PRIMARY KEY (tag, request_id, batch_id, installation, run_id)
@@ -67,6 +69,8 @@ END $$;
 ALTER TABLE :"ledger".claim ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
 ALTER TABLE :"ledger".claim ADD COLUMN IF NOT EXISTS batch_ids text[];
 ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
+ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS collection_name text;
+ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS batch_name text;
 ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS sha256 text;
 ALTER TABLE :"ledger".batch_run ADD COLUMN IF NOT EXISTS protection_level text;
 UPDATE :"ledger".claim SET outcome = 'lost' WHERE outcome = 'died';

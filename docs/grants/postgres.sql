@@ -18,9 +18,10 @@ GRANT INSERT (tag, request_id, installation, run_id) ON :"ledger".claim TO :"rol
 GRANT UPDATE (duplicate_of, claimed_at, released_at, outcome, failure_counted, permanent, batch_ids, installation)
   ON :"ledger".claim TO :"role";
 GRANT SELECT ON :"ledger".batch_run TO :"role";
-GRANT INSERT (tag, request_id, batch_id, installation, run_id, collection_id, channel, state, error, permanent)
+GRANT INSERT (tag, request_id, batch_id, installation, run_id, collection_id, channel, state, error, permanent,
+  collection_name, batch_name)
   ON :"ledger".batch_run TO :"role";
 GRANT UPDATE (stage, state, task_attempts, counts, seconds, size_bytes, object_key, sha256, protection_level, error,
-  permanent, changed_at, installation)
+  permanent, changed_at, installation, collection_name, batch_name)
   ON :"ledger".batch_run TO :"role";
 GRANT DELETE ON :"ledger".batch_run TO :"role";

@@ -1,7 +1,6 @@
 """The command `compare`: whether two files of a report have the same learners and cells. It needs no Airflow."""
 
 import argparse
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,20 +8,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from progress_exhaust import cli_output as output
+from progress_exhaust.cli_output import ExitStatus
 from progress_exhaust.docs_links import docs_page
 from progress_exhaust.errors import InputError, SetupError
 
 if TYPE_CHECKING:
     from progress_exhaust.compare.comparison import Comparison, Difference, Example, FileFacts
+    from progress_exhaust.reading.report_file import ReportFile
 
 DEFAULT_TIME_ZONE = "Asia/Kolkata"  # of the setting report_timezone
 DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-SAME, DIFFERENT = 0, 1  # exit statuses; known differences count as the same
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: output.Commands) -> None:
     """Add the command to the parser."""
-    compare = commands.add_parser("compare", help="compare two files of a report: learners, columns and cells")
+    compare = output.add_command(
+        commands,
+        "compare",
+        "compare two files of a report: learners, columns and cells",
+        [
+            "progress-exhaust compare SPARK.zip AIRFLOW.zip",
+            "progress-exhaust compare SPARK.zip AIRFLOW.zip --old-key-file PASSWORD_FILE --json",
+        ],
+    )
     compare.add_argument("old", type=Path, metavar="OLD", help="zip or csv, such as that of the Spark job")
     compare.add_argument("new", type=Path, metavar="NEW", help="zip or csv of this package")
     for name in ("old", "new"):
@@ -41,25 +49,23 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--examples", type=int, default=3, metavar="NUMBER", help="rows to show for each column and reason: %(default)s"
     )
     compare.add_argument("--show-cells", action="store_true", help="show the cells of the examples: they are data of learners")
-    compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(command=compare_files)
 
 
 def compare_files(parsed: argparse.Namespace) -> int:
-    """Print how two files differ. Return 0 if no difference is unknown, else 1.
+    """Print how two files differ. Return YES if no difference is unknown, else NO.
 
     Raises InputError if a file or an option is not valid, SetupError if the temporary folder is full or missing.
     """
     from progress_exhaust.compare.comparison import compare_reports
-    from progress_exhaust.compare.report_file import ReportFile
     from progress_exhaust.report.layout import is_time_zone
 
     if not is_time_zone(parsed.timezone):
         raise InputError(f"--timezone {parsed.timezone!r} is not an IANA time zone, such as Asia/Kolkata")
     try:
         comparison = compare_reports(
-            ReportFile("OLD", parsed.old, _key("OLD", parsed.old_key_file)),
-            ReportFile("NEW", parsed.new, _key("NEW", parsed.new_key_file)),
+            _report_file("OLD", parsed.old, parsed.old_key_file),
+            _report_file("NEW", parsed.new, parsed.new_key_file),
             key_label=parsed.learner_column,
             time_zone=parsed.timezone,
             max_examples=parsed.examples,
@@ -67,19 +73,18 @@ def compare_files(parsed: argparse.Namespace) -> int:
     except OSError as error:
         raise SetupError(f"{error.strerror}. Rows are stored in the temporary folder: set TMPDIR to one with space") from None
     if parsed.json:
-        output.print_line(json.dumps(_as_json(comparison, show_cells=parsed.show_cells)))
+        output.print_json(_as_json(comparison, show_cells=parsed.show_cells))
     else:
         _print(comparison, show_cells=parsed.show_cells)
-    return DIFFERENT if comparison.unknown else SAME
+    return ExitStatus.NO if comparison.unknown else ExitStatus.YES
 
 
-def _key(name: str, file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get(f"PROGRESS_EXHAUST_{name}_KEY")
-    try:
-        return file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The key file of {name} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}") from None
+def _report_file(name: str, path: Path, key_file: Path | None) -> "ReportFile":
+    from progress_exhaust.reading.report_file import ReportFile, read_key
+
+    variable = f"PROGRESS_EXHAUST_{name}_KEY"
+    key = read_key(key_file, of=name) if key_file else os.environ.get(variable)
+    return ReportFile(name, path, key, key_source=f"--{name.lower()}-key-file or {variable}")
 
 
 def _as_json(comparison: "Comparison", *, show_cells: bool) -> dict[str, object]:

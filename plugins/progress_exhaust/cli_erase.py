@@ -4,7 +4,6 @@ The id of the learner is learner data: nothing that this command prints, logs or
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from progress_exhaust import cli_output as output
+from progress_exhaust.cli_airflow import read_installation, with_settings
+from progress_exhaust.cli_output import ExitStatus
 from progress_exhaust.errors import InputError, ProgressExhaustError
 from progress_exhaust.report.request import is_id
 from progress_exhaust.settings import Settings
@@ -19,14 +20,20 @@ from progress_exhaust.settings import Settings
 if TYPE_CHECKING:
     from progress_exhaust.erase.erasure import ErasedPackage
 
-NOTHING_LEFT, LEFT = 0, 1  # exit statuses
 MAX_REFERENCE_CHARACTERS = 200
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
-    """Add the command to the parser, and return its own parser."""
-    erase = commands.add_parser(
-        "erase", help="list the packages that contain a learner; with --apply, erase the learner from them"
+def add_command(commands: output.Commands) -> None:
+    """Add the command to the parser."""
+    erase = output.add_command(
+        commands,
+        "erase",
+        "list the packages that contain a learner; with --apply, erase the learner from them",
+        [
+            "progress-exhaust erase - < USER_FILE",
+            "progress-exhaust erase - --apply --reference DPO-2026-17 < USER_FILE",
+            "progress-exhaust erase - --key-file PASSWORD_FILE < USER_FILE",
+        ],
     )
     erase.add_argument(
         "user",
@@ -51,16 +58,16 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="file with a password, the text of a request, or an org's private key (PEM), which may open protected packages. You "
         "can give several",
     )
-    erase.add_argument("--json", action="store_true", help="print JSON")
-    return erase
+    erase.set_defaults(command=with_settings(lambda parsed, settings: erase_learner(parsed, settings, read_installation())))
 
 
 def erase_learner(parsed: argparse.Namespace, settings: Settings, installation: str) -> int:
-    """Print what becomes of each package that contains the learner. Return LEFT if one remains, or is not sure to be without.
+    """Print what becomes of each package that contains the learner. Return NO if one remains, or is not sure to be without.
 
     Raises InputError if the user id, the reference or a key file is not valid.
     """
     from progress_exhaust.erase.erasure import Erasure
+    from progress_exhaust.reading.report_file import read_key
     from progress_exhaust.stages.site_setup import Site
 
     user_id = sys.stdin.readline().strip() if parsed.user == "-" else parsed.user
@@ -70,7 +77,7 @@ def erase_learner(parsed: argparse.Namespace, settings: Settings, installation: 
         erasure = Erasure(
             Site(settings, run_id="erase", installation=installation),
             user_id,
-            [_key(file) for file in parsed.key_file],
+            [read_key(file) for file in parsed.key_file],
             make_again=not parsed.delete,
             reference=_reference(parsed, user_id),
         )
@@ -83,11 +90,11 @@ def erase_learner(parsed: argparse.Namespace, settings: Settings, installation: 
             raise
     left = [package for package in found if not package.is_done]
     without_ids = _layouts_without_ids(settings)
-    status = LEFT if left or without_ids else NOTHING_LEFT
+    status = ExitStatus.NO if left or without_ids else ExitStatus.YES
     if parsed.json:
         facts = {"applied": parsed.apply, "read": erasure.read, "protected_not_enrolled": erasure.not_opened, "left": len(left)}
         facts |= {"layouts_without_user_id": without_ids}
-        output.print_line(json.dumps({"packages": [asdict(package) for package in found]} | facts))
+        output.print_json({"packages": [asdict(package) for package in found]} | facts)
         return status
     _print(found, applied=parsed.apply)
     if without_ids:
@@ -136,10 +143,3 @@ def _reference(parsed: argparse.Namespace, user_id: str) -> str | None:
     if user_id.lower() in reference.lower():
         raise InputError("--reference has the id of the learner. Give a number of the demand that does not name the learner")
     return reference
-
-
-def _key(file: Path) -> str:
-    try:
-        return file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The key file cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}") from None

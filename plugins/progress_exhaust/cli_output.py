@@ -1,64 +1,52 @@
-"""What the command line prints about requests and batches."""
+"""What all commands have in common: their help, tables, JSON, errors and exit statuses."""
 
+import argparse
+import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TextIO
+from enum import IntEnum
+from typing import Any, NoReturn, TextIO, TypeAlias
 
-from progress_exhaust.docs_links import docs_page
-from progress_exhaust.hooks.requests.models import BatchState
 from progress_exhaust.page.formatting import format_duration
 
-if TYPE_CHECKING:
-    from progress_exhaust.page.batch_view import BatchView
-    from progress_exhaust.page.request_view import RequestView
-
-# A newer version of this package may have written a state that is not here.
-NEXT_STEPS: Mapping[str, str] = {
-    BatchState.WAITING: "its run has not started it yet",
-    BatchState.RUNNING: "its run is making it. If the run has ended, look at the run's tasks",
-    BatchState.DONE: "its file is in the reports container",
-    BatchState.DEFERRED: "a limit of the settings was reached. The next run makes it",
-    BatchState.REJECTED: "this error is permanent. Submit a request that asks for something else",
-    BatchState.FAILED: "fix the error, then clear this stage of the batch and its downstream tasks: "
-    + docs_page("how-to/runbook", "rerun-one-stage-of-one-batch"),
-}
+PROGRAM = "progress-exhaust"
 
 
-def print_request(view: "RequestView", batches: "Sequence[BatchView]") -> None:
-    """Print the details of a request, and these batches of it."""
-    request = view.request
-    if request.error:
-        print_line(f"  {request.error}")
-    if view.holder:
-        print_line(f"  held by {view.holder}")
-    if request.duplicate_of:
-        print_line(f"  duplicate of request {request.duplicate_of}, and gets its outcome")
-    elif not batches:
-        print_line("  no run has listed its batches yet")
-    if not batches:
-        return
-    rows = [
-        (
-            batch.batch.batch_id,
-            batch.batch.state,
-            batch.batch.stage,
-            _learners(batch),
-            f"{batch.seconds:.1f}",
-            batch.batch.run_id,
-        )
-        for batch in batches
-    ]
-    print_table(("BATCH", "STATE", "STAGE", "LEARNERS", "SECONDS", "RUN"), rows, indent="  ")
-    for batch in batches:
-        error = f": {batch.batch.error}" if batch.batch.error else ""
-        print_line(f"  {batch.batch.batch_id}{error}")
-        for note in batch.notes:
-            print_line(f"    {note}")
-        print_line(f"    {NEXT_STEPS.get(batch.batch.state, '')}")
+class ExitStatus(IntEnum):
+    """How a command ends (docs/reference/commands.md)."""
+
+    YES = 0  # the command has done or found what was asked for
+    NO = 1  # the command worked, and has not done or found it
+    INVALID_INPUT = 2
+    NOT_WORKING = 3  # a server, a connection, a setting or the disk
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that prints errors as the commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print_error(message)
+        sys.exit(ExitStatus.INVALID_INPUT)
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_command(commands: Commands, name: str, summary: str, examples: Sequence[str]) -> argparse.ArgumentParser:
+    """Add a command with the option --json, and with examples in its help; return its parser."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for a script")
+    return parser
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> None:
@@ -72,12 +60,23 @@ def print_line(text: str, file: TextIO | None = None) -> None:
     print("".join(character if character.isprintable() else " " for character in text), file=file)
 
 
+def print_json(value: Any) -> None:
+    """Print a value as JSON, in one line. A time becomes a text in ISO form."""
+    print_line(json.dumps(value, default=datetime.isoformat))
+
+
+def print_error(message: str) -> None:
+    """Print an error to standard error, in the form of all commands."""
+    print_line(f"{PROGRAM}: error: {message}", sys.stderr)
+
+
 def confirm(question: str) -> bool:
     """Ask a person; return whether the answer is y. Without a terminal to answer from, it is not."""
-    try:
-        return input(f"{question} [y/N] ").strip().lower() == "y"
-    except EOFError:
-        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not sys.stdin.isatty():  # no terminal has shown the end of the line
+        print(file=sys.stderr)
+    return answer.strip().lower() == "y"
 
 
 @contextmanager
@@ -96,16 +95,3 @@ def printing_to_stderr() -> Iterator[None]:
 
 def age(timestamp: datetime | None) -> str:
     return format_duration((datetime.now(UTC) - timestamp).total_seconds() if timestamp else None)
-
-
-def _learners(view: "BatchView") -> str:
-    """Return the progress of a running batch, else how many learners it reported."""
-    enrolled = view.batch.counts.get("enrolled")
-    if enrolled is None:
-        return ""
-    if view.batch.state != BatchState.RUNNING:
-        return f"{view.batch.counts.get('reported', 0):,} of {enrolled:,}"
-    # Airflow is not asked whether the run has ended. If it has, this is the last progress that it reported.
-    running = replace(view, run_state="running")
-    left = f", about {format_duration(running.seconds_left)} left" if running.seconds_left else ""
-    return f"{running.learners[0]:,} of {enrolled:,} read{left}"

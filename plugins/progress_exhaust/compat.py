@@ -141,6 +141,28 @@ def find_dag_runs(dag_id: str, run_ids: Iterable[str]) -> list[DagRunRow]:
         return [DagRunRow(run_id, str(state), conf or {}) for run_id, state, conf in rows]
 
 
+def find_active_tasks(dag_id: str, run_ids: Iterable[str], prefix: str) -> list[tuple[str, int, str]]:
+    """Return the mapped tasks of these runs that have started to wait and have not ended: run id, map index and state.
+
+    :param prefix: how their task ids start
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from airflow.utils.state import State
+    from sqlalchemy import select
+
+    wanted = (
+        TaskInstance.dag_id == dag_id,
+        TaskInstance.run_id.in_(set(run_ids)),
+        TaskInstance.task_id.startswith(prefix, autoescape=True),
+        TaskInstance.map_index >= 0,
+        TaskInstance.state.in_([state for state in State.unfinished if state is not None]),
+    )
+    with create_session() as session:
+        rows = session.execute(select(TaskInstance.run_id, TaskInstance.map_index, TaskInstance.state).where(*wanted))
+        return [(run_id, map_index, str(state)) for run_id, map_index, state in rows]
+
+
 def find_task_results(dag_id: str, run_ids: Iterable[str], task_id: str) -> dict[str, Any]:
     """Return what a task has returned in these runs, by run id."""
     from airflow.models.xcom import XComModel

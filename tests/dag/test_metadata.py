@@ -29,8 +29,12 @@ RESULT = f"""
 """
 TASK = """
     INSERT INTO task_instance (id, dag_id, run_id, task_id, map_index, state, start_date, end_date, try_number, pool, pool_slots)
-    VALUES (?, 'compat', 'one', 'batch.extract', ?, ?, '2022-09-27 10:00:00', '2022-09-27 10:01:00', 1, 'default_pool', 1)
+    VALUES (?, 'compat', 'one', ?, ?, ?, '2022-09-27 10:00:00', '2022-09-27 10:01:00', 1, 'default_pool', 1)
 """
+TASKS = [
+    ("batch.extract", 0, "queued"), ("batch.extract", 1, "success"), ("batch.pivot", 1, None), ("batch.pivot", 2, "up_for_retry"),
+    ("batch.pivot", 3, "failed"), ("batch.extract", -1, "scheduled"), ("list_batches", 4, "running"), ("batches", 5, "running"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,6 +51,8 @@ def _metadata() -> None:
     with closing(sqlite3.connect(path)) as database, database:  # without foreign keys: there is no task instance
         for task_id, value in (("list_batches", [{"batch_id": "B1"}]), ("another", 1)):
             database.execute(RESULT, [run_number, task_id, json.dumps(XComModel.serialize_value(value))])
+        for number, (task_id, map_index, state) in enumerate(TASKS):
+            database.execute(TASK, [f"{number:032}", task_id, map_index, state])
 
 
 def test_the_runs_that_still_exist() -> None:
@@ -59,26 +65,30 @@ def test_the_slots_of_a_pool() -> None:
     assert compat.find_pool_slots("compat") is None
 
 
+def test_the_mapped_tasks_that_have_not_ended() -> None:
+    """Only those of the group, and only those that wait or run."""
+    found = compat.find_active_tasks("compat", ["one", "deleted"], "batch.")
+    assert sorted(found) == [("one", 0, "queued"), ("one", 2, "up_for_retry")]
+    assert compat.find_active_tasks("compat", ["deleted"], "batch.") == []
+
+
 def test_what_a_task_returned() -> None:
     assert compat.find_task_results("compat", ["one"], "list_batches") == {"one": [{"batch_id": "B1"}]}
     assert compat.find_task_results("compat", ["deleted"], "list_batches") == {}
 
 
 def test_tasks_of_batches_and_when_they_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = conf.get("database", "sql_alchemy_conn").removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path)) as database, database:
-        for number, (index, state) in enumerate([(0, "up_for_retry"), (1, "success"), (2, None), (3, "failed")]):
-            database.execute(TASK, [f"{number:032}", index, state])
     start, end = (datetime(2022, 9, 27, 10, minute, tzinfo=UTC) for minute in (0, 1))
-    assert sorted(compat.find_tasks("compat", ["one"], [0, 1, 2]), key=lambda task: task.map_index) == [
-        ("one", "batch.extract", 0, "up_for_retry", start, end),
+    assert sorted(compat.find_tasks("compat", ["one"], [0, 1, 2]), key=lambda task: (task.task_id, task.map_index)) == [
+        ("one", "batch.extract", 0, "queued", start, end),
         ("one", "batch.extract", 1, "success", start, end),
-        ("one", "batch.extract", 2, None, start, end),
+        ("one", "batch.pivot", 1, None, start, end),
+        ("one", "batch.pivot", 2, "up_for_retry", start, end),
     ]
     with DAG("compat", schedule=None) as dag:
-        EmptyOperator(task_id="batch.extract", retry_delay=timedelta(minutes=5))
+        EmptyOperator(task_id="batch.pivot", retry_delay=timedelta(minutes=5))
     monkeypatch.setattr(DBDagBag, "get_latest_version_of_dag", lambda *_, **__: dag)
-    assert compat.find_retry_times("compat", ["one"]) == {("one", "batch.extract", 0): end + timedelta(minutes=5)}
+    assert compat.find_retry_times("compat", ["one"]) == {("one", "batch.pivot", 2): end + timedelta(minutes=5)}
     assert compat.find_retry_times("compat", ["deleted"]) == {}
 
 

@@ -12,10 +12,11 @@ from starlette.testclient import TestClient
 from progress_exhaust.docs_links import ENVIRONMENT as DOCS_URL
 from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import REPORT_DAG_ID
-from progress_exhaust.page.app import Search, app, pages
+from progress_exhaust.page.app import app, pages
 from progress_exhaust.page.rendering import FOLDER, templates
+from progress_exhaust.page.search import Search, page_numbers
 from progress_exhaust.report.request import MAX_FAILURES
-from tests.drivers.test_page_views import batch, seen
+from tests.drivers.test_page_views import NOW, batch, seen
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +51,70 @@ def test_invalid_address_gives_a_message(reader: TestClient, address: str, statu
 def shown(template: str, **values: Any) -> str:
     """Render a page; the list without any request where none is given."""
     places = {"root": "/progress-exhaust", "airflow": "", "dag": f"/dags/{REPORT_DAG_ID}"}
-    none = {"views": [], "total": 0, "pages": 1, "statuses": list(RequestStatus), "tallies": {}, "charts": [], "search": Search()}
+    none = {"views": [], "total": 0, "pages": 1, "page_links": [1], "statuses": list(RequestStatus), "tallies": {}, "charts": []}
     rights = {"may_trigger": True, "may_clear": True, "may_edit": True}
     details = {"timeline": [], "causes": [], "retried": {}, "reruns": [], "may_be_cancelled": False}
-    return templates.get_template(template).render(places | none | rights | details | values)
+    return templates.get_template(template).render(places | none | {"search": Search()} | rights | details | values)
 
 
-@pytest.mark.parametrize("may_trigger", [True, False])
-def test_page_after_the_last_links_to_the_first(may_trigger: bool) -> None:
-    past = shown("list.html", may_trigger=may_trigger, search=Search(page=9, batch="b & c"))
+def test_empty_list_says_what_to_do() -> None:
+    past = shown("list.html", search=Search(page=9, batch="b & c"))
     assert '<a href="?batch=b+%26+c">the first page</a>' in past and "0 requests" not in past
-    none = shown("list.html", may_trigger=may_trigger)
-    assert "No request matches." in none and "0 requests, the newest first" in none
-    assert past.count('<th scope="col"') == int(past.partition('colspan="')[2].partition('"')[0])
+    filtered = shown("list.html", search=Search(text="none"))
+    assert "No request matches these filters" in filtered and "Clear all filters" in filtered
+    for none in (shown("list.html"), shown("list.html", search=Search(sort="org", order="ascending"))):
+        assert "There are no requests yet" in none and "progress-exhaust submit" in none and "Clear all filters" not in none
+
+
+@pytest.mark.parametrize(
+    ("query", "mistake"),
+    [({"zone": "Mars/Olympus"}, "there is no time zone"), ({"zone": "../../etc/passwd"}, "there is no time zone"),
+     ({"since": "30.11.2026"}, "valid date"), ({"until": "0001-01-01"}, "greater than"), ({"sort": "size"}, "'submitted'"),
+     ({"order": "up"}, "ascending")],
+)  # fmt: skip
+def test_invalid_search(query: dict[str, str], mistake: str) -> None:
+    with pytest.raises(ValueError, match=mistake):
+        Search.model_validate(query)
+
+
+def test_days_are_those_of_the_zone_of_the_address() -> None:
+    chosen = Search.model_validate({"since": "2026-11-30", "until": "2026-11-30", "zone": "Asia/Kolkata"}).filter
+    assert chosen.submitted_from == "2026-11-29 18:30:00"
+    assert chosen.submitted_before == "2026-11-30 18:30:00"
+    assert Search.model_validate({"since": "", "until": ""}).filter == Search().filter
+
+
+def test_address_of_the_list_names_only_what_is_chosen() -> None:
+    search = Search.model_validate({"text": " maths ", "status": "FAILED", "since": "2026-11-30", "zone": "UTC", "page": 3})
+    assert search.query() == "text=maths&status=FAILED&since=2026-11-30&zone=UTC&page=3"
+    assert search.query(page=1, status="") == "text=maths&since=2026-11-30&zone=UTC"
+    assert search.sorted_query("org") == "text=maths&status=FAILED&since=2026-11-30&zone=UTC&sort=org"
+    assert Search().sorted_query("submitted") == "order=ascending"
+    assert Search(order="ascending").sorted_query("submitted") == ""
+
+
+def test_page_numbers_leave_gaps() -> None:
+    assert page_numbers(1, 1) == [1]
+    assert page_numbers(1, 200) == [1, 2, 3, None, 200]
+    assert page_numbers(50, 200) == [1, None, 48, 49, 50, 51, 52, None, 200]
+    assert page_numbers(9, 3) == [1, None, 3]
+
+
+def test_row_says_what_a_person_looks_for() -> None:
+    made = batch("b1", state="done", collection_name="Maths", batch_name="Group A", counts={"enrolled": 9, "reported": 9})
+    page = shown("list.html", views=[seen(made, status="SUCCESS", completed_at=NOW, run_state="success")], total=1)
+    for text in (
+        "<bdi>Maths</bdi>",
+        "Group A",
+        'data-copy="R1"',
+        'data-copy="b1"',
+        ">Ready</span>",
+        "1 of 1",
+        ">Show the run</a>",
+    ):
+        assert text in page
+    assert ">success</a>" not in page, "the state of the run next to the status of the request"
+    assert page.index("<table") < page.index("</main>") and "Times are in <span data-zone>UTC</span>" in page
 
 
 def test_page_links_to_the_docs_if_they_have_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +153,7 @@ def test_each_element_with_focus_has_an_id() -> None:
     batches = batch("b1", state="failed", stage="pivot"), batch("b2", state="done", counts=counts)
     same_id = [seen(*batches, status="FAILED", tag=tag) for tag in ("tag", '">"&')]
     for page, number in (
-        (shown("list.html", views=same_id), 8),
+        (shown("list.html", views=same_id), 18),
         (shown("request.html", view=seen(*batches, status="FAILED")), 15),
     ):
         live = page.partition("<div id=")[2].partition("</main>")[0]

@@ -1,5 +1,6 @@
 """Test what the page shows for rows of the ledger and states of Airflow's runs."""
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -44,22 +45,88 @@ def test_progress_counts_learners_and_batches() -> None:
         "b2", changed_at=datetime.now(UTC), counts={"enrolled": 200, "percent": 60, "learners_done": 100, "seconds_left": 36_000}
     )
     one = seen(done, half, batch("b3", stage="list_batches", state="waiting"))
-    assert (one.done, one.total, one.percent, one.learners, one.reported) == (1, 3, 52, (200, 300), 90)
-    assert one.seconds_left == pytest.approx(36_000, abs=300)
+    assert (one.done, one.total, one.percent, one.learners, one.reported) == (1, 3, 50, (200, 300), 90)
+    assert one.progress.text.startswith("1 of 3 batches · extracting 50 % · about ")
+    [_, view, _] = one.batches
+    assert view.seconds_left == pytest.approx(36_000 + 90_000 * 17 / 80, abs=300), "with the stages that follow"
 
 
 def test_time_left_counts_from_the_last_report_and_is_never_negative() -> None:
     news = {"counts": {"enrolled": 200, "learners_done": 100, "seconds_left": 36_000}}
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    assert seen(batch("b", changed_at=an_hour_ago, **news)).seconds_left == pytest.approx(32_400, abs=300)
-    assert seen(batch("b", changed_at=NOW - timedelta(hours=11), **news)).seconds_left == 0
-    assert seen(batch("b", stage="pivot", **news)).seconds_left is None
+    in_all = 36_000 * 97 / 80
+    assert seen(batch("b", changed_at=an_hour_ago, **news)).seconds_left == pytest.approx(in_all - 3600, abs=300)
+    assert seen(batch("b", changed_at=NOW - timedelta(hours=13), **news)).seconds_left == 0
 
 
-@pytest.mark.parametrize(("stage", "percent"), [("fetch_hierarchy", 0), ("extract", 95), ("pivot", 95)])
+@pytest.mark.parametrize(("stage", "percent"), [("fetch_hierarchy", 0), ("extract", 83), ("pivot", 83)])
 def test_extract_does_not_count_while_an_earlier_stage_runs_again(stage: str, percent: int) -> None:
     one = seen(batch("b", stage=stage, counts={"enrolled": 200}, seconds={"extract": 2}))
     assert (one.percent, one.learners) == (percent, (200 if percent else 0, 200))
+
+
+def with_tasks(*batches: BatchDetails, states: Mapping[int, str]) -> RequestView:
+    """Return the view of a request of a running run, with the tasks that have not ended, by map index."""
+    places = {(RUN, "tag", "R1", one.batch_id): place for place, one in enumerate(batches)}
+    return make_view(request(), batches, {RUN: Run("running")}, places, {(RUN, place): state for place, state in states.items()})
+
+
+def test_a_batch_without_a_slot_says_so() -> None:
+    waiting = batch("b1", stage="list_batches", state="waiting")
+    due = batch("b2", stage="fetch_hierarchy", seconds={"fetch_hierarchy": 1})  # its extract waits
+    running = batch("b3", seconds={"fetch_hierarchy": 1}, counts={"percent": 50})
+    one = with_tasks(waiting, due, running, states={0: "scheduled", 1: "queued", 2: "running"})
+    assert one.progress.text == "0 of 3 batches · extracting 15 % · 2 waiting for a slot"
+    assert [view.progress_text for view in one.batches] == [
+        "0 % · 1 waiting for a slot", "3 % · 1 waiting for a slot", "extracting 43 %",
+    ]  # fmt: skip
+
+
+def test_a_failed_batch_is_finished_unless_airflow_tries_it_again() -> None:
+    failed, rejected = batch("b1", state="failed", counts={"percent": 50}), batch("b2", state="rejected")
+    assert with_tasks(failed, rejected, states={}).progress.text == "0 of 2 batches · finishing 100 %"
+    again = with_tasks(failed, rejected, states={0: "up_for_retry"})
+    assert again.progress.text == "0 of 2 batches · 71 % · 1 to be tried again" and again.batches[0].is_retried
+
+
+def test_what_an_earlier_run_has_not_made_is_not_finished() -> None:
+    earlier = {"run_id": "an earlier run"}
+    both = batch("b1", state="failed", **earlier), batch("b2", state="done", **earlier)
+    assert seen(*both, processed=("b2",)).progress.text == "1 of 2 batches · 50 %"
+    forced = seen(*both)  # the claim of a run with `force` has forgotten its package
+    assert (forced.progress.text, forced.done) == ("0 of 2 batches · 0 %", 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "states", "words"),
+    [
+        ("SUCCESS", ("done", "done", "rejected"), "2 of 3, 1 not possible"),
+        ("FAILED", ("failed", "rejected", "done", "running"), "1 of 4, 1 not possible, 2 failed"),
+        ("SUCCESS", ("done",), "1 of 1"),
+        ("SUBMITTED", (), ""),
+    ],
+)
+def test_outcome_of_a_request(status: str, states: tuple[str, ...], words: str) -> None:
+    assert seen(*(batch(f"b{place}", state=state) for place, state in enumerate(states)), status=status).outcome == words
+
+
+def test_title_names_courses_and_batches() -> None:
+    names = [("do_1", "Maths", "Group A"), ("do_1", "Maths", "Group B"), ("do_1", "Maths", "Group C"), ("do_2", "Physics", None)]
+    batches = [
+        batch(f"b{place}", collection_id=collection, collection_name=course, batch_name=name)
+        for place, (collection, course, name) in enumerate(names)
+    ]
+    title = seen(*batches).title
+    assert (title.course, title.batches) == ("Maths, Physics", "Group A, Group B and 2 more")
+    assert title.collection_ids == ["do_1", "do_2"] and title.batch_ids == ["b0", "b1", "b2", "b3"]
+    unlisted = seen(named=("b7", "b8")).title
+    assert (unlisted.course, unlisted.batches, unlisted.batch_ids) == ("", "", ["b7", "b8"])
+
+
+def test_message_of_the_last_attempt_promises_no_other() -> None:
+    message = "Batch b1 could not be made this time. The next run tries again, up to three times in all"
+    assert seen(error=message, failures=2).error == message
+    assert seen(error=message, failures=3).error == "Batch b1 could not be made in three attempts. Submit the request again"
 
 
 def test_reasons_without_learners_are_shown_as_zero_once_they_are_counted() -> None:
@@ -156,9 +223,10 @@ def test_batches_of_another_program_count_too(status: str, state: str, done: int
 
 
 @pytest.mark.parametrize(
-    ("status", "state", "done"), [("PROCESSING", "waiting", 0), ("PROCESSING", "failed", 1), ("SUCCESS", "running", 1)]
+    ("status", "state", "done"),
+    [("PROCESSING", "waiting", 0), ("PROCESSING", "failed", 0), ("FAILED", "failed", 0), ("SUCCESS", "running", 1)],
 )
-def test_old_file_does_not_count_while_a_new_one_is_made(status: str, state: str, done: int) -> None:
+def test_old_file_does_not_count_if_a_run_has_not_made_the_batch_again(status: str, state: str, done: int) -> None:
     one = seen(batch("b1", state=state), processed=("b1",), status=status)
     assert (one.done, one.total, one.not_in_ledger) == (done, 1, [])
 

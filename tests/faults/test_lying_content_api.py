@@ -366,7 +366,7 @@ def test_a_lie_about_one_collection_fails_its_request_alone(
     rows = queue.rows()
     assert rows[asked["request_id"]]["status"] == "SUCCESS"
     assert (rows[request["request_id"]]["status"], rows[request["request_id"]]["iteration"]) == ("FAILED", 1)
-    assert "is tried again" in rows[request["request_id"]]["err_message"]
+    assert "The next run tries again" in rows[request["request_id"]]["err_message"]
     lying.clear()
     assert queue.run_dag().state == "success"
     assert queue.row(request)["status"] == "SUCCESS"

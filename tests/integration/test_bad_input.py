@@ -229,7 +229,7 @@ def test_a_server_that_is_down_is_named_with_its_connection(queue: Install, aske
     row = queue.row(asked)
     if service == "USERS":
         assert (row["status"], row["iteration"]) == ("FAILED", 1)
-        assert "could not be made this time and is tried again" in row["err_message"]
+        assert "could not be made this time. The next run tries again" in row["err_message"]
         assert str(port) not in row["err_message"] and "progress_exhaust" not in row["err_message"]
     else:
         assert row == before | ({} if service == "REQUESTS" else NOT_LISTED)

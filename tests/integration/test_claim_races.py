@@ -458,6 +458,52 @@ def test_a_retry_waits_while_the_late_try_publishes(cursor: Any) -> None:
         started.result()
 
 
+def test_a_retry_waits_for_a_late_attempt_that_has_waited_for_a_new_list(cursor: Any) -> None:
+    """The new list replaces the row that the late attempt wants to lock."""
+    key = insert(cursor, "r1")
+    batch, late, retry = batch_of(key), attempt_of(1), attempt_of(2)
+    late.claim(chosen())
+    late.list_batches([batch], [])
+    late.record(batch, stage="package", state="running")
+    inside, go_on = threading.Event(), threading.Event()
+
+    def publish() -> None:
+        with late.lock_claim(batch):
+            inside.set()
+            assert go_on.wait(10)
+
+    with ThreadPoolExecutor(3) as pool:
+        listing = Committing(2)
+        entering = pool.submit(listing.list_batches, [batch], [])
+        assert listing.inside.wait(10)
+        publishing = pool.submit(publish)
+        wait_for_a_blocked_backend(cursor)
+        listing.go_on.set()
+        entering.result()
+        assert inside.wait(10)
+        retrying = pool.submit(retry.record, batch, stage="package", state="running")
+        wait_for_a_blocked_backend(cursor)
+        go_on.set()
+        publishing.result()
+        retrying.result()
+
+
+def test_a_late_list_that_has_waited_for_a_new_one_writes_nothing(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    late = attempt_of(1)
+    late.claim(chosen())
+    late.list_batches([batch_of(key)], [])
+    with ThreadPoolExecutor(2) as pool:
+        listing = Committing(2)
+        entering = pool.submit(listing.list_batches, [batch_of(key)], [])
+        assert listing.inside.wait(10)
+        writing = pool.submit(late.lock_list().__enter__)
+        wait_for_a_blocked_backend(cursor)
+        listing.go_on.set()
+        entering.result()
+        assert isinstance(writing.exception(), ClaimLostError)
+
+
 def test_a_cleared_stage_takes_no_request_again_that_a_later_run_has_made(cursor: Any) -> None:
     key = insert(cursor, "r1")
     batch, old, new = batch_of(key), hook_of("old"), hook_of("new")

@@ -145,10 +145,36 @@ def test_a_late_list_hands_nothing_on(queue: Install, world: World) -> None:
     assert not [path for path in queue.staged() if path.endswith(".json")]
 
 
-def test_a_run_of_a_request_that_it_cannot_take_says_why_it_does_nothing(queue: Install, asked: Row) -> None:
-    named = queue.run_dag({"request_ids": [f"{asked['request_id']}0"]})  # mistyped
-    assert named.states("claim_requests") == ["skipped"]
-    assert named.says("None of the named request_ids can be claimed. Either job_request has no such request")
-    assert queue.row(asked)["status"] == "SUBMITTED"
-    queue.sql("DELETE FROM job_request")
-    assert not queue.run_dag().says("None of the named"), "a night without requests is not a mistake"
+def test_a_run_of_a_request_that_it_cannot_claim_fails_with_the_reason(queue: Install, world: World) -> None:
+    asked, done, foreign, held, spent = (ask(world, number) for number in range(5))
+    queue.submit([asked, done, foreign | {"job_id": "response-exhaust"}, held, spent])
+    queue.sql("UPDATE job_request SET status = 'SUCCESS' WHERE request_id = %s", [done["request_id"]])
+    queue.sql("UPDATE job_request SET status = 'FAILED', iteration = 3 WHERE request_id = %s", [spent["request_id"]])
+    queue.sql("UPDATE job_request SET status = 'PROCESSING' WHERE request_id = %s", [held["request_id"]])
+    queue.run_dag({"batch_ids": [world.batches[0]["batchid"]]})  # makes the ledger
+    queue.sql(
+        "INSERT INTO progress_exhaust.claim (tag, request_id, installation, run_id) VALUES (%s, %s, %s, 'run-of-staging')",
+        [held["tag"], held["request_id"], "b" * 32],
+    )
+    before = {request: queue.rows()[request] for request in queue.rows()}
+    mistyped = f"{asked['request_id']}0"
+    for names, settings, reason in (
+        ([mistyped, asked["request_id"]], None, f"{mistyped}: table job_request has no such request"),
+        ([foreign["request_id"]], None, f"{foreign['request_id']}: it belongs to the job response-exhaust"),
+        ([done["request_id"]], None, f"{done['request_id']}: it is finished (SUCCESS). The Param force makes it again"),
+        ([spent["request_id"], done["request_id"]], None, f"{spent['request_id']}: it has failed 3 times"),
+        ([held["request_id"]], None, f"{held['request_id']}: it is held by run run-of-staging of another installation"),
+        ([asked["request_id"]], {"channels": ["another"]}, f"the setting channels does not have its channel {ORG}"),
+        ([asked["request_id"]], {"batch_number": 7}, "the setting batch_number is 7"),
+    ):
+        named = queue.run_dag({"request_ids": names}, settings=settings, retries=2)
+        assert (named.state, named.failed()) == ("failed", ["claim_requests"])
+        assert [task["tries"] for task in named.tasks if task["task_id"] == "claim_requests"] == [1]  # no retry fixes it
+        assert named.says("Param request_ids: ", reason, "This run has claimed nothing")
+        assert queue.rows() == before
+    assert queue.run_dag({"request_ids": ["a"], "batch_ids": ["b"]}).says("Params request_ids and batch_ids: give one of them")
+
+    # Of several, it takes what it can: others may have taken the rest since the run was asked for.
+    assert queue.run_dag({"request_ids": [asked["request_id"], done["request_id"]]}).state == "success"
+    assert queue.row(asked)["status"] == "SUCCESS"
+    assert queue.run_dag().states("claim_requests") == ["skipped"], "a night without requests is not a mistake"

@@ -1,5 +1,6 @@
 """Test the command line on the real ledger, after real runs."""
 
+import json
 import os
 import re
 import shlex
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.world import Row, World
+from dev.world import ORG, REQUESTED_AT, Row, World, request_row
 from tests.integration.install import PROJECT, Install
 
 [DOCUMENTED] = re.findall(
@@ -72,11 +73,13 @@ def test_what_another_installation_holds_is_named_and_released(queue: Install, a
     assert (kept.returncode, "It is not released" in kept.stderr) == (1, True)
     assert "run run-of-staging of another installation bbbbbbbbbbbb, since" in kept.stdout
     assert queue.row(asked)["status"] == "PROCESSING"
-    released = command(queue, home, "release", "--yes", asked["request_id"])
+    released = command(queue, home, "release", "--yes", "--json", asked["request_id"])
     assert (released.returncode, released.stderr) == (0, "")
+    [claim] = json.loads(released.stdout)["claims"]
+    assert (claim["request_id"], claim["run_id"], claim["released"]) == (asked["request_id"], "run-of-staging", True)
     assert queue.row(asked)["status"] == "SUBMITTED"
     again = command(queue, home, "release", "--yes", asked["request_id"])
-    assert (again.returncode, again.stderr.strip()) == (1, f"No run holds request {asked['request_id']}")
+    assert (again.returncode, again.stderr.strip()) == (1, f"progress-exhaust: error: No run holds request {asked['request_id']}")
     assert queue.run_dag().state == "success"
     assert queue.row(asked)["status"] == "SUCCESS"
 
@@ -92,22 +95,40 @@ def test_why_a_batch_has_no_report(queue: Install, asked: Row, world: World, hom
         f"{batch}  failed  fetch_hierarchy",
         "127.0.0.1:1 (connection",
         "clear this stage",
+        "The next run tries it again",
     ):
         assert words in told.stdout
     unknown = command(queue, home, "why", "no-such-batch")
     assert (unknown.returncode, unknown.stderr.count("no-such-batch")) == (1, 1)
 
 
+def test_what_comes_next_for_what_a_run_has_rejected(queue: Install, world: World, home: Path) -> None:
+    at, batch = REQUESTED_AT, "0199unknown"
+    invalid, unknown = (
+        request_row(data, label=f"label{number}", channel=ORG, by=f"requester {number}", at=at)
+        for number, data in enumerate(({"batchId": 7}, {"batchId": batch}))
+    )
+    queue.submit([invalid, unknown])
+    assert queue.run_dag().state == "success"
+    assert {row["status"] for row in queue.rows().values()} == {"FAILED"}
+    again = "No run tries it again by itself. Do what the error says, then submit the request again."
+    said = command(queue, home, "status", invalid["request_id"]).stdout
+    assert "  batchId must be a text" in said and "listed its batches yet" not in said
+    assert f"  It has no batches: it was ended before a run listed them. {again}\n" in said
+    said = command(queue, home, "why", batch).stdout
+    assert f"  {batch}: no such batch\n    {again}\n" in said
+
+
 def test_a_request_to_try_things_with_is_made_by_the_next_run(queue: Install, asked: Row, world: World, home: Path) -> None:
     queue.sql("DELETE FROM job_request")
     batch, course = world.batches[0]["batchid"], world.batches[0]["courseid"]
     ids = []
-    for what in (["--batches", batch], ["--course", course]):
-        entered = command(queue, home, "submit", *what, "--channel", asked["requested_channel"])
+    for what, json_or_text in ((["--batches", batch], []), (["--course", course], ["--json"])):
+        entered = command(queue, home, "submit", *what, "--channel", asked["requested_channel"], *json_or_text)
         assert entered.returncode == 0, entered.stderr
-        ids.append(entered.stdout.split()[0])
+        ids.append(json.loads(entered.stdout)["request_id"] if json_or_text else entered.stdout.split()[0])
     waiting = command(queue, home, "why", batch)
-    assert "SUBMITTED" in waiting.stdout and "no run has listed its batches yet" in waiting.stdout
+    assert "SUBMITTED" in waiting.stdout and "No run has listed its batches yet." in waiting.stdout
     assert queue.run_dag(retries=2).state == "success"
     rows = queue.rows()
     assert [rows[one]["status"] for one in ids] == ["SUCCESS", "SUCCESS"]

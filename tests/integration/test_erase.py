@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from dev.world import Row, World
-from progress_exhaust import cli, compat
+from progress_exhaust import cli, compat, read_report
 from progress_exhaust.erase.erasure import Action, ErasedPackage, Erasure, FoundBy
 from progress_exhaust.errors import SetupError, SourceError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.requests.packages import Packages
-from progress_exhaust.report.package import write_package
+from progress_exhaust.report.package import Packed, write_package
 from progress_exhaust.report.request import Batch
 from progress_exhaust.security.levels import Level, Protection
 from progress_exhaust.settings import Settings
@@ -65,7 +65,7 @@ def reports(tmp_path: Path) -> Path:
 def publish(path: Path, learner: str, protection: Protection | None = None) -> None:
     csv = f"User UUID\r\n{learner}\r\n".encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_package(io.BytesIO(csv), path, "b.csv", REPORT_DAY, protection or Protection(Level.PLAIN), size_bytes=len(csv))
+    write_package([Packed("b.csv", io.BytesIO(csv), len(csv))], path, REPORT_DAY, protection or Protection(Level.PLAIN))
 
 
 def finished(cursor: Any, request_id: str = "r1", keys: tuple[str, ...] = (KEY, OTHER_KEY), **columns: Any) -> tuple[str, str]:
@@ -199,7 +199,7 @@ def test_a_rerun_after_a_kill_ends_in_the_same_state(
 def test_a_learner_is_erased_and_the_batch_is_made_again(queue: Install, asked: Row, world: World) -> None:
     assert queue.run_dag().state == "success"
     [key] = queue.published()
-    learner = queue.csv(key).decode().splitlines()[1].split(",")[4]
+    learner = read_report(queue.reports / key)["User UUID"][0]
     assert learner in {user for user, _ in world.users}
     home, (to_list, to_apply) = queue.airflow.home, DOCUMENTED
     listed = command(queue, home, "--json", answer=f"{learner}\n", start=to_list)
@@ -234,7 +234,7 @@ def test_a_protected_package_is_found_by_the_enrolment(
         monkeypatch.setenv(name, value)
     assert queue.run_dag().state == "success"
     [key] = queue.published()
-    learner = queue.csv(key).decode().splitlines()[1].split(",")[4]
+    learner = read_report(queue.reports / key)["User UUID"][0]
     publish(queue.reports / key, learner, Protection(Level.PASSWORD, "secret"))
     spark = f"progress-exhaust/R/{world.batches[0]['batchid']}_progress_20200101.zip"
     publish(queue.reports / spark, learner, Protection(Level.PASSWORD, "secret"))

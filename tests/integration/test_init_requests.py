@@ -37,10 +37,10 @@ def test_the_table_is_created_once_and_a_portal_submits_to_it(bare: Install, wor
     assert missing.returncode == 3 and "progress-exhaust init-requests" in missing.stderr
     for answer in ("n\n", ""):
         kept = command(bare, tmp_path, "init-requests", start=DOCUMENTED, answer=answer)
-        assert (kept.returncode, kept.stderr.strip()) == (1, "It is not created")
+        assert (kept.returncode, kept.stderr.splitlines()[-1]) == (1, "progress-exhaust: error: It is not created")
         assert "CREATE TABLE" in kept.stdout and columns(bare) == []
     created = command(bare, tmp_path, "init-requests", start=DOCUMENTED, answer="y\n")
-    assert (created.returncode, created.stderr) == (0, ""), created.stdout
+    assert (created.returncode, created.stderr) == (0, "Create the table? [y/N] \n"), created.stdout
     made = columns(bare)
     assert {row["attname"] for row in made if row["attnotnull"]} == {"tag", "request_id"}
     bare.sql("DROP TABLE job_request")
@@ -70,7 +70,7 @@ def test_the_table_is_created_once_and_a_portal_submits_to_it(bare: Install, wor
         bare.sql("DROP OWNED BY portal; DROP ROLE portal")
     again = command(bare, tmp_path, "init-requests", "--yes")
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr.strip() == "The table job_request exists already. It is not changed"
+    assert again.stderr.strip() == "progress-exhaust: error: The table job_request exists already. It is not changed"
     assert len(bare.rows()) == 1
 
 

@@ -169,7 +169,7 @@ class Life(RuleBasedStateMachine):
         own_ids = [one.removeprefix(ELSEWHERE) for one in ended_runs]
         selection = chosen(most=most, request_ids=ids, force=force, ended_runs=own_ids)
         pending = [one for one in self.model.values() if self.is_pending(one, ids, force, ended_runs)]
-        pending.sort(key=lambda one: one.status == "FAILED")
+        pending.sort(key=lambda one: one.status == "FAILED")  # new requests of an org come before those that failed
         assert hook.count_pending(selection) == len(pending)
         assert [one.key for one in hook.pending(selection)] == [one.key for one in pending[:most]]
         for request in pending[:most]:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from progress_exhaust.hooks.requests.status import Filter, Night, RequestStatusReader
+from progress_exhaust.hooks.requests.status import Filter, Night, Order, RequestStatusReader, Sort
 from tests.integration.install import Install, Row
 
 # Half hours from UTC, and never both of them close to midnight: the day is the same for the whole test.
@@ -88,6 +88,67 @@ def test_ten_thousand_requests_page_through_and_none_is_lost_or_there_twice(queu
     assert submitted == sorted(submitted, reverse=True)
     assert not any(one.submitted_at for one in seen[len(submitted) :]), "those of no known moment come last"
     assert hook.requests(Filter(), most=250, skip=10_000)[0] == []
+
+
+LISTED = (
+    "INSERT INTO progress_exhaust.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, state, collection_name, "
+    "batch_name) VALUES ('t', 'AB1', '0133Abc', 'run', 'do_1', 'Org-1', 'done', 'Early Numeracy', %s)"
+)
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        *(({"text": text}, "AB1") for text in ("ab1", "0133aBC", "early", "NUMER", "do_1", "été", "org-1")),
+        *(({"text": text}, "cd2") for text in ("no-SUCH", "Cd2", "course 7", "org-2", "retir")),
+        *(({"text": text}, None) for text in ("batchF", "cy", "b1", "%", "_", "'", '"', "\\\\", 'one"')),
+        *(({"batch": batch}, "AB1") for batch in ("0133A", "été")),
+        *(({"batch": batch}, "cd2") for batch in ("NO-such", 'say "hi')),
+        ({"collection": "numeracy"}, "AB1"),
+        ({"channel": "ORG-1"}, "AB1"),
+        ({"request": "aB"}, "AB1"),
+        ({"status": "FAILED"}, "cd2"),
+        ({"submitted_from": "2026-11-02 18:30:00"}, "cd2"),
+        ({"submitted_before": "2026-11-02 18:30:00"}, "AB1"),
+        ({"submitted_from": "2026-11-01 00:00:00", "submitted_before": "2026-11-01 00:00:00"}, None),
+    ],
+)
+def test_filters_find_what_starts_like_this(
+    queue: Install, hook: RequestStatusReader, search: dict[str, str], found: str | None
+) -> None:
+    insert = (
+        "INSERT INTO job_request (tag, request_id, job_id, status, requested_channel, request_data, dt_job_submitted, "
+        "err_message) VALUES ('t', %s, 'progress-exhaust', %s, %s, %s, %s, %s)"
+    )
+    queue.sql(insert, ["AB1", "SUCCESS", "Org-1", '{"batchFilter": ["0133Abc"]}', "2026-11-02 18:29", None])
+    named = json.dumps({"batchFilter": ["no-such-1", 'say "hi"', "course 7"]})
+    queue.sql(insert, ["cd2", "FAILED", "org-2", named, "2026-11-02 18:30", "The course is Retired"])
+    queue.sql(LISTED, ["Groupe été"])
+    requests, total = hook.requests(Filter(**search), most=10, skip=0)
+    assert [one.request_id for one in requests] == ([found] if found else []) and total == len(requests)
+    if found == "cd2":
+        assert requests[0].named == ("no-such-1", 'say "hi"', "course 7")
+    if found == "AB1":
+        [batch] = hook.batches(requests)[requests[0].key]
+        assert (batch.collection_name, batch.batch_name) == ("Early Numeracy", "Groupe été")
+
+
+def test_order_of_the_list(queue: Install, hook: RequestStatusReader) -> None:
+    for name, status, channel, submitted, completed in (
+        ("a", "SUCCESS", "z", "2026-11-01", "2026-11-09"),
+        ("b", "FAILED", "x", "2026-11-02", "2026-11-08"),
+        ("c", "SUBMITTED", "y", "2026-11-03", None),
+    ):
+        queue.sql(
+            "INSERT INTO job_request (tag, request_id, job_id, status, requested_channel, dt_job_submitted, dt_job_completed) "
+            "VALUES ('t', %s, 'progress-exhaust', %s, %s, %s, %s)", [name, status, channel, submitted, completed]
+        )  # fmt: skip
+    orders = {
+        Order(): "cba", Order(ascending=True): "abc", Order(Sort.FINISHED): "abc", Order(Sort.FINISHED, ascending=True): "bac",
+        Order(Sort.STATUS): "acb", Order(Sort.ORG, ascending=True): "bca",
+    }  # fmt: skip
+    for order, ids in orders.items():
+        assert "".join(one.request_id for one in hook.requests(Filter(), most=10, skip=0, order=order)[0]) == ids, order
 
 
 def test_who_holds_a_request_that_was_asked_for_again(queue: Install, asked: Row, hook: RequestStatusReader) -> None:

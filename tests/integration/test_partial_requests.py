@@ -13,7 +13,7 @@ from tests.oracle import expected_csv
 SECOND = "0199second"  # a batch of the same collection as the first
 RETIRED, TREELESS, UNKNOWN = "0199retired", "0199treeless", "0199unknown"
 NO_TREE = "Collection do_treeless has no content tree. Publish it, then ask again"
-TRIED_AGAIN = "could not be made this time and is tried again, up to three times in all"
+TRIED_AGAIN = "could not be made this time. The next run tries again, up to three times in all"
 LAST_ATTEMPT = "could not be made in three attempts. Submit the request again"
 
 
@@ -164,7 +164,11 @@ def test_the_search_of_one_request_blocks_no_other(queue: Install, world: World,
     broken = ask({"searchFilter": {"request": {"filters": {"channel": "broken"}}}}, 1)
     named = ask({"batchId": good}, 2)
     queue.submit([broken] if alone else [broken, named])
-    words = "It is tried again, up to three times in all", "It is tried again, up to three times in all", "in three attempts"
+    words = (
+        "The next run tries again, up to three times in all",
+        "The next run tries again, up to three times in all",
+        "in three attempts",
+    )
     for attempt, its in enumerate(words, 1):
         result = queue.run_dag()
         assert (result.failed(), result.state) == ([], "failed"), "an engineer should look"

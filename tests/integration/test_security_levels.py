@@ -223,7 +223,7 @@ def test_preferences_that_are_down_are_asked_again_and_no_file_is_made_meanwhile
     assert {task["tries"] for task in result.tasks if task["task_id"] == "batch.package"} == {2}
     assert result.says("progress_exhaust_org", "does not answer")
     row = asked.install.row(asked.request(name))
-    assert row["status"] == "FAILED" and "could not be made this time and is tried again" in row["err_message"]
+    assert row["status"] == "FAILED" and "could not be made this time. The next run tries again" in row["err_message"]
     assert asked.install.published() == {}
 
     assert asked.run().state == "success"

@@ -4,13 +4,20 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import Message
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
+import psycopg2
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from dev.load import submit
+from dev.world import ORG, OTHER_ORG, request_row
 from tests.servers.site import OVER, PROJECT, STAGES, Site, wait_until
 
 DOCS = (PROJECT / "docs/how-to/monitor.md").read_text()
@@ -19,18 +26,20 @@ FOLLOWER = "/api/v2/dags/follower"
 OURS = "airflow.progress_exhaust."
 
 
+EXAMPLE = PROJECT / "docs/examples/progress_exhaust_notices.py"
+
+
 @contextmanager
-def follower(site: Site) -> Iterator[None]:
-    """Let the very DAG of docs/how-to/monitor.md follow the reports, as long as the block lasts."""
-    [source] = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+def followers(site: Site, source: str, *dag_ids: str) -> Iterator[None]:
+    """Let the DAGs of a file follow the reports, as long as the block lasts."""
     file = site.data / "followers" / "follower.py"
     file.write_text(source)
     try:
-        wait_until(lambda: any(dag["dag_id"] == "follower" for dag in dags(site)), "the follower")
+        wait_until(lambda: {*dag_ids} <= {dag["dag_id"] for dag in dags(site)}, "the followers")
         yield
     finally:
         file.unlink()
-        wait_until(lambda: all(dag["dag_id"] != "follower" for dag in dags(site)), "the follower's end")
+        wait_until(lambda: not {*dag_ids} & {dag["dag_id"] for dag in dags(site)}, "the followers' end")
 
 
 def dags(site: Site) -> list[dict[str, Any]]:
@@ -51,7 +60,8 @@ def test_the_dag_of_the_docs_runs_when_a_report_is_published(site: Site) -> None
         lines = "".join(json.dumps(site.airflow.call(log)["content"]) for log in logs)
         return sorted((batch, int(rows)) for batch, rows in re.findall(r'"(\d+) (\d+)"', lines))
 
-    with follower(site):
+    [source] = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    with followers(site, source, "follower"):
         reported = []
         for batches in (site.batches[1:3], site.batches[3:4]):
             run = site.airflow.run(request_ids=[site.request(*batches)])
@@ -61,6 +71,104 @@ def test_the_dag_of_the_docs_runs_when_a_report_is_published(site: Site) -> None
             wait_until(reported_files, "the follower's run")
         wait_until(lambda: len(reported_files()) >= len(reported), "what it logs of the last file")
         assert reported_files() == sorted(reported)
+
+
+class Mailbox(ThreadingTCPServer):
+    """An SMTP server that keeps each mail."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), TakeMail)
+        self.mails: list[tuple[str, Message]] = []  # each with the address that it is for
+
+
+class TakeMail(StreamRequestHandler):
+    server: Mailbox
+
+    def handle(self) -> None:
+        def say(line: str) -> None:
+            self.wfile.write(f"{line}\r\n".encode())
+
+        to = ""
+        say("220 ready")
+        while word := self.rfile.readline().decode().strip():
+            if word.upper().startswith("RCPT TO:"):
+                to = word.partition("<")[2].partition(">")[0]
+            if word.upper() == "DATA":
+                say("354 send it")
+                lines = list(iter(self.rfile.readline, b".\r\n"))
+                self.server.mails.append((to, message_from_bytes(b"".join(lines))))
+            say("221 bye" if word.upper() == "QUIT" else "250 done")
+
+
+@contextmanager
+def mailbox(site: Site) -> Iterator[list[tuple[str, Message]]]:
+    """Start an SMTP server that Airflow's connection smtp_default names; give its mails."""
+    with Mailbox() as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        extra = {"disable_tls": True, "disable_ssl": True, "from_email": "reports@example.org"}
+        connection = {"connection_id": "smtp_default", "conn_type": "smtp", "host": "127.0.0.1"}
+        site.airflow.call("/api/v2/connections", connection | {"port": server.server_address[1], "extra": json.dumps(extra)})
+        yield server.mails
+        server.shutdown()
+
+
+def test_each_org_gets_its_notices_and_its_digest(site: Site) -> None:
+    """One org has a webhook, one a mail address, and one a connection that does not exist: it keeps nothing from the others."""
+    notices, digests = (f"/api/v2/dags/progress_exhaust_{name}/dagRuns" for name in ("notices", "digest"))
+    before = site.sql("SELECT request_id || ' ' || dt_job_completed AS sent FROM job_request WHERE dt_job_completed IS NOT NULL")
+    addresses = {ORG: "inbox", OTHER_ORG: "admin@example.org", "0129lost": "no-such-connection"}
+    for name, value in (("", addresses), ("_sent", [row["sent"] for row in before])):
+        site.airflow.call("/api/v2/variables", {"key": f"progress_exhaust_notices{name}", "value": json.dumps(value)})
+    since = len(site.messages)
+
+    def ends(path: str) -> list[str]:
+        """Return the states of all runs once they have ended, the oldest first. The clock may start some, too."""
+        runs = wait_until(lambda: site.airflow.call(f"{path}?order_by=run_after")["dag_runs"], f"a run of {path}")
+        return [wait_until(lambda run=run: state(f"{path}/{run['dag_run_id']}"), "the end of a run") for run in runs]
+
+    def state(path: str) -> str | None:
+        found = str(site.airflow.call(path)["state"])
+        return found if found in OVER else None
+
+    made = site.request(site.batches[2])
+    rejected = [
+        request_row({"batchFilter": ["0199unknown"]}, label=channel, channel=channel, by="requester", at=datetime.now(UTC))
+        for channel in (OTHER_ORG, "0129lost")
+    ]
+    with closing(psycopg2.connect(site.places.requests)) as connection:
+        submit(connection, rejected)
+    failed = rejected[0]["request_id"]
+    with mailbox(site) as mails, followers(site, EXAMPLE.read_text(), "progress_exhaust_notices", "progress_exhaust_digest"):
+
+        def sent(start: str) -> tuple[list[str], list[tuple[str, str]]]:
+            """Return the messages of the webhook, and the mails, each with its address, whose text starts like this."""
+            texts = [(address, mail.get_payload()[0].get_payload(decode=True).decode()) for address, mail in mails]
+            return (
+                [text for text in site.messages[since:] if text.startswith(start)],
+                [(address, text) for address, text in texts if text.startswith(f"<pre>{start}")],
+            )
+
+        site.airflow.run(request_ids=[made, *(row["request_id"] for row in rejected)])
+        wait_until(lambda: all(sent("Request")), "the notices")
+        assert "failed" in ends(notices), "of the org without a connection"
+        text = f"Request {failed} failed because: No data found: there is no batch 0199unknown"
+        first = [f"Request {made}: your report is ready, files=1"], [("admin@example.org", f"<pre>{text}</pre>")]
+        assert sent("Request") == first
+        assert (mails[-1][1]["Subject"], mails[-1][1]["From"]) == (text, "reports@example.org")
+
+        site.airflow.call(notices, {"logical_date": None})
+        assert ends(notices)[-1] == "success"
+        assert sent("Request") == first, "what was sent is not sent again"
+
+        site.airflow.call(digests, {"logical_date": None})
+        assert ends(digests)[-1] == "failed"
+        of_webhook, of_mail = (found[-1] for found in sent("Progress reports of the last day: "))
+        assert re.search(r": ready=[1-9]\d* failed=\d+ waiting=\d+(\n.+)*$", of_webhook)
+        assert "failed=1 " in of_mail[1] and f"\n{failed}: No data found: there is no batch 0199unknown" in of_mail[1]
+        everything = "".join(site.messages[since:]) + "".join(mail.as_string() for _, mail in mails)
+    assert not [row["userid"] for row in site.world.enrolments if row["userid"] in everything]
 
 
 def points(site: Site, since: int) -> dict[str, list[Any]]:

@@ -115,7 +115,9 @@ def test_a_finished_request_again_the_same_day(site: Site) -> None:
     row, made = site.row(request), site.published(request)
     assert len(made) == 2
     written = site.written(made)
-    site.airflow.run(request_ids=[request])  # without force: SUCCESS is not pending
+    without_force = site.airflow.start_run(request_ids=[request])
+    assert site.airflow.end_of(without_force) == "failed"
+    assert "it is finished (SUCCESS). The Param force makes it again" in site.airflow.log(without_force, "claim_requests")
     assert site.written(made) == written
     run = site.airflow.run(request_ids=[request], force=True)
     assert site.airflow.tasks(run)["package", 1].state == "success"

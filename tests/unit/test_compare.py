@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from dev.world import sample_world
 from progress_exhaust import cli
-from progress_exhaust.compare import comparison, csv_rows
+from progress_exhaust.compare import comparison
 from progress_exhaust.compare.comparison import compare_reports
 from progress_exhaust.compare.known import Known, Reason, Unknown, layout_of
-from progress_exhaust.compare.report_file import ReportFile
-from progress_exhaust.report.package import write_package
+from progress_exhaust.reading import csv_rows
+from progress_exhaust.reading.report_file import ReportFile
+from progress_exhaust.report.package import Packed, write_package
 from progress_exhaust.security.encryption import read_public_key
 from progress_exhaust.security.levels import Level, Protection, ZipCipher
 from tests.openssl import key_pair
@@ -32,7 +33,7 @@ from tests.oracle import LERN7_LABELS, STATIC_LABELS, Options, expected_lern7_cs
 PROJECT = Path(__file__).resolve().parents[2]
 GOLDEN = PROJECT / "tests/golden"
 MIGRATION = (PROJECT / "docs/how-to/migrate-from-the-spark-job.md").read_text()
-NAME, DAY = "0133_progress_20220927.csv", date(2022, 9, 27)
+NAME, WORKBOOK, DAY = "0133_progress_20220927.csv", "0133_progress_20220927.xlsx", date(2022, 9, 27)
 SECRET = "S3cret पासवर्ड"
 CSV = b"User UUID,User Name,State,Progress\r\nlearner-1,Asha Rao,Kerala,40\r\nlearner-2,Ravi Das,,100\r\n"
 PERSONAL = ("learner-1", "learner-2", "Asha", "Ravi", "Kerala", "40")
@@ -61,8 +62,9 @@ def file(path: Path, data: bytes) -> Path:
 
 
 def packed(path: Path, protection: Protection, cipher: ZipCipher = ZipCipher.AES_256, csv: bytes = CSV) -> Path:
-    summary = b"a summary"
-    write_package(io.BytesIO(csv), path, NAME, DAY, protection, size_bytes=len(csv), zip_cipher=cipher, summary=summary)
+    notes = {"columns_0133.csv": b"Column\r\n", "summary_0133.txt": b"a summary"}
+    reports = [Packed(name, io.BytesIO(data), len(data)) for name, data in ((NAME, csv), (WORKBOOK, b"a workbook"))]
+    write_package(reports, path, DAY, protection, zip_cipher=cipher, notes=notes)
     return path
 
 
@@ -78,7 +80,7 @@ def few_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(old: bytes, new: bytes, folder: Path, key_label: str = "User UUID") -> dict[tuple[str | None, str], int]:
     """Return the number of differences by column and reason."""
-    files = [ReportFile(name, file(folder / f"{name}.csv", data)) for name, data in (("OLD", old), ("NEW", new))]
+    files = [ReportFile(name, file(folder / f"{name}.csv", data), key_source="") for name, data in (("OLD", old), ("NEW", new))]
     result = compare_reports(*files, key_label=key_label, time_zone="Asia/Kolkata")
     return {(one.column, one.reason): one.count for one in result.differences}
 
@@ -438,7 +440,7 @@ WRONG = {
     "a folder": (lambda folder, _: (folder, None), "OLD cannot be read: Is a directory"),
     "not a zip": (lambda folder, _: (file(folder / "x.zip", CSV), None), "OLD is not a zip, although its name ends with .zip"),
     "half a zip": (
-        lambda folder, forms: (file(folder / "x.zip", forms["aes"][0].read_bytes()[:-40]), None),
+        lambda folder, forms: (file(folder / "x.zip", forms["aes"][0].read_bytes()[:-600]), None),
         "OLD cannot be read to its end: it is damaged",
     ),
     "damaged in the middle": (
@@ -508,19 +510,23 @@ def test_wrong_input_has_a_message_without_data_of_a_learner(
     path, key = make(tmp_path, packages)
     status, out, err = run(path, CSV, *(["--old-key-file", key] if key else []))
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert re.match(message, err)
+    assert re.match(f"progress-exhaust: error: {message}", err)
     assert not any(text in err for text in (*PERSONAL, SECRET))
 
 
 def test_a_wrong_time_zone(run: Run) -> None:
-    assert run(CSV, CSV, "--timezone", "Mars")[::2] == (2, "--timezone 'Mars' is not an IANA time zone, such as Asia/Kolkata\n")
+    message = "progress-exhaust: error: --timezone 'Mars' is not an IANA time zone, such as Asia/Kolkata\n"
+    assert run(CSV, CSV, "--timezone", "Mars")[::2] == (2, message)
 
 
 def test_without_a_temporary_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     status, out, err = run(CSV, CSV)
     assert (status, out) == (3, "")
-    assert err == "No such file or directory. Rows are stored in the temporary folder: set TMPDIR to one with space\n"
+    assert (
+        err.partition(": error: ")[2]
+        == "No such file or directory. Rows are stored in the temporary folder: set TMPDIR to one with space\n"
+    )
 
 
 def test_it_needs_no_airflow(tmp_path: Path) -> None:
@@ -562,7 +568,7 @@ def test_any_cell_in_any_form_is_read_and_a_changed_one_is_found(
     quote = spark if dialect is spark_quoted else quoted
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(csv_rows, "BLOCK_BYTES", 1)
-        patch.setattr("progress_exhaust.compare.report_file.READ_BYTES", 7)
+        patch.setattr("progress_exhaust.reading.report_file.READ_BYTES", 7)
         same = csv_of([learners[0], learners[-1], *learners[1:-1]], quote)
         assert found(same, csv_of(learners, line_end="\r\n"), Path(folder)) == {}
         assert sum(found(same, csv_of(changed), Path(folder)).values()) == 1

@@ -12,7 +12,7 @@ from progress_exhaust.cli_erase import _layouts_without_ids
 from progress_exhaust.erase import search
 from progress_exhaust.erase.search import Content, LearnerSearch
 from progress_exhaust.report.options import OutputFormat
-from progress_exhaust.report.package import write_package
+from progress_exhaust.report.package import Packed, write_package
 from progress_exhaust.security.encryption import read_public_key
 from progress_exhaust.security.levels import Level, Protection, ZipCipher
 from progress_exhaust.settings import parse_settings
@@ -35,7 +35,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
 
 def package(folder: Path, report: bytes = CSV, protection: Protection = PLAIN, ending: str = "csv", **options: ZipCipher) -> Path:
     target = folder / f"{NAME}.zip"
-    write_package(io.BytesIO(report), target, f"{NAME}.{ending}", DAY, protection, size_bytes=len(report), **options)
+    write_package([Packed(f"{NAME}.{ending}", io.BytesIO(report), len(report))], target, DAY, protection, **options)
     return target
 
 
@@ -70,6 +70,27 @@ def test_a_package_of_an_encrypted_csv(tmp_path: Path, keys: tuple[str, bytes]) 
     assert content_of(of_key, LEARNER, SECRET) is Content.PROTECTED
     assert content_of(of_key, LEARNER, SECRET, private) is Content.HAS_LEARNER
     assert content_of(of_key, OTHER, private) is Content.WITHOUT_LEARNER
+
+
+@pytest.mark.parametrize("level", [Level.TEXT_KEY, Level.PUBLIC_KEY])
+def test_an_encrypted_workbook(tmp_path: Path, keys: tuple[str, bytes], level: Level) -> None:
+    private, public = keys
+    protection = Protection(level, SECRET, public_key=read_public_key(public))
+    path = package(tmp_path, written(learners({"user_id": LEARNER})), protection, ending=OutputFormat.XLSX)
+    assert content_of(path) is Content.PROTECTED
+    assert content_of(path, LEARNER, private, SECRET) is Content.HAS_LEARNER
+    assert content_of(path, OTHER, private, SECRET) is Content.WITHOUT_LEARNER
+
+
+@pytest.mark.parametrize("level", [Level.PLAIN, Level.PASSWORD, Level.TEXT_KEY])
+def test_a_package_of_both_files_and_the_description(tmp_path: Path, level: Level) -> None:
+    target = tmp_path / f"{NAME}.zip"
+    contents = {f"{NAME}.csv": CSV, f"{NAME}.xlsx": written(learners({"user_id": LEARNER}))}
+    reports = [Packed(name, io.BytesIO(data), len(data)) for name, data in contents.items()]
+    protection = Protection(level, None if level is Level.PLAIN else SECRET)
+    write_package(reports, target, DAY, protection, notes={"columns_0133.csv": b"Column\r\n"})
+    assert content_of(target, LEARNER, SECRET) is Content.HAS_LEARNER
+    assert content_of(target, OTHER, SECRET) is Content.WITHOUT_LEARNER
 
 
 def test_a_workbook(tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ SHARED = VERSIONS | ours("docs_links", "errors", "hooks", "metrics", "names", "r
 RULES: dict[str, set[str]] = {
     "report": {*FRAMES, "isal", "stream_zip", "pydantic", "xlsxwriter", *ours("errors", "security")},
     "security": {"cryptography", *ours("errors", "report.request")},
-    "compare": {"numpy", "pyarrow", "pyzipper", *ours("errors", "report.layout", "report.text", "security")},
-    "erase": {"pyzipper", *SHARED, *ours("compare.report_file", "stages")},
+    "compare": {"numpy", "pyarrow", *ours("errors", "reading", "report.layout", "report.text")},
+    "erase": {"pyzipper", *SHARED, *ours("reading.report_file", "stages")},
+    "reading": {"openpyxl", "pandas", "pyarrow", "pyzipper", *ours("errors", "report", "security")},
     "sql": set(),
     "settings": {"pydantic", *ours("errors", "report.layout", "report.options", "security.levels")},
     "hooks": {"airflow", *DRIVERS, API_BASE, *VERSIONS, *ours("docs_links", "errors", "report", "security", "sql")},
@@ -43,19 +44,26 @@ RULES: dict[str, set[str]] = {
     "dags": {"airflow", *ours("errors", "failure_notifier", "links", "names", "operators", "sensors", "triggers")},
     "page": {
         *("airflow", "fastapi", "jinja2", "pydantic"),  # what Airflow's API server is made of
-        *(MODELS, f"{OURS}.hooks.report_store", *ours(*(f"hooks.requests.{name}" for name in ("releases", "status")))),
+        *(MODELS, f"{OURS}.hooks.report_store"),
+        *ours(*(f"hooks.requests.{name}" for name in ("outcomes", "releases", "status"))),
         *VERSIONS,
         *ours("docs_links", "errors", "names", "report.excluded", "report.request", "security.levels", "settings"),
     },
-    "cli.py": {
-        "airflow",
-        *(MODELS, *ours(*(f"hooks.requests.{name}" for name in ("claims", "releases", "request_table", "status")))),
-        *ours("airflow_names", "checks", "cli_compare", "cli_erase", "cli_output", "errors", "names", "page"),
-        *ours("report.request", "settings"),
+    "cli.py": ours("cli_check", "cli_compare", "cli_erase", "cli_open", "cli_output", "cli_requests", "cli_status", "errors"),
+    "cli_airflow.py": {"airflow", *ours("airflow_names", "errors", "names", "settings")},
+    "cli_check.py": ours("checks", "cli_airflow", "cli_output", "settings"),
+    "cli_compare.py": ours("cli_output", "compare", "docs_links", "errors", "reading", "report.layout"),
+    "cli_erase.py": ours("cli_airflow", "cli_output", "erase", "errors", "reading", "report.request", "settings", "stages"),
+    "cli_open.py": ours("cli_output", "errors", "reading"),
+    "cli_output.py": ours("page.formatting"),
+    "cli_requests.py": {
+        *(MODELS, *ours(*(f"hooks.requests.{name}" for name in ("claims", "releases", "request_table")))),
+        *ours("cli_airflow", "cli_output", "errors", "page.airflow_runs", "report.request", "settings"),
     },
-    "cli_compare.py": ours("cli_output", "compare", "docs_links", "errors", "report.layout"),
-    "cli_erase.py": ours("cli_output", "erase", "errors", "report.request", "settings", "stages"),
-    "cli_output.py": {MODELS, f"{OURS}.hooks.requests.status", *ours("docs_links", "page")},
+    "cli_status.py": {
+        *(MODELS, f"{OURS}.hooks.requests.status"),
+        *ours("cli_airflow", "cli_output", "page", "report.request", "settings"),
+    },
     "airflow_names.py": {"airflow"},
     "compat.py": {"airflow", "botocore", "fsspec", "sqlalchemy", *DRIVERS},
     "failure_notifier.py": {"airflow", MODELS, *VERSIONS, *ours("names", "settings", "stages")},
@@ -63,6 +71,7 @@ RULES: dict[str, set[str]] = {
     "links.py": {"airflow", *ours("airflow_names", "docs_links")},
     "metrics.py": {MODELS, *ours("compat")},
     "plugin.py": {"airflow", *ours("links", "page")},
+    "__init__.py": ours("reading"),
     "": set(),  # docs_links.py, errors.py and names.py
 }
 FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted((PROJECT / "dags").glob("*.py"))]

@@ -91,13 +91,14 @@ def test_an_example_makes_the_file_that_the_page_shows(text: str, csv: str) -> N
     assert made.replace("\r\n", "\n") == csv
 
 
-def test_the_example_of_a_run_with_a_workbook_makes_the_file_that_the_page_shows() -> None:
-    part = page("docs/how-to/change-the-columns.md").partition("\n## Deliver an Excel workbook\n")[2]
-    [conf, name] = re.findall("```(?:json|text)\n(.*?)\n```", part.partition("\n## ")[0], re.DOTALL)
+def test_the_example_of_a_run_with_both_formats_makes_the_files_that_the_page_shows() -> None:
+    part = page("docs/how-to/change-the-columns.md").partition("\n## Choose a csv, an Excel workbook, or both\n")[2]
+    [conf, names] = re.findall("```(?:json|text)\n(.*?)\n```", part.partition("\n## ")[0], re.DOTALL)
     params = RunParams.of(context(json.loads(conf)))  # type: ignore[arg-type]
-    site: Any = SimpleNamespace(settings=parse_settings("{}"))
+    site = Site(parse_settings("{}"), "run")
     assert (params.force, len(params.request_ids)) == (True, 1)
-    assert Batch("tag", "R1", "org", BATCH, COLLECTION).file_name(date(2022, 9, 27), Site.output_format(site, params)) == name
+    batch, endings = Batch("tag", "R1", "org", BATCH, COLLECTION), site.output_format(params).endings
+    assert [batch.file_name(date(2022, 9, 27), ending) for ending in endings] == names.split()
 
 
 def test_the_page_names_every_key_that_a_stored_extract_depends_on() -> None:
@@ -126,7 +127,7 @@ def test_an_extract_with_another_of_these_keys_is_not_used(key: dict[str, Any]) 
     assert make_inputs(hierarchy, before) != make_inputs(hierarchy, before, user_source="tables")
 
 
-@pytest.mark.parametrize("chosen", ["csv", "xlsx", None])
+@pytest.mark.parametrize("chosen", ["csv", "xlsx", "both", None])
 def test_a_run_may_choose_the_format_of_its_files(chosen: str | None) -> None:
     params = RunParams.of(context({"output_format": chosen}))  # type: ignore[arg-type]
     assert params.output_format == chosen
@@ -135,7 +136,7 @@ def test_a_run_may_choose_the_format_of_its_files(chosen: str | None) -> None:
 def test_another_format_is_refused_with_those_there_are() -> None:
     from progress_exhaust.errors import SetupError
 
-    with pytest.raises(SetupError, match=r"Param output_format: there is no format 'pdf'\. Choose one of: csv, xlsx"):
+    with pytest.raises(SetupError, match=r"Param output_format: there is no format 'pdf'\. Choose one of: csv, xlsx, both"):
         RunParams.of(context({"output_format": "pdf"}))  # type: ignore[arg-type]
 
 

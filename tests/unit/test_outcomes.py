@@ -5,6 +5,8 @@ import pytest
 from progress_exhaust.hooks.requests.models import BatchRun, BatchState, ClaimOutcome, Stage
 from progress_exhaust.hooks.requests.outcomes import (
     LAST_ATTEMPT,
+    LAST_LIST,
+    LIST_AGAIN,
     NEEDS_OPERATOR,
     NEEDS_OPERATOR_TO_LIST,
     NOT_LISTED,
@@ -12,6 +14,7 @@ from progress_exhaust.hooks.requests.outcomes import (
     Ending,
     RequestProgress,
     decide_ending,
+    without_untrue_promise,
 )
 
 DONE, DEFERRED, REJECTED, FAILED = BatchState.DONE, BatchState.DEFERRED, BatchState.REJECTED, BatchState.FAILED
@@ -106,4 +109,22 @@ def test_what_was_never_listed_is_submitted_again_with_a_message() -> None:
 
 def test_a_message_names_twenty_batches_for_one_reason() -> None:
     message = str(ending_of(*(run_of(str(number), REJECTED, "no such batch") for number in range(25))).message)
-    assert message.endswith("18, 19 and 5 more cannot be made: no such batch")
+    assert message.startswith("25 batches (0, 1, ") and message.endswith("18, 19 and 5 more) cannot be made: no such batch")
+
+
+def test_one_cause_is_one_line_with_the_number_of_its_batches() -> None:
+    message = ending_of(run_of("1", FAILED, "no answer"), run_of("2", FAILED, "no answer"), run_of("3", FAILED)).message
+    assert message == f"3 batches (1, 2, 3) {TRIED_AGAIN}"
+
+
+def test_a_batch_that_is_made_again_and_fails_is_not_made() -> None:
+    """A rerun of finished tasks: the request still names the older files."""
+    both = ending_of(run_of("1", FAILED), run_of("2", FAILED), made=("1", "2"))
+    assert both.message == f"2 batches (1, 2) {TRIED_AGAIN}"
+    one = ending_of(run_of("1", FAILED), run_of("2", DONE), made=("1", "2"))
+    assert one.message == f"Made 1 of 2 batches. Not made: 1: {TRIED_AGAIN}"
+
+
+def test_no_message_promises_an_attempt_after_the_last_one() -> None:
+    for promise, last in ((f"Batch 1 {TRIED_AGAIN}", f"Batch 1 {LAST_ATTEMPT}"), (f"It {LIST_AGAIN}", f"It {LAST_LIST}")):
+        assert [without_untrue_promise(promise, failures) for failures in (1, 2, 3)] == [promise, promise, last]

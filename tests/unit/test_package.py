@@ -13,11 +13,14 @@ import pytest
 
 from dev import machine
 from progress_exhaust.report.choice import Reason, choose_named
-from progress_exhaust.report.package import MAX_ZIP32_BYTES, write_package
+from progress_exhaust.report.package import MAX_ZIP32_BYTES, Packed, write_package
 from progress_exhaust.report.request import Batch, JobRequest, is_path_part
+from progress_exhaust.security.encryption import read_public_key
 from progress_exhaust.security.levels import MAX_PASSWORD_BYTES, Level, Protection
+from tests.openssl import decrypted, key_pair
 
 NAME, DAY = "013307481768378368112_progress_20220927.csv", date(2022, 9, 27)
+WORKBOOK = NAME.replace(".csv", ".xlsx")
 CSV = "User UUID,State\r\nu1,தமிழ்நாடு\r\n".encode() * 100_000  # more than a chunk
 OLD_TOOLS, ZIP64 = 20, 45  # version needed to extract
 PLAIN = Protection(Level.PLAIN)
@@ -37,10 +40,10 @@ def packed(
     protection: Protection = PLAIN,
     size_bytes: int | None = None,
     zip_cipher: str = "AES-256",
-    summary: bytes | None = None,
+    notes: dict[str, bytes] | None = None,
 ) -> Path:
-    size_bytes = len(data) if size_bytes is None else size_bytes
-    write_package(io.BytesIO(data), path, NAME, day, protection, size_bytes=size_bytes, zip_cipher=zip_cipher, summary=summary)
+    report = Packed(NAME, io.BytesIO(data), len(data) if size_bytes is None else size_bytes)
+    write_package([report], path, day, protection, zip_cipher=zip_cipher, notes=notes or {})
     return path
 
 
@@ -85,11 +88,15 @@ def test_an_entry_is_a_plain_name_whatever_the_batch_is_called(tmp_path: Path, b
         choice = choose_named(request, [batch_id], {batch_id: [("do_1", batch_id, "")]}, {"do_1": {}})
         assert choice.planned == [] and list(choice.rejected.values()) == [Reason.INVALID_ID]
         return
-    names = b"../../batch\n/etc/passwd: a name of a collection"
+    text = b"../../batch\n/etc/passwd: a name of a collection"
     target = tmp_path / "x.zip"
-    write_package(io.BytesIO(b"a\r\n"), target, batch.file_name(DAY), DAY, PLAIN, size_bytes=3, summary=names)
+    reports = [Packed(batch.file_name(DAY, ending), io.BytesIO(b"a\r\n"), 3) for ending in ("csv", "xlsx")]
+    write_package(reports, target, DAY, PLAIN, notes=dict.fromkeys((batch.columns_file_name, batch.summary_file_name), text))
     with zipfile.ZipFile(target) as package:
-        assert package.namelist() == [f"{batch_id}_progress_20220927.csv", "summary.txt"]
+        assert package.namelist() == [
+            f"{batch_id}_progress_20220927.csv", f"{batch_id}_progress_20220927.xlsx", f"columns_{batch_id}.csv",
+            f"summary_{batch_id}.txt",
+        ]  # fmt: skip
         for entry in package.infolist():
             assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", entry.orig_filename) and ".." not in entry.orig_filename
             assert (entry.external_attr >> 16) & 0o170000 in (0, 0o100000)  # a file: no folder, no link
@@ -206,23 +213,82 @@ def test_a_level_without_its_key_makes_no_file(tmp_path: Path, level: Level, tex
     assert not (tmp_path / "x.zip").exists()
 
 
-SUMMARY = b"Enrolled 3, reported 2\n"
+NOTES = {"columns_0133.csv": b"Column\r\n", "summary_0133.txt": b"Enrolled 3, reported 2\r\n"}
 
 
 @pytest.mark.parametrize("zip_cipher", ["AES-256", "ZipCrypto"])
-def test_a_summary_is_packed_with_the_csv_and_protected_like_it(tmp_path: Path, zip_cipher: str) -> None:
-    plain = packed(tmp_path / "plain.zip", summary=SUMMARY)
-    assert printed("unzip", "-p", plain, "summary.txt") == SUMMARY
-    assert printed("unzip", "-p", plain, NAME) == CSV
+def test_notes_are_packed_with_the_csv_and_protected_like_it(tmp_path: Path, zip_cipher: str) -> None:
+    plain = packed(tmp_path / "plain.zip", notes=NOTES)
+    for name, content in ({NAME: CSV} | NOTES).items():
+        assert printed("unzip", "-p", plain, name) == content
     locked = packed(
-        tmp_path / "x.zip", CSV[:1000], protection=Protection(Level.PASSWORD, "pw"), zip_cipher=zip_cipher, summary=SUMMARY
+        tmp_path / "x.zip", CSV[:1000], protection=Protection(Level.PASSWORD, "pw"), zip_cipher=zip_cipher, notes=NOTES
     )
-    for name, content in ((NAME, CSV[:1000]), ("summary.txt", SUMMARY)):
+    for name, content in ({NAME: CSV[:1000]} | NOTES).items():
         assert printed("7z", "e", "-so", "-ppw", locked, name) == content
         assert not opens("7z", "t", "-pwrong", locked, name)
 
 
-def test_a_summary_is_never_in_clear_next_to_an_encrypted_csv(tmp_path: Path) -> None:
-    package = packed(tmp_path / "x.zip", protection=Protection(Level.TEXT_KEY, "text"), summary=SUMMARY)
+def test_notes_are_never_in_clear_next_to_an_encrypted_csv(tmp_path: Path) -> None:
+    package = packed(tmp_path / "x.zip", protection=Protection(Level.TEXT_KEY, "text"), notes=NOTES)
     with zipfile.ZipFile(package) as made:
         assert made.namelist() == [NAME]
+
+
+def test_notes_of_two_batches_have_different_names() -> None:
+    first, second = (Batch("tag", "A1", "org", batch_id, "do_1") for batch_id in ("0133", "0134"))
+    assert first.summary_file_name != second.summary_file_name and first.columns_file_name != second.columns_file_name
+
+
+# A csv and a workbook
+
+
+@pytest.mark.parametrize("level", [Level.PLAIN, Level.PASSWORD, Level.TEXT_KEY])
+def test_both_files_of_a_report_are_packed_and_protected(tmp_path: Path, level: Level) -> None:
+    target, names, text = tmp_path / "x.zip", (NAME, WORKBOOK), None if level is Level.PLAIN else "S3cret"
+    contents = dict(zip(names, (CSV, b"a workbook"), strict=True))
+    write_package(
+        [Packed(name, io.BytesIO(data), len(data)) for name, data in contents.items()], target, DAY, Protection(level, text)
+    )
+    for name, data in contents.items():
+        found = printed("7z", "e", "-so", f"-p{text}", target, name)
+        assert (decrypted(found, text=text) if level is Level.TEXT_KEY else found) == data
+    if level is Level.TEXT_KEY:
+        keys = {printed("7z", "e", "-so", target, name).split(b"\n", 2)[1] for name in names}
+        assert len(keys) == 2, "each file has a key of its own"
+
+
+# What the zip says to its receiver
+
+KEY_OF = {Level.PASSWORD: "S3cret", Level.TEXT_KEY: "S3cret"}
+COMMENTS = [
+    (Level.PLAIN, "AES-256", []),
+    (Level.PASSWORD, "AES-256", ["a password", "AES-256", "7-Zip", "Windows Explorer"]),
+    (Level.PASSWORD, "ZipCrypto", ["a password"]),
+    (Level.TEXT_KEY, "AES-256", [Level.TEXT_KEY, "decryption tool", "progress-exhaust open", "the text"]),
+    (Level.PUBLIC_KEY, "AES-256", [Level.PUBLIC_KEY, "decryption tool", "progress-exhaust open", "the private key"]),
+]
+
+
+@pytest.mark.parametrize(("level", "zip_cipher", "words"), COMMENTS)
+@pytest.mark.parametrize("size_bytes", SIZES)
+def test_the_comment_says_how_to_open_it_and_every_tool_still_does(
+    tmp_path: Path, level: Level, zip_cipher: str, words: list[str], size_bytes: int | None
+) -> None:
+    public_key = read_public_key(key_pair(tmp_path)[1].read_bytes()) if level is Level.PUBLIC_KEY else None
+    protection = Protection(level, KEY_OF.get(level), public_key=public_key)
+    package, again = (
+        packed(tmp_path / name, CSV[:1000], protection=protection, zip_cipher=zip_cipher, size_bytes=size_bytes)
+        for name in ("a.zip", "b.zip")
+    )
+    with zipfile.ZipFile(package) as opened, zipfile.ZipFile(again) as other:
+        comment = opened.comment.decode("ascii")
+        assert other.comment == opened.comment and opened.namelist() == [NAME]
+    assert [word for word in words if word not in comment] == [] and bool(comment) == bool(words)
+    assert ("AES" in comment) == ("AES-256" in words)
+    assert printed("unzip", "-z", package).decode().replace("\r", "").strip().endswith(comment.replace("\r", "").strip())
+    assert b"Everything is Ok" in printed("7z", "t", "-pS3cret", package)
+    content = printed("7z", "e", "-so", "-pS3cret", package)
+    assert (content == CSV[:1000]) == (level in (Level.PLAIN, Level.PASSWORD))
+    if zip_cipher == "ZipCrypto":
+        assert printed("unzip", "-p", "-P", "S3cret", package) == CSV[:1000]

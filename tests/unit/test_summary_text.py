@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from progress_exhaust.report.columns import FIELDS
+from progress_exhaust.report.columns import FIELDS, NOT_IN_PROFILE, OR_NO_MAXIMUM
 from progress_exhaust.report.layout import BUILT_IN, Layout
 from progress_exhaust.report.summary_text import NO_ROOM, summary_text
 from tests.unit.test_pivot import QUIZ, learners
@@ -50,21 +50,21 @@ def test_all_of_a_summary() -> None:
         "",
         "Columns",
         "  Collection Id: id of the collection",
-        "  Collection Name: name of the collection",
+        "  Collection Name: name of the collection. Blank: the collection has no name",
         "  Batch Id: id of the batch",
-        "  Batch Name: name of the batch",
+        "  Batch Name: name of the batch. Blank: the batch has no name",
         "  User UUID: id of the learner",
-        "  User Name: first and last name of the learner",
-        "  State: state of the learner's profile",
-        "  District: district of the learner's profile",
-        "  Enrolment Date: when the learner enrolled (time zone UTC)",
-        "  Completion Date: when the learner completed the collection; blank until then (time zone UTC)",
-        "  Progress: completed contents of the collection, in percent",
-        "  Certificate Status: Issued, Failed (the certificate could not be issued) or blank",
-        "  Total Score: sum of the scores in the collection's assessments; blank if the learner attempted none",
-        "  do_nested - Progress: completed contents of the nested collection Nested, in percent; blank if not started",
-        "  do_quiz - Score: points of the best attempt at Quiz; blank if not attempted",
-        "  do_practice - Score: points of the best attempt at do_practice; blank if not attempted",
+        f"  User Name: first and last name of the learner. Blank: {NOT_IN_PROFILE}",
+        f"  State: state of the learner's profile. Blank: {NOT_IN_PROFILE}",
+        f"  District: district of the learner's profile. Blank: {NOT_IN_PROFILE}",
+        "  Enrolment Date: when the learner enrolled (time zone UTC). Blank: the date cannot be read",
+        "  Completion Date: when the learner completed the collection (time zone UTC). Blank: not completed",
+        "  Progress: completed contents of the collection, in percent. Blank: the collection has no contents",
+        "  Certificate Status: Issued, or Failed (the certificate could not be issued). Blank: no certificate",
+        "  Total Score: sum of the scores in the collection's assessments. Blank: no assessment attempted",
+        "  do_nested - Progress: completed contents of the nested collection Nested, in percent. Blank: not started",
+        "  do_quiz - Score: points of the best attempt at Quiz. Blank: not attempted",
+        "  do_practice - Score: points of the best attempt at do_practice. Blank: not attempted",
     ]
 
 
@@ -90,10 +90,10 @@ def test_a_note_stands_below_the_time() -> None:
 def test_other_layouts_say_what_theirs_mean() -> None:
     found = lines(COUNTS, layout=BUILT_IN["sunbird-lern-7"], attempted=[QUIZ], chosen="latest")
     assert "  3 completed contents that are no longer in the collection" in found
-    assert "  Declared Board: framework_board of the learner's profile" in found
-    assert "  Enrolment Date: when the learner enrolled (time zone Asia/Kolkata)" in found
-    assert any(line.startswith("  Total Score: ") and line.endswith(", in percent of the maximum score") for line in found)
-    assert found[-1] == "  do_quiz - Score: percent of the latest attempt at Quiz; blank if not attempted"
+    assert f"  Declared Board: framework_board of the learner's profile. Blank: {NOT_IN_PROFILE}" in found
+    assert "  Enrolment Date: when the learner enrolled (time zone Asia/Kolkata). Blank: the date cannot be read" in found
+    assert any(line.startswith("  Total Score: ") and ", in percent of the maximum score. Blank: " in line for line in found)
+    assert found[-1] == f"  do_quiz - Score: percent of the latest attempt at Quiz. Blank: not attempted, {OR_NO_MAXIMUM}"
 
 
 @pytest.mark.parametrize("field", FIELDS)

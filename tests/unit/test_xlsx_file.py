@@ -4,7 +4,9 @@ import io
 import re
 import tempfile
 import zipfile
+from dataclasses import replace
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from progress_exhaust.report.cells import Learners
+from progress_exhaust.report.columns_file import LABELS, description
 from progress_exhaust.report.layout import BUILT_IN, Layout
 from progress_exhaust.report.xlsx_file import MAX_COLUMNS, MAX_ROWS, fits, write_xlsx
 from tests.unit.test_pivot import QUIZ, learners, tried
@@ -29,8 +32,8 @@ def written(*pages: Learners, cut_cells: int | None = None) -> bytes:
         return workbook.read_bytes()
 
 
-def sheet(data: bytes) -> ElementTree.Element:
-    return ElementTree.fromstring(zipfile.ZipFile(io.BytesIO(data)).read("xl/worksheets/sheet1.xml"))  # noqa: S314
+def sheet(data: bytes, number: int = 1) -> ElementTree.Element:
+    return ElementTree.fromstring(zipfile.ZipFile(io.BytesIO(data)).read(f"xl/worksheets/sheet{number}.xml"))  # noqa: S314
 
 
 def unescaped(text: str) -> str:
@@ -40,9 +43,13 @@ def unescaped(text: str) -> str:
 
 def cells(*rows: dict[str, Any], **more: Any) -> list[list[str | float | None]]:
     """Return the sheet's rows below the header, as the types that they have in it."""
+    return rows_of(sheet(written(learners(*rows, **more))))[1:]
+
+
+def rows_of(made: ElementTree.Element) -> list[list[str | float | None]]:
     found: list[list[str | float | None]] = []
     width = None
-    for row in sheet(written(learners(*rows, **more))).iterfind(".//row", NAMES):
+    for row in made.iterfind(".//row", NAMES):
         values: list[str | float | None] = []
         for cell in row.iterfind("c", NAMES):
             text, value = cell.find("is/t", NAMES), cell.find("v", NAMES)
@@ -55,7 +62,7 @@ def cells(*rows: dict[str, Any], **more: Any) -> list[list[str | float | None]]:
             values.append(unescaped(text.text or "") if text is not None else float(value.text) if value is not None else None)  # type: ignore[arg-type]
         width = width or len(values)
         found.append(values + [None] * (width - len(values)))
-    return found[1:]
+    return found
 
 
 def column(*columns: dict[str, Any], **more: Any) -> Layout:
@@ -127,6 +134,16 @@ def test_the_header_is_frozen_and_holds_the_labels() -> None:
     assert (pane.attrib["ySplit"], pane.attrib["state"]) == ("1", "frozen")
     labels = [text.text for text in made.iterfind(".//t", NAMES)]
     assert labels[:2] == ["Collection Id", "Collection Name"] and labels[-1] == "do_practice - Score"
+
+
+def test_the_second_sheet_describes_the_columns_and_a_maximum_is_a_number() -> None:
+    page = learners()
+    made = replace(page.report, max_scores={QUIZ: Decimal("7.5")})
+    labels, *found = rows_of(sheet(written(Learners(page.chunk, made)), 2))
+    assert labels == list(LABELS)
+    assert [tuple(cell or "" for cell in row) for row in found] == [
+        tuple(float(cell) if cell in ("100", "7.5") else cell for cell in row) for row in description(made)[1:]
+    ]
 
 
 def test_columns_say_how_excel_shows_them() -> None:

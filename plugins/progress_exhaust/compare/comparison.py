@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from progress_exhaust.compare.csv_rows import CsvRows
 from progress_exhaust.compare.known import Known, Reason, Unknown, layout_of
-from progress_exhaust.compare.report_file import ReportFile
+from progress_exhaust.reading.csv_rows import CsvRows
+from progress_exhaust.reading.report_file import ReportFile
 
 PARTS = 64
 
@@ -120,7 +120,7 @@ class _SpreadRows:
 
     def read(self, file: ReportFile) -> None:
         """Read the whole report."""
-        with file.open() as (blocks, protection):
+        with file.open_csv() as (blocks, protection):
             rows = CsvRows(file.name, blocks, self._key_label)
             writers: list[pa.ipc.RecordBatchStreamWriter] = []
             for table in rows.tables():

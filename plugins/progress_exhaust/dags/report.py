@@ -10,7 +10,7 @@ Makes one packaged csv per course batch of each pending row of `job_request`. It
 | list_batches | finds the batches of the requests; a permanent error makes a request FAILED at once | the same list |
 | batch.fetch_hierarchy | reads the collection tree and reduces it to the columns of the report | the same file |
 | batch.extract | reads enrolments, user cache, nested progress and assessment attempts into Parquet files | data as it is then |
-| batch.pivot | writes the csv | the same bytes |
+| batch.pivot | writes the csv, the Excel workbook, or both | the same bytes |
 | batch.package | protects the report according to the org's policy, and publishes it | replaces the same object |
 | batch.mark_complete | enters the batch in processed_batches; after the last batch the request is SUCCESS | no change |
 | settle_requests | ends all other requests; starts the next run if batches are left; fails if a task failed | the same outcome |
@@ -24,7 +24,7 @@ run again. The request becomes SUCCESS after its last batch.
 
 **Params.** `request_ids`: only these requests. `batch_ids`: these batches, without a request. `force`: make finished requests
 again. `release_claims`: claim what other installations hold. `dry_run`: publish and mark nothing. `layout`: use other columns.
-`output_format`: csv or xlsx, instead of the site's setting.
+`output_format`: csv, xlsx or both, instead of the layout's and the site's.
 
 **Settings.** The JSON Variable `progress_exhaust`, and the connections `progress_exhaust_requests` (Postgres), `_cassandra`,
 `_users` (Redis), `_content` and `_org` (HTTP), and if needed `_salt` and `_store`. See `docs/reference/settings.md`.
@@ -78,8 +78,8 @@ PARAMS = {
     "dry_run": Param(False, **HOW, type="boolean", title="Dry run", description="Do everything except publishing and marking"),
     "layout": Param(None, **HOW, type=["null", "string"], title="Layout", examples=["standard", "sunbird-lern-7"],
         pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name of a layout, to use instead of the site's layout"),
-    "output_format": Param(None, **HOW, type=["null", "string"], enum=[None, "csv", "xlsx"], title="Format",
-        description="csv, or xlsx for an Excel workbook, to use instead of the site's setting"),
+    "output_format": Param(None, **HOW, type=["null", "string"], enum=[None, "csv", "xlsx", "both"],
+        title="Format", description="csv, xlsx for an Excel workbook, or both, to use instead of the site's setting"),
 }  # fmt: skip
 
 

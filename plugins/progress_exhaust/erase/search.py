@@ -4,14 +4,12 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from io import BufferedReader
-from shutil import copyfileobj
 from typing import IO
 from zipfile import ZipFile, ZipInfo
 
 from pyzipper import AESZipFile
 
-from progress_exhaust.compare.report_file import DAMAGED, ENCRYPTED_LEVELS, READ_BYTES
+from progress_exhaust.reading.report_file import DAMAGED, ENCRYPTED_LEVELS, READ_BYTES
 from progress_exhaust.security.decryption import Unwrap, decrypted_csv, unwrap_by_private_key, unwrap_by_text
 from progress_exhaust.security.levels import Level
 
@@ -56,7 +54,7 @@ class LearnerSearch:
         if level:
             return self._try_keys(package, entry, [(None, unwrap) for key in self._keys if (unwrap := _unwrap(level, key))])
         with package.open(entry) as content:
-            return self._content_of(content, entry.filename)
+            return self._content_of(_blocks(content), entry.filename)
 
     def _try_keys(self, package: AESZipFile, entry: ZipInfo, keys: Sequence[tuple[str | None, Unwrap | None]]) -> Content:
         """Return what an entry is with the first key that opens it: a password, or a function that decrypts the file key."""
@@ -64,18 +62,18 @@ class LearnerSearch:
             try:
                 with package.open(entry, pwd=password and password.encode()) as content:
                     if unwrap is None:
-                        return self._content_of(content, entry.filename)
+                        return self._content_of(_blocks(content), entry.filename)
                     content.readline()
-                    return _content_if(self._is_in(decrypted_csv(content, unwrap)))
+                    return self._content_of(decrypted_csv(content, unwrap), entry.filename)
             except DAMAGED:  # as it looks with a wrong key
                 continue
         return Content.PROTECTED
 
-    def _content_of(self, content: BufferedReader, name: str) -> Content:
+    def _content_of(self, blocks: Iterator[bytes], name: str) -> Content:
         if not name.lower().endswith(".xlsx"):
-            return _content_if(self._is_in(_blocks(content)))
+            return _content_if(self._is_in(blocks))
         with tempfile.TemporaryFile() as workbook:  # a zip, which cannot be read as a stream
-            copyfileobj(content, workbook, READ_BYTES)
+            workbook.writelines(blocks)
             with ZipFile(workbook) as parts:
                 return _content_if(any(self._is_in_part(parts, name) for name in parts.namelist()))
 

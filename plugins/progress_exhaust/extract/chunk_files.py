@@ -4,6 +4,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from progress_exhaust.extract.paths import AnyPath
 from progress_exhaust.extract.schemas import COUNTS
+from progress_exhaust.report.exact import maximum_scores
 
 
 def to_parquet(table: pa.Table, counts: Mapping[str, int]) -> bytes:
@@ -39,3 +41,18 @@ def attempted_contents(facts_chunks: Iterable[AnyPath]) -> frozenset[str]:
             attempts = pq.ParquetFile(source).read(["attempts.list.element.content_id"])["attempts"]
         found.update(pc.unique(pc.struct_field(pc.list_flatten(attempts), 0)).to_pylist())
     return frozenset(found)
+
+
+def max_scores(facts_chunks: Iterable[AnyPath]) -> dict[str, Decimal]:
+    """Return the greatest maximum score of the attempts at each content, if one is known; read only these columns."""
+    fields = ("content_id", "total_max_score", "grand_total")
+    found: dict[str, Decimal] = {}
+    for path in facts_chunks:
+        with path.open("rb") as source:
+            attempts = pq.ParquetFile(source).read([f"attempts.list.element.{field}" for field in fields])["attempts"]
+        contents, maxima, totals = (pc.struct_field(pc.list_flatten(attempts), field) for field in fields)
+        known = pa.table({"content": contents, "maximum": maximum_scores(maxima, totals)}).drop_null()
+        for pair in known.group_by(["content", "maximum"]).aggregate([]).to_pylist():
+            maximum = Decimal(pair["maximum"])
+            found[pair["content"]] = max(maximum, found.get(pair["content"], maximum))
+    return found

@@ -7,7 +7,8 @@ from progress_exhaust import metrics
 from progress_exhaust.names import XCOM_REQUESTS_FOUND
 from progress_exhaust.stages.airflow_runs import find_ended_runs, prepare_ledger
 from progress_exhaust.stages.base_operator import BaseTaskOperator
-from progress_exhaust.stages.other_installations import release_held_elsewhere, report_holders
+from progress_exhaust.stages.named_requests import check_named_requests
+from progress_exhaust.stages.other_installations import release_held_elsewhere
 from progress_exhaust.stages.selection import select_requests
 from progress_exhaust.stages.site_setup import RunParams, Site
 from progress_exhaust.stages.staging_cleanup import StagingCleanup, by_run
@@ -32,6 +33,8 @@ class ClaimRequestsOperator(BaseTaskOperator):
             release_held_elsewhere(site, params, self.log)
         ended_runs = find_ended_runs(context, site)
         selection = select_requests(context, site, params, ended_runs)
+        if params.request_ids:
+            check_named_requests(context, site, params, selection, self.log)
         found = claims.count_pending(selection)
         context["ti"].xcom_push(key=XCOM_REQUESTS_FOUND, value=found)
         if found > selection.most:
@@ -56,10 +59,6 @@ class ClaimRequestsOperator(BaseTaskOperator):
                 )
             self._delete_staging(site, [*claimed.lost, *orphaned])
             metrics.oldest_pending(claims.oldest_pending_seconds(selection))  # what the claim has left
-        missing = set(params.request_ids) - {request.request_id for request in held}
-        if missing:
-            self.log.warning("Not pending, unknown, or held by another run: %s", ", ".join(sorted(missing)))
-            report_holders(site, sorted(missing), self.log)
         self.log.info("requests found=%d %s=%d", found, "would_be_claimed" if params.dry_run else "claimed", len(held))
         return [request.request_id for request in held]
 

@@ -85,6 +85,7 @@ class ListBatchesOperator(BaseTaskOperator):
                     for before, request in zip(requests, held, strict=True)
                     if request.processed != before.processed
                 },
+                facts=dict([*planned.to_make, *planned.deferred]),
             )
             metrics.requests_ended(ended)
             for _, request_id in dropped:

@@ -53,21 +53,25 @@ def sha256_of(package: Path) -> str:
 
 def write_package_file(batch_context: BatchContext, package: Path, protection: "Protection") -> None:
     """Write the package of the report that pivot made."""
-    from progress_exhaust.report.package import write_package
+    from progress_exhaust.report.package import Packed, write_package
 
     folder = batch_context.staging
     pivot = folder.read(PivotManifest)
-    summary = (folder.path / pivot.summary_name).read_bytes() if pivot.summary_name else None
-    with (folder.path / pivot.folder / pivot.file_name).open("rb") as report:
+    reports = {pivot.file_name: pivot.size_bytes}
+    if pivot.workbook:
+        reports[pivot.workbook.name] = pivot.workbook.size_bytes
+    notes = {name: (folder.path / name).read_bytes() for name in (pivot.columns_name, pivot.summary_name) if name}
+    with ExitStack() as stack:
         write_package(
-            report,
+            [
+                Packed(name, stack.enter_context((folder.path / pivot.folder / name).open("rb")), size_bytes)
+                for name, size_bytes in reports.items()
+            ],
             package,
-            pivot.file_name,
             batch_context.day,
             protection,
-            size_bytes=pivot.size_bytes,
             zip_cipher=batch_context.site.settings.zip_cipher,
-            summary=summary,
+            notes=notes,
         )
 
 

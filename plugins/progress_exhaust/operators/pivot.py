@@ -11,7 +11,7 @@ from progress_exhaust.stages.process_pool import run_in_processes
 from progress_exhaust.stages.progress import Progress
 from progress_exhaust.stages.scratch import scratch_folder
 from progress_exhaust.stages.stage_operator import Counts, StageOperator
-from progress_exhaust.staging.manifests import BatchManifest, ExtractManifest, HierarchyManifest, PivotManifest
+from progress_exhaust.staging.manifests import BatchManifest, ExtractManifest, HierarchyManifest, PivotManifest, WorkbookFile
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -21,68 +21,88 @@ if TYPE_CHECKING:
 
 
 class PivotOperator(StageOperator):
-    """Turn the facts chunks into the rows of the csv or workbook, in several processes; write the file, then `pivot.json`."""
+    """Turn the facts chunks into the rows of the csv, in several processes, or of a workbook; write `pivot.json` last."""
 
     needs = (BatchManifest, HierarchyManifest, ExtractManifest)
 
     def run_stage(self, batch_context: BatchContext) -> Counts:
         from progress_exhaust.report.columns import columns
-        from progress_exhaust.report.summary_text import CUT
 
-        staging = batch_context.staging
+        staging, site = batch_context.staging, batch_context.site
         report, extracted = make_report(batch_context), staging.read(ExtractManifest)
-        output_format, notes = choose_format(batch_context, report, extracted)
-        file_name = batch_context.batch.file_name(batch_context.day, output_format)
+        wanted = site.output_format(batch_context.params)
+        output_format = choose_format(wanted, report, extracted)
         # A folder for this task attempt: no stage reads what an older attempt may still be writing.
-        folder = f"pivot-{batch_context.site.task_attempt}"
-        staging.delete_manifest(PivotManifest)  # after a kill from here on, the file is incomplete
-        written = write_report(batch_context, report, output_format, staging.path / folder / file_name)
-        if written.cut_cells:
-            notes.append(CUT.format(written.cut_cells))
-        for note in notes:
-            batch_context.log.warning("%s: %s", batch_context.batch, note)
-        summary_name = write_summary(batch_context, report, extracted, file_name, notes)
-        staging.write_manifest(PivotManifest(**asdict(written), folder=folder, file_name=file_name, summary_name=summary_name))
+        folder = f"pivot-{site.task_attempt}"
+        staging.delete_manifest(PivotManifest)  # after a kill from here on, a file is incomplete
+        written = write_reports(batch_context, report, output_format, staging.path / folder)
+        (file_name, first), *others = written.items()
+        cut_cells = sum(one.cut_cells for one in written.values())
+        notes = reader_notes(batch_context, lacks_workbook=output_format is not wanted, cut_cells=cut_cells)
+        staging.write_manifest(
+            PivotManifest(
+                **asdict(first) | {"cut_cells": cut_cells},
+                folder=folder,
+                file_name=file_name,
+                workbook=next((WorkbookFile(name=name, **asdict(one)) for name, one in others), None),
+                columns_name=write_columns(batch_context, report),
+                summary_name=write_summary(batch_context, report, extracted, ", ".join(written), notes),
+            )
+        )
         # A zero counts too: it replaces the number of an earlier attempt.
         return {
-            "rows": written.rows,
+            "rows": first.rows,
             "columns": len(columns(report)),
-            f"{output_format}_bytes": written.size_bytes,
-            "csv_instead_of_xlsx": int(output_format is not batch_context.site.output_format(batch_context.params)),
-            "cut_cells": written.cut_cells,
+            **{f"{name.rpartition('.')[2]}_bytes": one.size_bytes for name, one in written.items()},
+            "csv_instead_of_xlsx": int(output_format is not wanted),
+            "cut_cells": cut_cells,
         }
 
 
-def choose_format(batch_context: BatchContext, report: "Report", extracted: ExtractManifest) -> tuple[OutputFormat, list[str]]:
-    """Return the format of the file, and notes for its reader. A report that is too large for a sheet is a csv."""
+def choose_format(wanted: OutputFormat, report: "Report", extracted: ExtractManifest) -> OutputFormat:
+    """Return the wanted format, or csv if the report is too large for a sheet."""
     from progress_exhaust.report.columns import columns
-    from progress_exhaust.report.summary_text import NO_ROOM
     from progress_exhaust.report.xlsx_file import fits
 
-    wanted = batch_context.site.output_format(batch_context.params)
-    if wanted is OutputFormat.XLSX and not fits(extracted.counts["reported"], len(columns(report))):
-        return OutputFormat.CSV, [NO_ROOM]
-    return wanted, []
+    if OutputFormat.XLSX in wanted.endings and not fits(extracted.counts["reported"], len(columns(report))):
+        return OutputFormat.CSV
+    return wanted
 
 
-def write_report(
-    batch_context: BatchContext, report: "Report", output_format: OutputFormat, path: "ObjectStoragePath"
-) -> "Written":
-    """Write the report's file into staging."""
+def reader_notes(batch_context: BatchContext, *, lacks_workbook: bool, cut_cells: int) -> list[str]:
+    """Return notes for the reader of the report, and log them."""
+    from progress_exhaust.report.summary_text import CUT, NO_ROOM
+
+    notes = [NO_ROOM] * lacks_workbook + [CUT.format(cut_cells)] * (cut_cells > 0)
+    for note in notes:
+        batch_context.log.warning("%s: %s", batch_context.batch, note)
+    return notes
+
+
+def write_reports(
+    batch_context: BatchContext, report: "Report", output_format: OutputFormat, folder: "ObjectStoragePath"
+) -> "dict[str, Written]":
+    """Write the report's files into a folder; return their facts by name."""
     from progress_exhaust.hooks.report_store import make_folder
 
-    make_folder(path.parent)
-    write = write_workbook if output_format is OutputFormat.XLSX else write_lines
-    with path.open("wb") as target:
-        return write(batch_context, target, report)
+    make_folder(folder)
+    chunks, written = facts_chunks(batch_context), {}
+    progress = Progress(batch_context, "chunks written", len(chunks) * len(output_format.endings), share=(0, 1))
+    for ending in output_format.endings:
+        name = batch_context.batch.file_name(batch_context.day, ending)
+        write = write_workbook if ending == OutputFormat.XLSX else write_lines
+        with (folder / name).open("wb") as target:
+            written[name] = write(batch_context, target, report, chunks, progress)
+    return written
 
 
 def make_report(batch_context: BatchContext) -> "Report":
     """Return what all chunks of the report have in common."""
-    from progress_exhaust.extract.chunk_files import attempted_contents
+    from progress_exhaust.extract.chunk_files import attempted_contents, max_scores
     from progress_exhaust.report.report import CellRules, Report
 
-    settings, layout = batch_context.site.settings, batch_context.site.layout(batch_context.params)
+    site, params = batch_context.site, batch_context.params
+    settings, layout = site.settings, site.layout(params)
     rules = CellRules(
         settings.scored_attempt,
         settings.failed_certificate_statuses,
@@ -90,10 +110,12 @@ def make_report(batch_context: BatchContext) -> "Report":
         settings.escape_formulas,
         settings.report_timezone,
     )
-    attempted = attempted_contents(facts_chunks(batch_context)) if layout.scores == "attempted" else frozenset()
+    chunks = facts_chunks(batch_context)
+    attempted = attempted_contents(chunks) if layout.scores == "attempted" else frozenset()
+    described = OutputFormat.XLSX in site.output_format(params).endings or site.columns_file(params)
     facts = batch_context.staging.read(BatchManifest).facts
     hierarchy = batch_context.staging.read(HierarchyManifest).hierarchy
-    return Report(batch_context.batch, facts, hierarchy, layout, rules, attempted)
+    return Report(batch_context.batch, facts, hierarchy, layout, rules, attempted, max_scores(chunks) if described else {})
 
 
 def facts_chunks(batch_context: BatchContext) -> "list[ObjectStoragePath]":
@@ -102,12 +124,12 @@ def facts_chunks(batch_context: BatchContext) -> "list[ObjectStoragePath]":
     return [staging.facts_chunk(number) for number in range(staging.read(ExtractManifest).chunks)]
 
 
-def write_lines(batch_context: BatchContext, target: BinaryIO, report: "Report") -> "Written":
+def write_lines(
+    batch_context: BatchContext, target: BinaryIO, report: "Report", chunks: "list[ObjectStoragePath]", progress: Progress
+) -> "Written":
     """Write the csv."""
     from progress_exhaust.report.csv_file import write_csv
 
-    chunks = facts_chunks(batch_context)
-    bom = batch_context.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
     lines: Generator[bytes, None, None] = run_in_processes(
         csv_lines,
         (chunk.read_bytes() for chunk in chunks),
@@ -115,38 +137,54 @@ def write_lines(batch_context: BatchContext, target: BinaryIO, report: "Report")
         processes=min(batch_context.site.processes, max(len(chunks), 1)),
     )
     with closing(lines):
-        return write_csv(target, report, Progress(batch_context, "chunks written", len(chunks)).track(lines), bom=bom)
+        return write_csv(target, report, progress.track(lines), bom=has_bom(batch_context, report))
 
 
-def write_workbook(batch_context: BatchContext, target: BinaryIO, report: "Report") -> "Written":
+def has_bom(batch_context: BatchContext, report: "Report") -> bool:
+    """Return whether a csv starts with a byte order mark: by the layout, else by the setting."""
+    return batch_context.site.settings.csv_bom if report.layout.bom is None else report.layout.bom
+
+
+def write_workbook(
+    batch_context: BatchContext, target: BinaryIO, report: "Report", chunks: "list[ObjectStoragePath]", progress: Progress
+) -> "Written":
     """Write the workbook; it is made on local disk first."""
     from progress_exhaust.extract.chunk_files import from_parquet
     from progress_exhaust.report.csv_file import Written, put
     from progress_exhaust.report.xlsx_file import write_xlsx
 
-    paths = facts_chunks(batch_context)
-    progress = Progress(batch_context, "chunks written", len(paths))
-    chunks = (from_parquet(path.read_bytes()) for path in progress.track(paths))
+    tables = (from_parquet(path.read_bytes()) for path in progress.track(chunks))
     with ExitStack() as stack:
         with scratch_folder(stack) as scratch:
             workbook = scratch / "report.xlsx"
-            rows, cut_cells = write_xlsx(workbook, report, chunks, batch_context.day)
+            rows, cut_cells = write_xlsx(workbook, report, tables, batch_context.day)
         with workbook.open("rb") as whole:
             size_bytes, sha256 = put(target, iter(lambda: whole.read(1 << 20), b""))
     return Written(rows, size_bytes, sha256, cut_cells)
+
+
+def write_columns(batch_context: BatchContext, report: "Report") -> str | None:
+    """Write the description of the columns if the layout or the settings ask for it; return its file name."""
+    from progress_exhaust.report.columns_file import columns_csv
+
+    if not batch_context.site.columns_file(batch_context.params):
+        return None
+    name = batch_context.batch.columns_file_name
+    batch_context.staging.write_file(batch_context.staging.path / name, columns_csv(report, bom=has_bom(batch_context, report)))
+    return name
 
 
 def write_summary(
     batch_context: BatchContext, report: "Report", extracted: ExtractManifest, file_name: str, notes: list[str]
 ) -> str | None:
     """Write the summary, a text for the reader of the report, if the settings ask for one; return its file name."""
-    from progress_exhaust.report.summary_text import SUMMARY_FILE, summary_text
+    from progress_exhaust.report.summary_text import summary_text
 
     if not batch_context.site.settings.summary_file:
         return None
-    text = summary_text(report, extracted.counts, extracted.as_of, file_name, notes)
-    batch_context.staging.write_file(batch_context.staging.path / SUMMARY_FILE, text.encode())
-    return SUMMARY_FILE
+    name, text = batch_context.batch.summary_file_name, summary_text(report, extracted.counts, extracted.as_of, file_name, notes)
+    batch_context.staging.write_file(batch_context.staging.path / name, text.encode())
+    return name
 
 
 # In a process

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -10,13 +10,11 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.models.dag import DagModel
 from fastapi import HTTPException, Request
-from pydantic import StringConstraints
 
 from progress_exhaust import compat
 from progress_exhaust.errors import SetupError
 from progress_exhaust.names import REPORT_DAG_ID
 
-Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]  # Postgres does not store NUL
 RIGHTS = {"GET": "read", "PUT": "edit"}  # a method of Airflow's auth manager: what it allows
 
 

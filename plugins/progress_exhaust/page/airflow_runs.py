@@ -8,7 +8,7 @@ from progress_exhaust.hooks.requests.models import Stage
 from progress_exhaust.names import ENDED_RUN_STATES, REPORT_DAG_ID
 from progress_exhaust.page.actions import next_run_id
 from progress_exhaust.page.batch_tasks import BatchTask, Tasks
-from progress_exhaust.page.request_view import BatchKey, NewRun, Run
+from progress_exhaust.page.request_view import BatchKey, NewRun, Run, TaskKey
 
 
 def find_runs(run_ids: Iterable[str]) -> dict[str, Run]:
@@ -25,6 +25,11 @@ def find_map_indexes(run_ids: Iterable[str]) -> dict[BatchKey, int]:
         for run_id, result in results.items()
         for index, batch in enumerate(_batches(result))
     }
+
+
+def find_task_states(run_ids: Iterable[str]) -> dict[TaskKey, str]:
+    """Return the state of the batches' tasks that have not ended, of these runs; a batch has one at a time."""
+    return {(run_id, map_index): state for run_id, map_index, state in compat.find_active_tasks(REPORT_DAG_ID, run_ids, "batch.")}
 
 
 def find_tasks(map_indexes: Mapping[BatchKey, int]) -> Tasks:

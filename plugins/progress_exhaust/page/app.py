@@ -5,8 +5,8 @@ who is logged in. So Airflow checks the user's rights and writes its audit log.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import fields, replace
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated
 from urllib.parse import urlencode
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
@@ -16,23 +16,23 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, 
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
-from pydantic import BaseModel, Field, StringConstraints
 
 from progress_exhaust.airflow_names import AirflowNotFoundException
 from progress_exhaust.errors import ConflictError, ProgressExhaustError, SetupError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.requests.models import RequestStatus
-from progress_exhaust.hooks.requests.status import BatchDetails, Filter, RequestDetails, RequestStatusReader
-from progress_exhaust.names import INSTALLATION_VARIABLE
+from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails, RequestStatusReader
+from progress_exhaust.names import ENDED_RUN_STATES, INSTALLATION_VARIABLE
 from progress_exhaust.page import changes
-from progress_exhaust.page.access import MissingRightError, Text, audit, is_allowed, needs
+from progress_exhaust.page.access import MissingRightError, audit, is_allowed, needs
 from progress_exhaust.page.actions import first_run_id, may_be_cancelled, rerun_failed
-from progress_exhaust.page.airflow_runs import find_map_indexes, find_new_runs, find_runs, find_tasks
+from progress_exhaust.page.airflow_runs import find_map_indexes, find_new_runs, find_runs, find_task_states, find_tasks
 from progress_exhaust.page.batch_tasks import retried_task
 from progress_exhaust.page.causes import group_causes
 from progress_exhaust.page.charts import make_charts
 from progress_exhaust.page.rendering import FOLDER, render
 from progress_exhaust.page.request_view import RequestView, make_view
+from progress_exhaust.page.search import Search, Text, page_numbers
 from progress_exhaust.page.timeline import make_timeline
 from progress_exhaust.settings import VARIABLE, Settings, parse_settings
 
@@ -51,30 +51,6 @@ MESSAGES = {
     401: "You are not logged in, or your session has expired. Log in to Airflow.",
     404: "There is no such page or request.",
 }
-
-SearchText = Annotated[Text, StringConstraints(strip_whitespace=True)]
-
-
-class Search(BaseModel):
-    """The query of the list: the fields of its form, and the page."""
-
-    request: SearchText = ""
-    batch: SearchText = ""
-    collection: SearchText = ""
-    channel: SearchText = ""
-    status: SearchText = ""
-    page: int = Field(1, ge=1, le=10_000)
-    fragment: bool = False
-
-    @property
-    def filter(self) -> Filter:
-        return Filter(**self.model_dump(include={field.name for field in fields(Filter)}))
-
-    def query(self, **changes: Any) -> str:
-        """Return the query of the same list, or with changes that of another page or status."""
-        values = self.model_dump(exclude={"fragment"}) | changes
-        return urlencode({name: value for name, value in values.items() if value and (name, value) != ("page", 1)})
-
 
 app = FastAPI(title="Progress exhaust", docs_url=None, redoc_url=None, openapi_url=None)
 pages = APIRouter(dependencies=[Depends(needs("GET"))])
@@ -123,24 +99,29 @@ def static(name: str) -> FileResponse:
 
 @pages.get("/")
 def list_page(request: Request, user: GetUserDep, search: Annotated[Search, Query()]) -> HTMLResponse:
-    """Show the requests, the newest first. Without a search, show the charts of the last nights, too.
+    """Show the requests that match, a page of them. Without a search, show the charts of the last nights, too.
 
     The page refreshes itself with `fragment`. Then there are no charts: they take the longest to compute.
     """
     settings = _settings()
     reader = _reader(settings)
-    found, total = reader.requests(search.filter, most=REQUESTS_PER_PAGE, skip=REQUESTS_PER_PAGE * (search.page - 1))
+    skip = REQUESTS_PER_PAGE * (search.page - 1)
+    found, total = reader.requests(search.filter, most=REQUESTS_PER_PAGE, skip=skip, order=search.sorting)
     batches = reader.batches(found)
     runs = find_runs(run_id for details in found for run_id in _run_ids(details, batches[details.key]))
+    active = [run_id for run_id, run in runs.items() if run.state not in ENDED_RUN_STATES]
+    map_indexes, task_states = (find_map_indexes(active), find_task_states(active)) if active else ({}, {})
     with_charts = not (search.fragment or search.query())
     may_trigger = is_allowed(user, "POST", DagAccessEntity.RUN)
-    views = [make_view(details, batches[details.key], runs, {}) for details in found]
+    views = [make_view(details, batches[details.key], runs, map_indexes, task_states) for details in found]
+    pages = max(1, -(-total // REQUESTS_PER_PAGE))
     return render(
         request,
         "list.html",
         views=_with_new_runs(views) if may_trigger else views,
         total=total,
-        pages=max(1, -(-total // REQUESTS_PER_PAGE)),
+        pages=pages,
+        page_links=page_numbers(search.page, pages),
         search=search,
         statuses=[status.value for status in RequestStatus],
         tallies={tally.status: tally for tally in reader.tally()},
@@ -160,7 +141,7 @@ def request_page(request: Request, user: GetUserDep, tag: Text = "", request_id:
     batches = reader.batches([details])[details.key]
     run_ids = _run_ids(details, batches)
     map_indexes = find_map_indexes(run_ids)
-    view = make_view(details, batches, find_runs(run_ids), map_indexes)
+    view = make_view(details, batches, find_runs(run_ids), map_indexes, find_task_states(run_ids))
     tasks = find_tasks({key: index for key, index in map_indexes.items() if key[1:3] == (details.tag, details.request_id)})
     may_trigger = is_allowed(user, "POST", DagAccessEntity.RUN)
     return render(

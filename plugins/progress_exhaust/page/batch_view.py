@@ -8,16 +8,25 @@ from pathlib import PurePosixPath
 from progress_exhaust.hooks.requests.models import BATCH_STAGES, BatchState, Stage
 from progress_exhaust.hooks.requests.status import BatchDetails
 from progress_exhaust.names import ENDED_RUN_STATES
+from progress_exhaust.page.progress import ACTIVITIES, BatchProgress, batch_progress_text, batch_seconds_left, batch_share
 from progress_exhaust.report.excluded import CONTENT_COUNTS
 from progress_exhaust.report.excluded import EXCLUDED as EXCLUSION_REASONS
 
 INTERRUPTED = "interrupted"  # the run has ended, and the batch has not recorded how it ended
-STATE_LABELS: Mapping[str, str] = {state.value: state.value for state in BatchState} | {
-    BatchState.DEFERRED.value: "waits for a later run"
+STATE_LABELS: Mapping[str, str] = {
+    BatchState.WAITING: "Waiting",
+    BatchState.RUNNING: "In progress",
+    BatchState.DONE: "Ready",
+    BatchState.DEFERRED: "Waits for a later run",
+    BatchState.REJECTED: "Not possible",
+    BatchState.FAILED: "Failed",
+    INTERRUPTED: "Interrupted",
 }
 UNFINISHED = (BatchState.WAITING, BatchState.RUNNING)
 AFTER_FETCH_HIERARCHY = BATCH_STAGES[1:]
-EXTRACT_SHARE = 0.95  # extract takes nearly all of a batch's time, and only extract reports its progress
+# States of a task of Airflow that has not ended.
+WAITING_FOR_SLOT = ("scheduled", "queued")
+WAITING_FOR_RETRY = ("up_for_retry", "up_for_reschedule", "restarting")
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,13 @@ class BatchView:
 
     :param run_state: state of the batch's run in Airflow; None if the run was deleted, or is in another installation
     :param map_index: map index of the batch's tasks; None if Airflow does not have it
+    :param task_state: state in Airflow of that task of the batch that has not ended; None without one, or if it is not known
     """
 
     batch: BatchDetails
     run_state: str | None
     map_index: int | None = None
+    task_state: str | None = None
 
     @property
     def state(self) -> str:
@@ -58,17 +69,40 @@ class BatchView:
         return self.batch.counts.get("percent", 0) / 100
 
     @property
-    def share(self) -> float:
-        """Return how much of the batch is done, 0 to 1."""
-        return 1 if self.batch.state == BatchState.DONE else EXTRACT_SHARE * self._extracted
+    def is_retried(self) -> bool:
+        """Tell whether a stage failed, and Airflow tries it again in the same run."""
+        return self.state == BatchState.FAILED and self.task_state is not None
+
+    @property
+    def progress(self) -> BatchProgress:
+        """Return how far the batch is in its run, which has not ended."""
+        if self.state == BatchState.DONE:
+            return BatchProgress(share=1, is_made=True)
+        if self.state not in UNFINISHED and not self.is_retried:
+            return BatchProgress(share=1)
+        batch, is_due = self.batch, self.batch.stage in self.batch.seconds  # the stage has ended, and the next one is due
+        waits_for_slot = self.task_state in WAITING_FOR_SLOT
+        waits_for_retry = self.task_state in WAITING_FOR_RETRY
+        is_running = self.state == BatchState.RUNNING and not (is_due and waits_for_slot)
+        return BatchProgress(
+            share=batch_share(batch.stage, batch.seconds, batch.counts.get("percent", 0)),
+            activity=ACTIVITIES.get(batch.stage) if is_running else None,
+            waits_for_slot=waits_for_slot and not is_running,
+            waits_for_retry=waits_for_retry,
+            seconds_left=self.seconds_left,
+        )
+
+    @property
+    def progress_text(self) -> str:
+        return batch_progress_text(self.progress)
 
     @property
     def seconds_left(self) -> int | None:
-        """Return extract's estimate of its remaining time; None if it has not reported one."""
-        left = self.batch.counts.get("seconds_left")
-        if self.state != BatchState.RUNNING or self.batch.stage != Stage.EXTRACT or left is None:
+        """Return an estimate of the batch's remaining time; None without one, or if it does not run."""
+        if self.state != BatchState.RUNNING:
             return None
-        return max(0, round(left - (datetime.now(UTC) - self.batch.changed_at).total_seconds()))
+        left = batch_seconds_left(self.batch.stage, self.batch.seconds, self.batch.counts)
+        return left if left is None else max(0, round(left - (datetime.now(UTC) - self.batch.changed_at).total_seconds()))
 
     @property
     def excluded(self) -> dict[str, int]:

@@ -12,7 +12,8 @@ from progress_exhaust.errors import ConflictError
 from progress_exhaust.hooks.requests.releases import Releases
 from progress_exhaust.hooks.requests.status import ANSWER_SECONDS
 from progress_exhaust.names import INSTALLATION_VARIABLE
-from progress_exhaust.page.access import Text, audit, check_origin, needs
+from progress_exhaust.page.access import audit, check_origin, needs
+from progress_exhaust.page.search import Text
 from progress_exhaust.settings import VARIABLE, parse_settings
 
 routes = APIRouter(dependencies=[Depends(needs("GET")), Depends(needs("PUT")), Depends(check_origin)])

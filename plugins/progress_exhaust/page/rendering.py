@@ -9,12 +9,20 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from progress_exhaust.docs_links import docs_page, is_url
+from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import REPORT_DAG_ID
 from progress_exhaust.page.formatting import format_duration, format_size
+from progress_exhaust.page.next_steps import next_step, why_no_batches
 from progress_exhaust.report.request import MAX_FAILURES
 from progress_exhaust.security.levels import Level
 
 FOLDER = Path(__file__).parent
+STATUS_LABELS = {
+    RequestStatus.SUBMITTED.value: "Waiting",
+    RequestStatus.PROCESSING.value: "In progress",
+    RequestStatus.SUCCESS.value: "Ready",
+    RequestStatus.FAILED.value: "Failed",
+}
 
 templates = Environment(
     loader=FileSystemLoader(FOLDER / "templates"),
@@ -29,7 +37,6 @@ templates.filters |= {
     "number": "{:,.0f}".format,
     "segment": lambda text: quote(text, safe=""),
     "timestamp": "{:%Y-%m-%d %H:%M} UTC".format,
-    "clock": "{:%H:%M} UTC".format,
 }
 
 PROTECTIONS = {
@@ -47,11 +54,14 @@ def find_help(page: str = "reference/page") -> str:
 
 
 templates.globals |= {
+    "status_labels": STATUS_LABELS,
     "dag_id": REPORT_DAG_ID,
     "max_failures": MAX_FAILURES,
     "find_help": find_help,
     "docs_page": docs_page,
     "protections": PROTECTIONS,
+    "next_step": next_step,
+    "why_no_batches": why_no_batches,
 }
 
 

@@ -8,13 +8,19 @@ from functools import cached_property
 from typing import Any
 
 from progress_exhaust.hooks.requests.models import BatchState, RequestStatus, describe_other
+from progress_exhaust.hooks.requests.outcomes import without_untrue_promise
 from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails
 from progress_exhaust.names import ENDED_RUN_STATES
 from progress_exhaust.page.batch_view import UNFINISHED, BatchView
+from progress_exhaust.page.progress import BatchProgress, Progress, request_progress
+from progress_exhaust.page.titles import Title, make_title
 
 FINISHED = (RequestStatus.SUCCESS, RequestStatus.FAILED)
 
 BatchKey = tuple[str, str, str, str]  # run id, tag, request id, batch id
+TaskKey = tuple[str, int]  # run id, map index
+
+_MADE = BatchProgress(share=1, is_made=True)
 
 
 @dataclass(frozen=True)
@@ -100,11 +106,19 @@ class RequestView:
 
     @cached_property
     def _published(self) -> set[str]:
-        """Return the batches with a file, whichever program made it; an old file does not count while a new one is made."""
-        states = {view.batch.batch_id: view.batch.state for view in self.batches}
-        unpublished = UNFINISHED if self.request.status == RequestStatus.PROCESSING else ()
-        done = {batch_id for batch_id, state in states.items() if state == BatchState.DONE}
-        return done | {batch_id for batch_id in self.request.processed if states.get(batch_id) not in unpublished}
+        """Return the batches with a file that counts.
+
+        Any program may have made it. An older file does not count while a run makes the batch again, or if that run has failed.
+        If the request is SUCCESS, its files count in any case: another program may have made them since.
+        """
+        made = {view.batch.batch_id for view in self.batches if view.batch.state == BatchState.DONE and not self._is_older(view)}
+        others = self.request.processed if self.request.status == RequestStatus.SUCCESS else self.not_in_ledger
+        return made | set(others)
+
+    def _is_older(self, view: BatchView) -> bool:
+        """Tell whether a batch that is done was made by an earlier run, and a run with `force` makes it again."""
+        of_another_run = self.request.status == RequestStatus.PROCESSING and view.batch.run_id != self.run_id
+        return of_another_run and view.batch.batch_id not in self.request.processed
 
     @property
     def done(self) -> int:
@@ -117,25 +131,53 @@ class RequestView:
         return len(self._published | {view.batch.batch_id for view in self.batches})
 
     @property
+    def outcome(self) -> str:
+        """Return how many batches have a file, and what became of the others; an empty text if no run has listed them."""
+        if not self.total:
+            return ""
+        missing = Counter(view.batch.state for view in self.batches if view.batch.batch_id not in self._published)
+        failed = missing[BatchState.FAILED] + sum(missing[state] for state in UNFINISHED)  # the run has ended
+        others = {"not possible": missing[BatchState.REJECTED], "failed": failed if self.finished else 0}
+        return ", ".join([f"{self.done} of {self.total}", *(f"{number} {what}" for what, number in others.items() if number)])
+
+    @cached_property
+    def title(self) -> Title:
+        return make_title((view.batch for view in self.batches), self.request.named)
+
+    @property
+    def error(self) -> str | None:
+        return self.request.error and without_untrue_promise(self.request.error, self.request.failures)
+
+    @property
     def not_in_ledger(self) -> list[str]:
         """Return the finished batches that the ledger does not have."""
         recorded = {view.batch.batch_id for view in self.batches}
         return [batch_id for batch_id in self.request.processed if batch_id not in recorded]
 
+    @cached_property
+    def progress(self) -> Progress:
+        """Return how far the request is in the run that holds it."""
+        return request_progress([*map(self._batch_progress, self.batches), *(_MADE for _ in self.not_in_ledger)])
+
+    def _batch_progress(self, view: BatchView) -> BatchProgress:
+        """Return how far a batch is. What an earlier run has not made is not finished: this run makes it again."""
+        if view.batch.batch_id in self._published:
+            return _MADE
+        return view.progress if view.batch.run_id == self.run_id else BatchProgress()
+
     @property
     def percent(self) -> int:
-        return int(100 * sum(view.share for view in self.batches) / len(self.batches)) if self.batches else 0
+        return self.progress.percent
+
+    @property
+    def seconds_left(self) -> float | None:
+        return self.progress.seconds_left
 
     @cached_property
     def learners(self) -> tuple[int, int]:
         """Return how many learners extract has read, and how many are enrolled, in all batches."""
         learners = [view.learners for view in self.batches]
         return sum(done for done, _ in learners), sum(enrolled for _, enrolled in learners)
-
-    @property
-    def seconds_left(self) -> int | None:
-        """Return the longest estimate of a batch, because batches run at the same time."""
-        return max((left for view in self.batches if (left := view.seconds_left) is not None), default=None)
 
     @property
     def reported(self) -> int | None:
@@ -175,16 +217,15 @@ def make_view(
     batches: Sequence[BatchDetails],
     runs: Mapping[str, Run],
     map_indexes: Mapping[BatchKey, int],
+    task_states: Mapping[TaskKey, str] | None = None,
 ) -> RequestView:
-    """Join a request, its batches, their runs and their map indexes (see airflow_runs)."""
+    """Join a request, its batches, their runs, map indexes and tasks that have not ended (see airflow_runs)."""
     states = {run_id: run.state for run_id, run in runs.items()}
-    views = [
-        BatchView(
-            batch,
-            states.get(batch.run_id) if batch.is_ours else None,
-            map_indexes.get((batch.run_id, request.tag, request.request_id, batch.batch_id)) if batch.is_ours else None,
-        )
-        for batch in batches
-    ]
+    views = []
+    for batch in batches:
+        key = batch.run_id, request.tag, request.request_id, batch.batch_id
+        map_index = map_indexes.get(key) if batch.is_ours else None
+        task_state = None if map_index is None else (task_states or {}).get((batch.run_id, map_index))
+        views.append(BatchView(batch, states.get(batch.run_id) if batch.is_ours else None, map_index, task_state))
     run = runs.get(request.run_id or request.claim_run_id or "") if request.is_ours else None
     return RequestView(request, views, run)

@@ -58,10 +58,7 @@ class ChosenAttempts:
         The maximum of an attempt is total_max_score, else the number after the `/` of grand_total. Blank if an attempt with a
         score has no maximum, because the sum would be too small for the total score; and if no attempt has one.
         """
-        maxima = pc.coalesce(
-            exact.numbers(self._chosen["total_max_score"]),
-            exact.map_distinct(self._chosen["grand_total"], exact.grand_total_maximum, pa.string()),
-        )
+        maxima = exact.maximum_scores(self._chosen["total_max_score"], self._chosen["grand_total"])
         is_unknown = pc.and_(self._chosen[POINTS].is_valid(), maxima.is_null())
         lacks_one = np.zeros(self._learners, bool)
         lacks_one[self._chosen[LEARNER].filter(is_unknown).to_numpy()] = True

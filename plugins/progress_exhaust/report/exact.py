@@ -61,6 +61,11 @@ def sums_by_learner(learners: pa.ChunkedArray, exact: pa.Array, most: int) -> Su
     return Sums(long.groupby(LEARNER)["scaled"].sum(), decimals)
 
 
+def maximum_scores(total_max_scores: pa.ChunkedArray, grand_totals: pa.ChunkedArray) -> pa.Array:
+    """Return the maximum score of each attempt: total_max_score, else the number after the `/` of grand_total, else null."""
+    return pc.coalesce(numbers(total_max_scores), map_distinct(grand_totals, grand_total_maximum, pa.string()))
+
+
 def grand_total_points(grand_total: str) -> str | None:
     """Return the number before the `/` of a grand total, or None if it is not a number."""
     points = grand_total.partition("/")[0].strip()

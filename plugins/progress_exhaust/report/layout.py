@@ -11,7 +11,7 @@ from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
-from progress_exhaust.report.options import ColumnLabels, ScoreFormat
+from progress_exhaust.report.options import ColumnLabels, OutputFormat, ScoreFormat
 
 USER = "user."  # prefix of the fields of the user cache
 CONTACT = re.compile(  # names of contact fields, which are never read
@@ -150,6 +150,9 @@ class Layout(BaseModel):
     progress_precision: Literal["exact", "float32"] = "exact"  # float32: as the Spark job calculates
     time_zone: str = "UTC"  # of timestamps; report: the setting report_timezone decides
     text_dates: Literal["parsed", "day"] = "parsed"  # day: from the first ten characters, in no time zone
+    # The files of the package. None: the setting of the same name decides.
+    output_format: OutputFormat | None = None
+    columns_file: bool | None = None
     # The dialect of a csv. A workbook has none.
     delimiter: Literal[",", ";", "\t", "|"] = ","
     decimal_sign: Literal[".", ","] = "."
@@ -249,6 +252,7 @@ BUILT_IN_VALUES: dict[str, dict[str, Any]] = {
         "progress_precision": "float32",
         "time_zone": "report",
         "text_dates": "day",
+        "columns_file": False,  # its readers expect the csv alone
         "line_end": "LF",
     },
 }

@@ -18,10 +18,16 @@ class ColumnLabels(StrEnum):
 
 
 class OutputFormat(StrEnum):
-    """The file in the package; the value is the ending of its name."""
+    """The files of the report in the package."""
 
     CSV = "csv"
     XLSX = "xlsx"
+    BOTH = "both"
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of their names; the csv comes first."""
+        return (self.CSV, self.XLSX) if self is OutputFormat.BOTH else (self,)
 
 
 class ScoreFormat(StrEnum):

@@ -5,15 +5,17 @@ tool opens. Only larger ones are zip64.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
+from os import SEEK_END
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from isal import isal_zlib
 from stream_zip import ZIP_32, ZIP_64, stream_zip
 
-from progress_exhaust.report.summary_text import SUMMARY_FILE
-from progress_exhaust.security.encryption import encrypted_csv, wrap_by_public_key, wrap_by_text
+from progress_exhaust.security.encryption import Wrap, encrypted_csv, wrap_by_public_key, wrap_by_text
 from progress_exhaust.security.levels import Level, Protection, ZipCipher
 from progress_exhaust.security.zip_cipher import EncryptingCompressor, mark_encrypted
 
@@ -21,42 +23,86 @@ BLOCK_BYTES = 1 << 20
 MAX_ZIP32_BYTES = 4_000_000_000  # the format ends at 4,294,967,295, and incompressible data grows a little
 # Ten times as fast as zlib's usual level 6, and 3 % larger. Level 3 makes other bytes on other processors.
 DEFLATE_LEVEL = 2
+# The comment of a zip, in ASCII: 7-Zip, WinRAR, WinZip and unzip -z show it. The same level always has the same comment.
+BY_THE_TEXT = "This zip has a password: the text that was given with the request.\r\n"
+NEEDS_AES = (
+    "It is encrypted with AES-256. Windows Explorer and some versions of Finder cannot open it, and report an error.\r\n"
+    "Use 7-Zip (7-zip.org) or WinRAR on Windows, Keka or The Unarchiver on a Mac, 7z on Linux.\r\n"
+)
+ENCRYPTED = (
+    "The report in this zip is encrypted: {level}.\r\n"
+    "Decrypt it with Sunbird's decryption tool, or with: progress-exhaust open FILE\r\n"
+    "You need {key}.\r\n"
+)
+KEYS = {Level.TEXT_KEY: "the text that was given with the request", Level.PUBLIC_KEY: "the private key of your organisation"}
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A file of the report, a csv or workbook, to pack.
+
+    :param name: in the package; the encrypted file has the same name
+    """
+
+    name: str
+    content: BinaryIO
+    size_bytes: int
 
 
 def write_package(
-    csv: BinaryIO,
+    reports: Iterable[Packed],
     target: Path,
-    file_name: str,
     day: date,
     protection: Protection,
     *,
-    size_bytes: int,
     zip_cipher: ZipCipher = ZipCipher.AES_256,
-    summary: bytes | None = None,
+    notes: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
     """Write the report's package, a block of bytes at a time.
 
-    :param csv: the report, a csv or workbook
-    :param file_name: of the report; the encrypted file has the same name
-    :param size_bytes: of the report
+    :param reports: the files of the report. Each is encrypted with a key of its own if the level asks for that
     :param zip_cipher: of a zip with a password
-    :param summary: a text to add to the package. A package whose report is encrypted has no summary: it would not be encrypted
+    :param notes: texts for the reader, by name. A package whose report is encrypted has none: they would not be encrypted
     """
-    blocks: Iterator[bytes] = iter(lambda: csv.read(BLOCK_BYTES), b"")
     level, text, public_key = protection.level, protection.text, protection.public_key
-    password = None
+    wrap: Wrap | None = None
     if level is Level.TEXT_KEY and text:
-        blocks = encrypted_csv(blocks, level, wrap_by_text(text))
+        wrap = wrap_by_text(text)
     elif level is Level.PUBLIC_KEY and public_key:
-        blocks = encrypted_csv(blocks, level, wrap_by_public_key(public_key))
-    elif level is Level.PASSWORD and text:
-        password = text
-    elif level is not Level.PLAIN:
+        wrap = wrap_by_public_key(public_key)
+    elif level is not Level.PLAIN and not (level is Level.PASSWORD and text):
         raise ValueError(f"{level} without its key")
-    files = {file_name: (blocks, size_bytes)}
-    if summary is not None and level in (Level.PLAIN, Level.PASSWORD):
-        files[SUMMARY_FILE] = (iter([summary]), len(summary))
-    _write_zip(files, target, day, password, zip_cipher)
+    files: dict[str, tuple[Iterable[bytes], int]] = {}
+    for report in reports:
+        blocks = _blocks(report.content)
+        files[report.name] = (encrypted_csv(blocks, level, wrap) if wrap else blocks, report.size_bytes)
+    if wrap is None:
+        files |= {name: ([note], len(note)) for name, note in notes.items()}
+    _write_zip(files, target, day, text if level is Level.PASSWORD else None, zip_cipher)
+    _add_comment(target, _comment(level, zip_cipher))
+
+
+def _blocks(content: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: content.read(BLOCK_BYTES), b"")
+
+
+def _comment(level: Level, zip_cipher: ZipCipher) -> str:
+    """Return how to open the package, for its receiver; empty if every tool opens it."""
+    match level:
+        case Level.PLAIN:
+            return ""
+        case Level.PASSWORD:
+            return BY_THE_TEXT + ("" if zip_cipher == ZipCipher.ZIP_CRYPTO else NEEDS_AES)
+        case _:
+            return ENCRYPTED.format(level=level, key=KEYS[level])
+
+
+def _add_comment(target: Path, comment: str) -> None:
+    """Append a comment to a zip that stream_zip wrote. Its last two bytes are the length of its comment, which is empty."""
+    data = comment.encode("ascii")
+    with target.open("r+b") as package:
+        package.seek(-2, SEEK_END)
+        package.write(len(data).to_bytes(2, "little") + data)
 
 
 def _write_zip(

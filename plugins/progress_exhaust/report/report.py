@@ -1,6 +1,8 @@
 """The values that all chunks of a report share. They are plain data, so that other processes can receive them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 
 from progress_exhaust.report.hierarchy import Hierarchy
 from progress_exhaust.report.layout import Layout
@@ -29,6 +31,8 @@ class Report:
     layout: Layout
     rules: CellRules
     attempted: frozenset[str] = frozenset()  # contents that a reported learner attempted, if the layout asks for it
+    # By content: the greatest maximum score of its attempts, if the columns are described.
+    max_scores: Mapping[str, Decimal] = field(default_factory=dict)
 
     @property
     def time_zone(self) -> str:

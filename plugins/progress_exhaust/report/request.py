@@ -10,6 +10,7 @@ from typing import Any
 from progress_exhaust.errors import RequestError
 
 JOB_ID = "progress-exhaust"
+COLUMNS_FILE = "columns_"  # start of the name of the file that describes the columns
 MAX_FAILURES = 3
 MAX_ID_CHARACTERS = 150  # a file name is longer, and file systems allow 255
 MAX_FILTER_LEVELS = 20  # nested lists and objects: deeper than any search of the platform
@@ -81,6 +82,14 @@ class Batch:
 
     def file_name(self, day: date, ending: str = "csv") -> str:
         return f"{self.batch_id}_progress_{day:%Y%m%d}.{ending}"
+
+    @property
+    def columns_file_name(self) -> str:
+        return f"{COLUMNS_FILE}{self.batch_id}.csv"
+
+    @property
+    def summary_file_name(self) -> str:
+        return f"summary_{self.batch_id}.txt"
 
     def object_key(self, day: date) -> str:
         """Return the key of the package in the reports container."""

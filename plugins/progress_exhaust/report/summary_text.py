@@ -8,13 +8,12 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from progress_exhaust.report import text
-from progress_exhaust.report.columns import columns
+from progress_exhaust.report.columns import Column, columns
 from progress_exhaust.report.eligibility import Exclusion
 from progress_exhaust.report.excluded import CONTENT_COUNTS, EXCLUDED, NOT_ENROLLED
 from progress_exhaust.report.report import Report
 
-SUMMARY_FILE = "summary.txt"
-NO_ROOM = "This is a csv, because an Excel sheet does not have enough rows or columns for this report."
+NO_ROOM = "There is only a csv, because an Excel sheet does not have enough rows or columns for this report."
 CUT = "An Excel cell holds 32,767 characters: in {:,} cells a longer text was cut. A csv has the whole texts."
 
 
@@ -45,8 +44,12 @@ def summary_text(report: Report, counts: Mapping[str, int], as_of: datetime, fil
     lines += ["Scores and contents", *(f"  {counts.get(name, 0):,} {meaning}" for name, meaning in CONTENT_COUNTS.items())]
     if report.layout.removed_contents == "excluded":
         lines[-1] += " (they do not count for Progress)"
-    lines += ["", "Columns", *(f"  {column.label}: {column.meaning}" for column in columns(report))]
+    lines += ["", "Columns", *(f"  {column.label}: {column.meaning}{_blank(column)}" for column in columns(report))]
     return "".join(f"{text.clean(line)}\r\n" for line in lines)
+
+
+def _blank(column: Column) -> str:
+    return f". Blank: {column.blank}" if column.blank else ""
 
 
 def _by_reason(title: str, reasons: Iterable[Exclusion], counts: Mapping[str, int]) -> list[str]:

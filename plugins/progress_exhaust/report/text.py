@@ -123,11 +123,17 @@ def moment(text: str, pattern: str) -> datetime | None:
     """Read a date that `dates` wrote by this pattern. None for other text, and if the pattern is not a whole date."""
     if not is_whole_date(pattern):
         return None
-    directives = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S", "SSS": "%f"}
     try:
-        return datetime.strptime(text, DATE_LETTERS.sub(lambda letters: directives[letters[0]], pattern.replace("%", "%%")))
+        return datetime.strptime(text, directives(pattern))
     except ValueError:
         return None
+
+
+@cache
+def directives(pattern: str) -> str:
+    """Return a date pattern in the form of `strptime`."""
+    found = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S", "SSS": "%f"}
+    return DATE_LETTERS.sub(lambda letters: found[letters[0]], pattern.replace("%", "%%"))
 
 
 def instants(texts: pa.Array) -> pa.Array:

@@ -7,13 +7,18 @@ import re
 from collections.abc import Iterable
 from datetime import date, datetime, time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from progress_exhaust.report import text
 from progress_exhaust.report.cells import Learners
 from progress_exhaust.report.columns import Column, columns
+from progress_exhaust.report.columns_file import LABELS, MAX_SCORE_PLACE, description
 from progress_exhaust.report.report import Report
+
+if TYPE_CHECKING:
+    from xlsxwriter import Workbook
 
 MAX_ROWS, MAX_COLUMNS = 1_048_576, 16_384  # of a sheet
 CUT = -2  # xlsxwriter returns this if it cut a text to the length of a cell, 32,767 units of UTF-16
@@ -32,9 +37,10 @@ def fits(rows: int, columns: int) -> bool:
 
 
 def write_xlsx(workbook_file: Path, report: Report, chunks: Iterable[pa.Table], day: date) -> tuple[int, int]:
-    """Write a frozen header, then a row for each learner. The workbook has the report's day as its date.
+    """Write a frozen header, then a row for each learner; then a second sheet that describes the columns.
 
-    Temporary files are written to the same folder. Returns the number of rows, and of cells whose text was cut. Raises OSError.
+    The workbook has the report's day as its date. Temporary files are written to the same folder. Returns the number of rows, and
+    of the report's cells whose text was cut. Raises OSError.
     """
     # Imported here, because a task that writes a csv imports this module, too.
     from xlsxwriter import Workbook
@@ -45,7 +51,7 @@ def write_xlsx(workbook_file: Path, report: Report, chunks: Iterable[pa.Table], 
     try:
         with Workbook(workbook_file, options) as workbook:
             workbook.set_properties({"created": datetime.combine(day, time())})
-            sheet = workbook.add_worksheet()
+            sheet = workbook.add_worksheet("Report")
             sheet.freeze_panes(1, 0)
             formats = [workbook.add_format({"num_format": _excel_format(column)}) for column in shown]
             for place, column in enumerate(shown):
@@ -59,9 +65,22 @@ def write_xlsx(workbook_file: Path, report: Report, chunks: Iterable[pa.Table], 
                     for place, value in enumerate(values):
                         if value != "":
                             cut += writers[type(value)](row, place, value, formats[place]) == CUT
+            _write_description(workbook, report)
     except FileCreateError as error:  # it wraps an OSError
         raise error.args[0] from None
     return row, cut
+
+
+def _write_description(workbook: "Workbook", report: Report) -> None:
+    sheet, as_text = workbook.add_worksheet("Columns"), workbook.add_format({"num_format": "@"})
+    sheet.freeze_panes(1, 1)
+    sheet.set_column(0, len(LABELS) - 1, _WIDTHS["text"])
+    for row, cells in enumerate(description(report)):
+        for place, cell in enumerate(cells):
+            if place == MAX_SCORE_PLACE and _is_number(cell):
+                sheet.write_number(row, place, float(cell))
+            else:
+                sheet.write_string(row, place, text.clean(cell), as_text)
 
 
 def _values(column: Column, learners: Learners) -> list[Value]:
@@ -76,7 +95,7 @@ def _values(column: Column, learners: Learners) -> list[Value]:
 
 
 def _value(cell: str, column: Column, trimmed: bool) -> Value:
-    if column.kind == "number" and _NUMBER.fullmatch(cell) and sum(map(str.isdigit, cell)) <= MAX_DIGITS:
+    if column.kind == "number" and _is_number(cell):
         return float(cell)
     if column.kind == "date":
         moment = text.moment(cell, column.pattern)
@@ -84,6 +103,11 @@ def _value(cell: str, column: Column, trimmed: bool) -> Value:
             return moment
     cell = text.clean(cell)
     return cell.strip() if trimmed else cell
+
+
+def _is_number(cell: str) -> bool:
+    """Return whether Excel can hold this text as a number without a change."""
+    return _NUMBER.fullmatch(cell) is not None and sum(map(str.isdigit, cell)) <= MAX_DIGITS
 
 
 def _excel_format(column: Column) -> str:

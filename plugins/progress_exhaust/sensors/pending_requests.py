@@ -7,8 +7,7 @@ from airflow.sdk import BaseSensorOperator
 from progress_exhaust import metrics
 from progress_exhaust.stages.airflow_runs import find_ended_runs
 from progress_exhaust.stages.base_operator import fail_on_permanent_errors
-from progress_exhaust.stages.other_installations import find_held_elsewhere, report_holders
-from progress_exhaust.stages.selection import check_batch_number, select_requests
+from progress_exhaust.stages.selection import check_batch_number, is_next_run, select_requests
 from progress_exhaust.stages.site_setup import RunParams, read_site
 
 if TYPE_CHECKING:
@@ -43,12 +42,6 @@ class PendingRequestsSensor(BaseSensorOperator):
         metrics.oldest_pending(claims.oldest_pending_seconds(selection))
         pending = claims.count_pending(selection)
         self.log.info("requests pending=%d", pending)
-        if self.run_params.release_claims and find_held_elsewhere(self.site, self.run_params.request_ids):
-            return True
-        if self.run_params.request_ids and not pending:
-            self.log.warning(
-                "None of the named request_ids can be claimed. Either job_request has no such request, or it is finished (the "
-                "Param force makes it again), or another run holds it. The page Progress exhaust and `make status` show which"
-            )
-            report_holders(self.site, self.run_params.request_ids, self.log)
+        if self.run_params.request_ids and not is_next_run(context["run_id"]):
+            return True  # claim_requests fails with the reason, if it cannot claim them
         return pending > 0

@@ -23,8 +23,8 @@ class ReportContents(BaseModel):
     )
     output_format: OutputFormat = Field(
         OutputFormat.CSV,
-        description="File in the package: `csv`, or `xlsx` for an Excel workbook. For more than 1,048,575 learners or 16,384 "
-        "columns, the csv comes instead of the workbook.",
+        description="Report in the package: `csv`, `xlsx` for an Excel workbook, or `both`. For more than 1,048,575 learners or "
+        "16,384 columns, there is only a csv.",
     )
     dynamic_column_labels: ColumnLabels = Field(
         ColumnLabels.ID, description="Labels of the dynamic columns: `<id> - Score`, or `<name> (<id>) - Score`."
@@ -56,10 +56,16 @@ class ReportContents(BaseModel):
     escape_formulas: bool = Field(
         True, description="Put an apostrophe in front of a value that a spreadsheet would run as a formula."
     )
+    columns_file: bool = Field(
+        False,
+        description="Add `columns_<batch id>.csv` to the package. It describes each column: id, name, kind, maximum score, "
+        "meaning of a blank. A workbook always has this as its second sheet.",
+    )
     summary_file: bool = Field(
         False,
-        description="Add summary.txt to the package: date of the data, numbers of enrolled, reported and excluded learners, "
-        "meaning of the columns. There is no summary.txt at TEXT_KEY and PUBLIC_KEY, because it would not be encrypted.",
+        description="Add `summary_<batch id>.txt` to the package: date of the data, numbers of enrolled, reported and excluded "
+        "learners, meaning of the columns. TEXT_KEY and PUBLIC_KEY have neither of these two files, because they would not be "
+        "encrypted.",
     )
     max_missing_users_percent: float = Field(
         20,

@@ -78,6 +78,19 @@ SELECT tag, request_id, request_data::text, requested_by, requested_channel, enc
 # Return the ids of all requests that a run may claim, without a limit.
 PENDING_IDS = "SELECT request_id FROM {job_request} j WHERE " + _PENDING + " ORDER BY dt_job_submitted, request_id"
 
+# Return the rows of the named requests, also those of another job, with what may keep this run from claiming them.
+NAMED = """
+SELECT request_id, job_id, status, coalesce(iteration, 0) AS failures, requested_channel AS channel,
+  %(channels)s::text[] IS NULL OR coalesce(requested_channel = ANY(%(channels)s), false) AS in_channels,
+  IN_BATCH_NUMBER AS in_batch_number,
+  %(submitted_before)s::timestamp IS NULL OR coalesce(dt_job_submitted < %(submitted_before)s, false) AS in_time,
+  EXISTS (
+    SELECT FROM {ledger}.claim c
+    WHERE c.tag = j.tag AND c.request_id = j.request_id AND c.installation = %(installation)s AND c.run_id = %(run_id)s
+  ) AS claimed_by_this_run
+FROM {job_request} j WHERE request_id = ANY(%(request_ids)s::text[]) ORDER BY request_id, tag
+""".replace("IN_BATCH_NUMBER", IN_BATCH_NUMBER)
+
 # Return the requests whose request_id another row has, too: their files would have the same names. The row with files keeps
 # the request_id, else the one that was submitted earlier. A row that was rejected, and not submitted again, keeps nothing.
 WITH_OLDER_REQUEST = """

@@ -42,7 +42,7 @@ WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
 
 # Tell whether the ledger exists and has the columns and the index that were added or renamed last.
 LEDGER_IS_CURRENT = """
-SELECT count(*) = 5 AND to_regclass(%(index)s) IS NOT NULL FROM pg_attribute
+SELECT count(*) = 6 AND to_regclass(%(index)s) IS NOT NULL FROM pg_attribute
 WHERE attrelid = to_regclass(%(claim)s) AND attname IN ('installation', 'batch_ids')
-  OR attrelid = to_regclass(%(batch_run)s) AND attname IN ('installation', 'permanent', 'protection_level')
+  OR attrelid = to_regclass(%(batch_run)s) AND attname IN ('installation', 'permanent', 'batch_name', 'protection_level')
 """

@@ -69,6 +69,8 @@ CREATE TABLE IF NOT EXISTS {ledger}.batch_run (
   changed_at timestamptz NOT NULL DEFAULT now(),
   installation text NOT NULL DEFAULT '',         -- as in claim
   permanent boolean NOT NULL DEFAULT false,      -- no retry fixes the error
+  collection_name text,                          -- null if an earlier version listed the batch, or if it was rejected
+  batch_name text,
   sha256 text,                                   -- of the package, in hexadecimal digits
   protection_level text,                         -- of the package
   PRIMARY KEY (tag, request_id, batch_id, installation, run_id)
@@ -97,6 +99,8 @@ END $$;
 ALTER TABLE {ledger}.claim ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
 ALTER TABLE {ledger}.claim ADD COLUMN IF NOT EXISTS batch_ids text[];
 ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS permanent boolean NOT NULL DEFAULT false;
+ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS collection_name text;
+ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS batch_name text;
 ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS sha256 text;
 ALTER TABLE {ledger}.batch_run ADD COLUMN IF NOT EXISTS protection_level text;
 UPDATE {ledger}.claim SET outcome = '{outcome.LOST}' WHERE outcome = 'died';
@@ -142,12 +146,13 @@ WHERE installation = %(installation)s AND run_id = %(run_id)s AND state <> '{sta
 # Enter one batch of the run's list; a batch that is listed again starts with empty figures.
 LIST_BATCH = """
 INSERT INTO {ledger}.batch_run
-  (tag, request_id, batch_id, installation, run_id, collection_id, channel, state, error, permanent)
+  (tag, request_id, batch_id, installation, run_id, collection_id, channel, state, error, permanent, collection_name, batch_name)
 VALUES (%(tag)s, %(request_id)s, %(batch_id)s, %(installation)s, %(run_id)s, %(collection_id)s, %(channel)s, %(state)s,
-  %(error)s, %(state)s = '{state.REJECTED}')
+  %(error)s, %(state)s = '{state.REJECTED}', %(collection_name)s, %(batch_name)s)
 ON CONFLICT (tag, request_id, batch_id, installation, run_id) DO UPDATE SET
   stage = '{stage.LIST_BATCHES}', state = excluded.state, task_attempts = '{{}}', counts = '{{}}', seconds = '{{}}',
-  error = excluded.error, permanent = excluded.permanent, changed_at = now()
+  error = excluded.error, permanent = excluded.permanent, collection_name = excluded.collection_name,
+  batch_name = excluded.batch_name, changed_at = now()
 """
 
 # Record the state of a batch, unless a newer attempt of the stage has started. A batch that is done stays done: the COMMIT may

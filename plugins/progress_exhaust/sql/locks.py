@@ -37,6 +37,9 @@ WHERE installation = %(installation)s AND run_id = %(run_id)s
   AND tag = %(tag)s AND request_id = %(request_id)s AND batch_id = %(batch_id)s FOR SHARE
 """
 
+# The same, for a transaction that changes this row, too: two that share the lock would each wait for the other.
+LOCK_TASK_ATTEMPT_TO_WRITE = LOCK_TASK_ATTEMPT.replace("FOR SHARE", "FOR UPDATE")
+
 # The same for list_batches. A list without a batch leaves no row here: an old attempt finds its requests finished instead.
 LOCK_LIST_ATTEMPT = """
 SELECT coalesce((task_attempts->>'{stage.LIST_BATCHES}')::integer, 0) > %(task_attempt)s FROM {ledger}.batch_run

@@ -30,45 +30,74 @@ WITH listed AS (
 )
 """
 
-# Tell whether a run has listed a batch of the request, or whether the request names it.
+# Tell whether a word of a text starts with a value, in upper or lower case.
+_HAS_WORD = "position(' ' || lower(%(NAME)s) IN ' ' || lower(COLUMN)) > 0"
+
+# Tell whether a run has listed a batch of the request whose id or name starts with a value, or whether the request's data, which
+# is JSON, has a text that does. Its keys do not count.
 _HAS_BATCH = """
 EXISTS (
   SELECT FROM {ledger}.batch_run b
-  WHERE b.COLUMN = %(NAME)s AND b.tag = l.tag AND b.request_id = l.request_id AND l.run_id IN ('', b.run_id))
-OR position(to_json(%(NAME)s::text)::text IN request_data) > 0
-"""
+  WHERE b.tag = l.tag AND b.request_id = l.request_id AND l.run_id IN ('', b.run_id)
+    AND (starts_with(lower(b.KIND_id), lower(%(NAME)s)) OR HAS_WORD))
+OR position(left(lower(to_json(%(NAME)s::text)::text), -1) IN lower(regexp_replace(request_data, '"[^"]*"\\s*:', '', 'g'))) > 0
+""".replace("HAS_WORD", _HAS_WORD.replace("COLUMN", "b.KIND_name"))
+_HAS_NAMED_BATCH = _HAS_BATCH.replace("KIND", "batch")
+_HAS_COLLECTION = _HAS_BATCH.replace("KIND", "collection")
 
-# The other columns that are shown of a request `l`. Its processed_batches may be of any type.
+# The other columns that are shown of a request `l`. Its processed_batches may be of any type. Long data is not read.
 _DETAILS = """
 SELECT tag, request_id, l.run_id, status, channel, submitted_at, completed_at, failures, error,
   (SELECT processed_batches::text FROM {job_request} j
     WHERE j.tag = l.tag AND j.request_id = l.request_id AND l.run_id = '') AS processed_batches,
+  (SELECT CASE WHEN octet_length(j.request_data::text) < 20000 THEN j.request_data::text END FROM {job_request} j
+    WHERE j.tag = l.tag AND j.request_id = l.request_id AND l.run_id = '') AS request_data,
   claim.run_id AS claim_run_id, coalesce(claim.held, false) AS held, coalesce(claim.duplicate_of, '') AS duplicate_of,
+  coalesce(claim.permanent, false) AS permanent,
   claim.installation AS claim_installation, claim.claimed_at AT TIME ZONE 'utc' AS claimed_at,
   coalesce(claim.installation = %(installation)s OR claim.installation = '' AND NOT claim.held, true) AS is_ours, found
 FROM (CHOSEN) l
 LEFT JOIN LATERAL (
-  SELECT c.run_id, c.released_at IS NULL AS held, c.duplicate_of, c.installation, c.claimed_at FROM {ledger}.claim c
+  SELECT c.run_id, c.released_at IS NULL AS held, c.permanent, c.duplicate_of, c.installation, c.claimed_at FROM {ledger}.claim c
   WHERE c.tag = l.tag AND c.request_id = l.request_id ORDER BY claimed_at DESC LIMIT 1
 ) claim ON true
-ORDER BY submitted_at DESC NULLS LAST, request_id, tag, l.run_id
+ORDER BY place
 """
 
-# Return one page of requests, the newest first. A batch or collection is found in the lists of runs and in the request's data.
+# What the list is sorted by, as a text.
+_SORT_KEY = """(CASE %(sort)s WHEN 'finished' THEN to_char(completed_at, 'YYYYMMDDHH24MISSUS') WHEN 'status' THEN status
+  WHEN 'org' THEN channel ELSE to_char(submitted_at, 'YYYYMMDDHH24MISSUS') END) COLLATE "C"
+"""
+_ORDER = """
+CASE WHEN %(ascending)s THEN SORT_KEY END, CASE WHEN NOT %(ascending)s THEN SORT_KEY END DESC NULLS LAST,
+  submitted_at DESC NULLS LAST, request_id, tag, run_id
+""".replace("SORT_KEY", _SORT_KEY)
+
+# Return one page of requests. Each text of the filter is the start of an id or of a word of a name.
 LIST = _LISTED + _DETAILS.replace(
     "CHOSEN",
     """
-  SELECT *, count(*) OVER () AS found FROM listed l
+  SELECT *, count(*) OVER () AS found, row_number() OVER (ORDER BY ORDERED) AS place FROM listed l
   WHERE (%(status)s = '' OR status = %(status)s)
-    AND (%(channel)s = '' OR channel = %(channel)s)
-    AND (%(request)s = '' OR starts_with(request_id, %(request)s) OR starts_with(run_id, %(request)s))
-    AND (%(batch)s = '' OR """
-    + _HAS_BATCH.replace("COLUMN", "batch_id").replace("NAME", "batch")
+    AND (%(channel)s = '' OR starts_with(lower(channel), lower(%(channel)s)))
+    AND (%(request)s = '' OR starts_with(lower(request_id), lower(%(request)s)) OR starts_with(lower(run_id), lower(%(request)s)))
+    AND (%(submitted_from)s = '' OR submitted_at >= nullif(%(submitted_from)s, '')::timestamp)
+    AND (%(submitted_before)s = '' OR submitted_at < nullif(%(submitted_before)s, '')::timestamp)
+    AND (%(batch)s = '' OR """.replace("ORDERED", _ORDER)
+    + _HAS_NAMED_BATCH.replace("NAME", "batch")
     + """)
     AND (%(collection)s = '' OR """
-    + _HAS_BATCH.replace("COLUMN", "collection_id").replace("NAME", "collection")
+    + _HAS_COLLECTION.replace("NAME", "collection")
     + """)
-  ORDER BY submitted_at DESC NULLS LAST, request_id, tag, run_id
+    AND (%(text)s = '' OR starts_with(lower(request_id), lower(%(text)s)) OR starts_with(lower(run_id), lower(%(text)s))
+      OR starts_with(lower(channel), lower(%(text)s)) OR """
+    + _HAS_WORD.replace("COLUMN", "error").replace("NAME", "text")
+    + " OR "
+    + _HAS_NAMED_BATCH.replace("NAME", "text")
+    + " OR "
+    + _HAS_COLLECTION.replace("NAME", "text")
+    + """)
+  ORDER BY place
   LIMIT %(most)s OFFSET %(skip)s
 """,
 )
@@ -76,14 +105,15 @@ LIST = _LISTED + _DETAILS.replace(
 # Return one request, or one standalone run.
 ONE = _LISTED + _DETAILS.replace(
     "CHOSEN",
-    "SELECT *, 1 AS found FROM listed WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s",
+    "SELECT *, 1 AS found, 1 AS place FROM listed WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s",
 )
 
 # Return the batches of these requests, each as its last run recorded it; those of a standalone run from that run.
 BATCHES = """
 SELECT DISTINCT ON (b.tag, b.request_id, standalone_run, batch_id)
   b.tag, b.request_id, CASE WHEN b.request_id = '' THEN run_id ELSE '' END AS standalone_run, batch_id, run_id, collection_id,
-  stage, state, counts, seconds, size_bytes, object_key, sha256, protection_level, error, listed_at, changed_at,
+  collection_name, batch_name, stage, state, counts, seconds, size_bytes, object_key, sha256, protection_level, error,
+  listed_at, changed_at,
   b.installation IN ('', %(installation)s) AS is_ours
 FROM {ledger}.batch_run b
 JOIN unnest(%(tags)s::text[], %(ids)s::text[], %(runs)s::text[]) AS wanted (tag, request_id, only_run)

@@ -1,8 +1,9 @@
 """One batch of a run, and everything that a stage needs to work on it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -39,6 +40,7 @@ class BatchContext:
     locks: "Locks"
     log: Log
     stage: Stage
+    started: float = field(default_factory=monotonic)  # when the task attempt started, in seconds of `monotonic`
 
     def for_batch(self, batch: "Batch") -> "BatchContext":
         """Return the context of another batch of the same run."""

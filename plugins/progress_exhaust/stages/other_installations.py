@@ -1,4 +1,4 @@
-"""Requests that other installations hold: report them, and release them if a person wants it."""
+"""Requests that other installations hold: release them if a person wants it."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -28,15 +28,4 @@ def release_held_elsewhere(site: Site, params: RunParams, log: Log) -> None:
                 "Request %s: not released: %s publishes a file at this moment, or has just ended. Start this run again later",
                 holder.request_id,
                 holder,
-            )
-
-
-def report_holders(site: Site, request_ids: Iterable[str], log: Log) -> None:
-    """Log which runs hold these requests, and how to release what another installation holds."""
-    for holder in site.releases().holders(request_ids):
-        log.warning("Request %s is held by %s", holder.request_id, holder)
-        if not holder.is_ours:
-            log.warning(
-                "If that installation is shut down, release the request: `make release REQUEST=%s`, or the Param release_claims",
-                holder.request_id,
             )

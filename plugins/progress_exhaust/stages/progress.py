@@ -61,15 +61,20 @@ class Progress:
             text = f"{self._done:,} of {self._total:,} {self._what}, {rate:,.0f} a second{left}"
         self._batch_context.log.info("%s: %s", self._batch_context.batch, text)
         if self._share and self._total:
-            self._batch_context.report_progress(self._counts(rate, self._total, *self._share))
+            self._batch_context.report_progress(self._counts(now, rate, self._total, *self._share))
 
-    def _counts(self, rate: float, total: int, start: float, end: float) -> dict[str, int]:
-        """Return the counts for the ledger. The time left is that of the whole stage at the present speed."""
+    def _counts(self, now: float, rate: float, total: int, start: float, end: float) -> dict[str, int]:
+        """Return the counts for the ledger.
+
+        The time left is that of the whole stage, at the average speed of this task attempt: it does not jump when the next
+        part of the stage has another speed.
+        """
         share_per_step = (end - start) / total
         share = start + share_per_step * self._done
+        made_now = share - share_per_step * self._skipped
         counts = {"percent": int(100 * share)}
-        if rate:
-            counts["seconds_left"] = round((1 - share) / (share_per_step * rate))
+        if rate and made_now:
+            counts["seconds_left"] = round((now - self._batch_context.started) * (1 - share) / made_now)
         if self._what == LEARNERS:
             counts |= {"learners_done": self._done, "learners_per_second": round(rate)}
         return counts

@@ -40,6 +40,11 @@ def select_requests(context: "Context", site: Site, params: RunParams, ended_run
     )
 
 
+def is_next_run(run_id: str) -> bool:
+    """Tell whether settle_requests of another run has started the run."""
+    return bool(NEXT_RUN.fullmatch(run_id))
+
+
 def check_batch_number(settings: Settings, missing: Sequence[str]) -> None:
     """Raise SetupError if a setting selects requests by a column that the table lacks: no request would ever be made."""
     if "batch_number" in missing and settings.batch_number is not None:

@@ -67,6 +67,8 @@ class RunParams:
         params = context["params"]
         if params.get("release_claims") and not params.get("request_ids"):
             raise SetupError("Param release_claims needs request_ids: name the requests whose claims this run may release")
+        if params.get("request_ids") and params.get("batch_ids"):
+            raise SetupError("Params request_ids and batch_ids: give one of them. A run with batch_ids makes no requests")
         return cls(
             request_ids=tuple(params.get("request_ids") or ()),
             batch_ids=tuple(params.get("batch_ids") or ()),
@@ -231,8 +233,13 @@ class Site:
         return self.settings.layout_named(params.layout or self.settings.layout)
 
     def output_format(self, params: RunParams) -> OutputFormat:
-        """Return the format of the run's files: that of the Param, else the setting."""
-        return params.output_format or self.settings.output_format
+        """Return the format of the run's files: that of the Param, else of the layout, else the setting."""
+        return params.output_format or self.layout(params).output_format or self.settings.output_format
+
+    def columns_file(self, params: RunParams) -> bool:
+        """Return whether the run's packages describe their columns in a file: by the layout, else by the setting."""
+        of_layout = self.layout(params).columns_file
+        return self.settings.columns_file if of_layout is None else of_layout
 
     def _connect_tables(self, hook: "type[TablesHook]") -> "TablesHook":
         settings = self.settings

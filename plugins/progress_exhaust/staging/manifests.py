@@ -98,8 +98,18 @@ class ExtractManifest(Manifest):
     counts: dict[str, int]  # enrolled, inactive, reported, missing, excluded.<reason>, and CONTENT_COUNTS
 
 
+class WorkbookFile(BaseModel):
+    """The workbook of a report that also has a csv."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
 class PivotManifest(Manifest):
-    """The report's file, csv or workbook."""
+    """The report's file, csv or workbook; or both."""
 
     FILE_NAME = "pivot.json"
 
@@ -109,6 +119,8 @@ class PivotManifest(Manifest):
     cut_cells: int  # of a workbook: their texts are longer than Excel accepts
     folder: str  # of the task attempt that wrote it
     file_name: str
+    workbook: WorkbookFile | None = None  # in addition to the csv; the manifest of an earlier version has none
+    columns_name: str | None = None
     summary_name: str | None
 
 

@@ -27,6 +27,7 @@ from progress_exhaust.hooks.requests.models import (
     Ended,
     Holder,
     Key,
+    NamedRow,
     ReleasedClaim,
     Selection,
     Stage,
@@ -72,6 +73,11 @@ class Claims(LedgerConnection):
         """Return the ids of all requests that a claim could take, whatever its limit, the oldest first."""
         with self._transaction() as transaction:
             return [request_id for (request_id,) in transaction.fetch_all(sql.PENDING_IDS, selection.values())]
+
+    def named_rows(self, selection: Selection) -> list[NamedRow]:
+        """Return the rows with the ids that the selection names, of any job."""
+        with self._transaction() as transaction:
+            return [NamedRow(**row) for row in transaction.fetch_dicts(sql.NAMED, selection.values())]
 
     def released(self) -> list[ReleasedClaim]:
         """Return what this run has claimed and released."""

@@ -21,10 +21,12 @@ from progress_exhaust.hooks.requests.models import (
     storable,
 )
 from progress_exhaust.report.plan import FileKey
-from progress_exhaust.report.request import Batch, JobRequest, object_key_ending
+from progress_exhaust.report.request import Batch, BatchFacts, JobRequest, object_key_ending
 from progress_exhaust.sql import claims as claim_sql
 from progress_exhaust.sql import ledger as sql
 from progress_exhaust.sql import locks as locking
+
+MAX_NAME_CHARACTERS = 500  # the page shows names in a line
 
 
 class Ledger(LedgerConnection):
@@ -68,6 +70,7 @@ class Ledger(LedgerConnection):
         finished: Iterable[JobRequest] = (),
         batch_ids: Mapping[Key, Sequence[str]] | None = None,
         processed: Mapping[Key, Sequence[Mapping[str, Any]]] | None = None,
+        facts: Mapping[Batch, BatchFacts] | None = None,
     ) -> tuple[Ended, set[Key]]:
         """Enter what the run does about its requests, completely or not at all.
 
@@ -83,6 +86,7 @@ class Ledger(LedgerConnection):
         finished: requests whose files earlier runs have made, which are SUCCESS now
         batch_ids: all batches of a request, in its order
         processed: the finished batches of a request, where they are fewer than its row says
+        facts: what is known about a batch: its names are entered, for the page
         Raises ClaimLostError if a newer attempt has made the list.
         """
         entries = [
@@ -114,7 +118,7 @@ class Ledger(LedgerConnection):
             transaction.execute_many(
                 sql.LIST_BATCH,
                 (
-                    batch_values(batch) | {"state": state, "error": error and storable(error)}
+                    batch_values(batch) | _names((facts or {}).get(batch)) | {"state": state, "error": error and storable(error)}
                     for batch, state, error in entries
                     if batch.request_key not in dropped
                 ),
@@ -238,3 +242,12 @@ class Ledger(LedgerConnection):
         """Forget the size of a package that could not be published."""
         with self._transaction() as transaction:
             transaction.execute(sql.RESERVE_BYTES, batch_values(batch) | {"size_bytes": None})
+
+
+def _names(facts: BatchFacts | None) -> dict[str, str | None]:
+    """Return the names of a batch and of its collection as values of a statement; null where they are not known."""
+    names = {
+        "collection_name": facts.collection_name if facts else None,
+        "batch_name": facts.batch_name if facts else None,
+    }
+    return {column: name and storable(name)[:MAX_NAME_CHARACTERS] for column, name in names.items()}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from progress_exhaust.errors import ClaimLostError, RequestCancelledError, RequestDeletedError
-from progress_exhaust.hooks.requests.connection import RequestsConnection, Row, Transaction, batch_values
+from progress_exhaust.hooks.requests.connection import RequestsConnection, Row, Transaction, Values, batch_values
 from progress_exhaust.hooks.requests.models import Holder, Key, Stage, key_values
 from progress_exhaust.report.request import Batch
 from progress_exhaust.sql import connection as limits
@@ -76,7 +76,7 @@ class Locks(RequestsConnection):
     def _locked_attempt(self, batch: Batch, stage: str, seconds: float = LONGEST_WRITE_SECONDS) -> Iterator[Transaction]:
         with self._transaction() as transaction:
             transaction.execute(limits.ALLOW_LONG_PUT, _milliseconds(seconds))
-            check_task_attempt(transaction, batch, stage)
+            _check_attempt(transaction, sql.LOCK_TASK_ATTEMPT, batch, stage)
             yield transaction
 
     def _lock_name(self, work: str) -> str:
@@ -90,20 +90,35 @@ def lock_request(transaction: Transaction, key: Key) -> str | None:
 
 
 def check_task_attempt(transaction: Transaction, batch: Batch, stage: str) -> None:
-    """Raise ClaimLostError if a newer attempt of the stage has started; keep one from starting in this transaction."""
-    if transaction.fetch_value(sql.LOCK_TASK_ATTEMPT, batch_values(batch) | {"stage": stage}):
+    """Raise ClaimLostError if a newer attempt of the stage has started; keep one from starting in this transaction.
+
+    The transaction may change the row of the batch in the ledger.
+    """
+    _check_attempt(transaction, sql.LOCK_TASK_ATTEMPT_TO_WRITE, batch, stage)
+
+
+def _check_attempt(transaction: Transaction, statement: str, batch: Batch, stage: str) -> None:
+    if (True,) in _lock_ledger(transaction, statement, batch_values(batch) | {"stage": stage}):
         raise stage_lost(transaction, batch, stage)
 
 
 def check_list_attempt(transaction: Transaction) -> None:
     """Raise ClaimLostError if a newer attempt has made the list; keep one from making it in this transaction."""
-    if (True,) in transaction.fetch_all(sql.LOCK_LIST_ATTEMPT):
+    if (True,) in _lock_ledger(transaction, sql.LOCK_LIST_ATTEMPT):
         raise attempt_replaced(transaction, Stage.LIST_BATCHES)
 
 
 def stage_lost(transaction: Transaction, batch: Batch, stage: str) -> ClaimLostError:
     """Return the error of a stage that may write nothing more."""
     return _cancelled(transaction, batch.request_key) or attempt_replaced(transaction, f"{batch}: {stage}")
+
+
+def _lock_ledger(transaction: Transaction, statement: str, values: Values | None = None) -> list[Row]:
+    """Lock rows of batch_run; return them.
+
+    A list that is made again replaces the rows. A statement that has waited for it finds neither the old nor the new ones.
+    """
+    return transaction.fetch_all(statement, values) or transaction.fetch_all(statement, values)
 
 
 def attempt_replaced(transaction: Transaction, what: str) -> ClaimLostError:

@@ -197,6 +197,25 @@ class Selection:
         }
 
 
+@dataclass(frozen=True)
+class NamedRow:
+    """A row of job_request that a run names, and what may keep the run from claiming it."""
+
+    request_id: str
+    job_id: str
+    status: str | None
+    failures: int
+    channel: str | None
+    in_channels: bool  # the settings channels and batch_number do not exclude it
+    in_batch_number: bool
+    in_time: bool  # it was submitted before the end of the day of a backfill
+    claimed_by_this_run: bool  # now, or before the run was cleared
+
+    @property
+    def is_of_this_job(self) -> bool:
+        return self.job_id == JOB_ID
+
+
 def parse_job_request(row: Sequence[Any]) -> JobRequest:
     """Read a row of job_request: tag, id, data, requester, channel, encryption key, processed batches."""
     tag, request_id, data, requested_by, channel, encryption_key, processed = row

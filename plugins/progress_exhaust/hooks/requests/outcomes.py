@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from progress_exhaust.hooks.requests.models import BatchRun, BatchState, ClaimOutcome
+from progress_exhaust.report.request import MAX_FAILURES
 
-TRIED_AGAIN = "could not be made this time and is tried again, up to three times in all"
+TRIED_AGAIN = "could not be made this time. The next run tries again, up to three times in all"
 DEFERRED = "waits for a later run, because of a limit"
 LAST_ATTEMPT = "could not be made in three attempts. Submit the request again"
 NEEDS_OPERATOR = "cannot be made until an operator corrects the installation. After that, the next run makes it"
-LIST_AGAIN = "could not be listed this time. It is tried again, up to three times in all"
+LIST_AGAIN = "could not be listed this time. The next run tries again, up to three times in all"
 LAST_LIST = "could not be listed in three attempts. Submit the request again"
 NEEDS_OPERATOR_TO_LIST = "cannot be listed until an operator corrects the installation. After that, the next run tries again"
 NOT_LISTED = "The batches of the request could not be listed this time. The next run tries again"
@@ -89,15 +90,25 @@ def decide_ending(progress: RequestProgress, *, list_needs_operator: bool = Fals
 
 
 def describe(progress: RequestProgress, not_made: Sequence[BatchRun]) -> str:
-    """Return which batches were not made, and why."""
-    some_made = bool(progress.finished)
+    """Return which batches were not made, and why: each reason once, with the number of its batches.
+
+    A batch that was made before and is not made now, in a rerun, is not made.
+    """
+    made = progress.finished - {run.batch_id for run in not_made}
     groups: dict[str, list[str]] = {}
     for run in not_made:
-        groups.setdefault(_reason(run, progress, some_made=some_made), []).append(run.batch_id)
-    if some_made:
+        groups.setdefault(_reason(run, progress, some_made=bool(made)), []).append(run.batch_id)
+    if made:
         parts = "; ".join(f"{_list_ids(ids)}: {reason}" for reason, ids in groups.items())
-        return f"Made {len(progress.finished)} of {progress.total} batches. Not made: {parts}"
-    return "; ".join(f"Batch {_list_ids(ids)} {reason}" for reason, ids in groups.items())
+        return f"Made {len(made)} of {progress.total} batches. Not made: {parts}"
+    return "; ".join(f"{_name_batches(ids)} {reason}" for reason, ids in groups.items())
+
+
+def without_untrue_promise(message: str, failures: int) -> str:
+    """Return a request's message without the promise of a further attempt, if the request has had its last one."""
+    if failures < MAX_FAILURES:
+        return message
+    return message.replace(TRIED_AGAIN, LAST_ATTEMPT).replace(LIST_AGAIN, LAST_LIST)
 
 
 def has_package(entry: Mapping[str, Any]) -> bool:
@@ -112,6 +123,10 @@ def _reason(run: BatchRun, progress: RequestProgress, *, some_made: bool) -> str
     if run.permanent:
         return NEEDS_OPERATOR
     return TRIED_AGAIN if progress.attempts_left else LAST_ATTEMPT
+
+
+def _name_batches(ids: Sequence[str]) -> str:
+    return f"Batch {ids[0]}" if len(ids) == 1 else f"{len(ids)} batches ({_list_ids(ids)})"
 
 
 def _list_ids(ids: Sequence[str]) -> str:

@@ -7,13 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from enum import StrEnum
 from typing import Any
 
 import psycopg
 
 from progress_exhaust.docs_links import docs_page
-from progress_exhaust.errors import SetupError
+from progress_exhaust.errors import RequestError, SetupError
 from progress_exhaust.hooks.requests.connection import RequestsConnection, Transaction
+from progress_exhaust.report.request import parse_request_data
 from progress_exhaust.sql import connection as limits
 from progress_exhaust.sql import status as sql
 
@@ -21,15 +23,41 @@ from progress_exhaust.sql import status as sql
 CONNECT_TIMEOUT_SECONDS, ANSWER_SECONDS, LOST_AFTER_MILLISECONDS = 5, 25, 20_000
 
 
+class Sort(StrEnum):
+    """What a list of requests can be sorted by."""
+
+    SUBMITTED = "submitted"
+    FINISHED = "finished"
+    STATUS = "status"
+    ORG = "org"
+
+
 @dataclass(frozen=True)
 class Filter:
-    """Which requests to return; an empty text means all."""
+    """Which requests to return; an empty text means all.
 
-    request: str = ""  # the beginning of its id, or of the id of a standalone run
+    Ids and names match by their start, names also by the start of a word. Upper and lower case are the same.
+    """
+
+    request: str = ""  # its id, or the id of a standalone run
     batch: str = ""
     collection: str = ""
     channel: str = ""
-    status: str = ""
+    status: str = ""  # a whole RequestStatus
+    text: str = ""  # any of these, or a word of the error
+    submitted_from: str = ""  # ISO date and time in UTC, without a zone
+    submitted_before: str = ""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of a list of requests."""
+
+    sort: Sort = Sort.SUBMITTED
+    ascending: bool = False
+
+
+NEWEST_FIRST = Order()
 
 
 @dataclass(frozen=True)
@@ -52,6 +80,8 @@ class RequestDetails:
     claim_installation: str | None = None  # of that run
     claimed_at: datetime | None = None
     is_ours: bool = True  # that run is one of this installation
+    named: tuple[str, ...] = ()  # ids of the batches that the request names
+    permanent: bool = False  # that run failed it with a permanent error: no run tries it again by itself
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -75,6 +105,8 @@ class BatchDetails:
     listed_at: datetime
     changed_at: datetime
     is_ours: bool = True  # the run is one of this installation
+    collection_name: str | None = None  # None if it is not known
+    batch_name: str | None = None
     sha256: str | None = None  # of the package
     protection_level: str | None = None  # of the package; a security.levels.Level
 
@@ -125,10 +157,10 @@ class RequestStatusReader(RequestsConnection):
             timeout_seconds=ANSWER_SECONDS,
         )
 
-    def requests(self, chosen: Filter, *, most: int, skip: int) -> tuple[list[RequestDetails], int]:
-        """Return one page of the requests, the newest first, and the number of all."""
+    def requests(self, chosen: Filter, *, most: int, skip: int, order: Order = NEWEST_FIRST) -> tuple[list[RequestDetails], int]:
+        """Return one page of the requests, and the number of all."""
         with self._transaction() as transaction:
-            rows = transaction.fetch_dicts(sql.LIST, vars(chosen) | {"most": most, "skip": skip})
+            rows = transaction.fetch_dicts(sql.LIST, vars(chosen) | vars(order) | {"most": most, "skip": skip})
         return [_request(row) for row in rows], rows[0]["found"] if rows else 0
 
     def request(self, tag: str, request_id: str, run_id: str) -> RequestDetails | None:
@@ -183,9 +215,17 @@ class RequestStatusReader(RequestsConnection):
 
 
 def _request(row: Mapping[str, Any]) -> RequestDetails:
-    values = {name: value for name, value in row.items() if name not in ("processed_batches", "found")}
+    values = {name: value for name, value in row.items() if name not in ("processed_batches", "request_data", "found")}
     values |= {name: moment and moment.replace(tzinfo=UTC) for name, moment in values.items() if name.endswith("_at")}
-    return RequestDetails(**values, processed=_batch_ids(row["processed_batches"]))
+    return RequestDetails(**values, processed=_batch_ids(row["processed_batches"]), named=_named_ids(row["request_data"]))
+
+
+def _named_ids(request_data: str | None) -> tuple[str, ...]:
+    """Return the batches that a request names; none for a search, or for data that no run can read either."""
+    try:
+        return parse_request_data(request_data or "").batch_ids
+    except RequestError:
+        return ()
 
 
 def _batch_ids(processed: str | None) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-// The behaviour of the page: Airflow's theme, links out of the frame, updates while a request is processed, buttons.
+// The behaviour of the page: Airflow's theme and time zone, links out of the frame, updates, menus, buttons.
 "use strict";
 
 const POLL_MS = 2000;
+const IDLE_POLL_MS = 10000; // while no request is processed: one may be submitted, or claimed
 const WATCH_MS = 60000; // after a button: it takes a while until the run has started
 const framed = window.parent !== window;
 const { airflow, dag } = document.currentScript.dataset;
@@ -11,6 +12,26 @@ function followTheme() {
   const chosen = localStorage.getItem("theme");
   const dark = window.matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.dataset.theme = chosen === "dark" || chosen === "light" ? chosen : dark ? "dark" : "light";
+}
+
+// The time zone that the user has chosen in Airflow, else that of the browser, as Airflow does.
+function chosenZone() {
+  try {
+    const zone = JSON.parse(localStorage.getItem("timezone")) || Intl.DateTimeFormat().resolvedOptions().timeZone;
+    new Intl.DateTimeFormat("en", { timeZone: zone }); // it raises an error if there is no such zone
+    return zone;
+  } catch {
+    return "UTC";
+  }
+}
+
+// The server writes times in UTC.
+function showTimes(page) {
+  const zone = chosenZone();
+  const options = { timeZone: zone, dateStyle: "short", timeStyle: "short" };
+  const format = new Intl.DateTimeFormat("sv", options); // 2026-11-30 08:15
+  for (const time of page.querySelectorAll("time[data-local]")) time.textContent = format.format(new Date(time.dateTime));
+  for (const name of page.querySelectorAll("[data-zone]")) name.textContent = zone;
 }
 
 // Airflow's frame does not let a link leave the frame. A link in Airflow's own document can.
@@ -47,6 +68,7 @@ async function refresh() {
   if (answer.status === 401 || answer.status === 403) location.reload(); // the new page says what to do
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  showTimes(fresh);
   const focused = document.activeElement;
   const opened = [...document.querySelectorAll("details[open] > summary")];
   for (const old of document.querySelectorAll("[data-live]")) update(old, fresh.getElementById(old.id));
@@ -56,13 +78,48 @@ async function refresh() {
   disableSent();
 }
 
+let lastRefresh = Date.now();
+
 async function poll() {
+  const busy = Date.now() < watchUntil || document.querySelector("[data-running]");
   try {
-    if (!document.hidden && (Date.now() < watchUntil || document.querySelector("[data-running]"))) await refresh();
+    if (!document.hidden && document.querySelector("[data-live]") && (busy || Date.now() - lastRefresh >= IDLE_POLL_MS)) {
+      lastRefresh = Date.now();
+      await refresh();
+    }
   } catch (error) {
     console.warn("update failed", error); // the server may answer the next time
   }
   setTimeout(poll, POLL_MS);
+}
+
+// A menu closes when the user presses Escape, or goes on elsewhere.
+function closeMenus(event) {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (event.type === "keydown" ? event.key !== "Escape" : menu.contains(event.target)) continue;
+    if (menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+    menu.open = false;
+  }
+}
+
+async function copyText(event) {
+  const button = event.target.closest("button[data-copy]");
+  if (!button) return;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    showMessage(`Copied ${button.dataset.copy}`);
+  } catch {
+    showMessage(`The browser does not allow to copy here. Copy this: ${button.dataset.copy}`);
+  }
+}
+
+// An address that is shared names only the filters that are set. Days are those of the time zone on the screen.
+function tidyForm(event) {
+  const form = event.target;
+  if (form.getAttribute("role") !== "search") return;
+  form.elements.zone.value = form.elements.since.value || form.elements.until.value ? chosenZone() : "";
+  for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
+  setTimeout(() => { for (const field of form.elements) field.disabled = false; });
 }
 
 function showMessage(text, href) {
@@ -159,6 +216,12 @@ function comingBack(login) {
 }
 
 followTheme();
+document.addEventListener("DOMContentLoaded", () => showTimes(document));
+window.addEventListener("storage", () => showTimes(document));
+document.addEventListener("submit", tidyForm);
+document.addEventListener("click", closeMenus);
+document.addEventListener("keydown", closeMenus);
+document.addEventListener("click", copyText);
 window.addEventListener("storage", followTheme);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", followTheme);
 document.addEventListener("click", openOutsideFrame);

@@ -33,7 +33,7 @@ class CsvRows:
 
     :param name: how messages name the file
     :param blocks: its bytes
-    :param key_label: the label of a column that it must have
+    :param key_label: the label of a column that it must have; empty if any column may be missing
     """
 
     name: str
@@ -125,9 +125,11 @@ class CsvRows:
             quotes = block.count(b'"', 0, end)
         header = self._text(block[:end])
         self.line_end = "CRLF" if header.endswith("\r\n") else "LF"
-        for delimiter in DELIMITERS:
-            labels = next(csv.reader(io.StringIO(header, newline=""), delimiter=delimiter), [])
-            if self.key_label in labels:
+        split = {one: next(csv.reader(io.StringIO(header, newline=""), delimiter=one), []) for one in DELIMITERS}
+        if not self.key_label:
+            split = dict([max(split.items(), key=lambda one: len(one[1]))])
+        for delimiter, labels in split.items():
+            if self.key_label in labels or not self.key_label:
                 self.labels, self.delimiter = _distinct(labels), delimiter
                 return block[end:]
         # Labels are not shown: without a header, they are data of a learner.

@@ -1,0 +1,1 @@
+"""Read reports that were published: open, unpack, and load them."""

@@ -1,0 +1,111 @@
+"""Load a report as a pandas DataFrame with the types of its columns."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from progress_exhaust.errors import InputError
+from progress_exhaust.reading.csv_rows import ROW, CsvRows
+from progress_exhaust.reading.report_file import Entry, ReportFile
+from progress_exhaust.report import text
+from progress_exhaust.report.columns import FIELDS
+from progress_exhaust.report.columns_file import LABELS
+from progress_exhaust.report.layout import BUILT_IN, DATES, PROGRESS_ENDING, SCORE_ENDING, STANDARD_DATE
+
+UTC_ENDING = "+0000"  # of the pattern of a date in UTC
+TEXT = pd.StringDtype()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the cells of a column are: text, number or date; the pattern of a date."""
+
+    name: str = "text"
+    pattern: str = ""
+
+
+def load_report(path: Path, password: str | None) -> pd.DataFrame:
+    """Return the rows of a report; see `progress_exhaust.read_report`."""
+    report = ReportFile(path.name, path, password, key_source="the argument password")
+    with report.entries() as entries:
+        by_kind = {entry.kind: entry for entry in reversed(entries)}
+        if "csv" in by_kind:
+            described = _csv_table(path.name, by_kind["columns"])[0] if "columns" in by_kind else None
+            cells, decimal_sign = _csv_table(path.name, by_kind["csv"])
+        elif "xlsx" in by_kind:
+            cells, described = _workbook_tables(path.name, by_kind["xlsx"])
+            decimal_sign = "."
+        else:
+            raise InputError(f"{path.name} is a zip without a report")
+    kinds = _built_in_kinds(list(cells.columns)) | ({} if described is None else _described_kinds(described))
+    return pd.DataFrame(
+        {label: _typed(path.name, cells[label], kinds.get(label, Kind()), decimal_sign) for label in cells.columns}
+    )
+
+
+def _csv_table(name: str, entry: Entry) -> tuple[pd.DataFrame, str]:
+    """Return the cells of a csv as texts, and its decimal sign."""
+    with entry.open() as (blocks, _):
+        rows = CsvRows(name, blocks, "")
+        tables = list(rows.tables())
+    table = pa.concat_tables(tables) if tables else pa.table({label: pa.array([], pa.string()) for label in (*rows.labels, ROW)})
+    return table.drop_columns([ROW]).to_pandas(types_mapper=lambda _: TEXT), "." if rows.delimiter == "," else ","
+
+
+def _workbook_tables(name: str, entry: Entry) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the cells of the first sheet of a workbook, and of the sheet that describes the columns, if it is there."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise InputError(f"{name} is an Excel workbook. To read it, install openpyxl") from None
+
+    with ExitStack() as stack:
+        workbook_file = stack.enter_context(TemporaryFile())  # a zip, which cannot be read as a stream
+        with entry.open() as (blocks, _):
+            workbook_file.writelines(blocks)
+        workbook = load_workbook(workbook_file, read_only=True, data_only=True)
+        first, *others = workbook.worksheets
+        described = [sheet for sheet in others if sheet.title == "Columns"]
+        return _sheet(first), _sheet(described[0]) if described else None
+
+
+def _sheet(sheet: Any) -> pd.DataFrame:
+    labels, *rows = sheet.iter_rows(values_only=True)
+    return pd.DataFrame(rows, columns=list(labels), dtype=object)
+
+
+def _described_kinds(described: pd.DataFrame) -> dict[str, Kind]:
+    rows = described[[LABELS[0], "Kind", "Format"]].fillna("").itertuples(index=False)
+    return {label: Kind(kind, pattern) for label, kind, pattern in rows}
+
+
+def _built_in_kinds(labels: Sequence[str]) -> dict[str, Kind]:
+    """Return the kinds of the columns of built-in layouts, and of nested collections and assessments, by label."""
+    layouts = [layout for layout in BUILT_IN.values() if {column.label for column in layout.columns} <= set(labels)]
+    kinds = {label: Kind("number") for label in labels if label.endswith((PROGRESS_ENDING, SCORE_ENDING))}
+    for layout in layouts[:1]:
+        for column in layout.columns:
+            if column.field in FIELDS and not column.prefix:
+                pattern = column.format or STANDARD_DATE if column.field in DATES else ""
+                kinds[column.label] = Kind(FIELDS[column.field][0], pattern)
+    return kinds
+
+
+def _typed(name: str, cells: "pd.Series[Any]", kind: Kind, decimal_sign: str) -> "pd.Series[Any]":
+    cells = cells.mask(cells == "")
+    if kind.name == "date" and text.is_whole_date(kind.pattern):
+        in_utc = kind.pattern.endswith(UTC_ENDING)
+        return pd.to_datetime(cells, format=text.directives(kind.pattern), errors="coerce", utc=in_utc).dt.as_unit("ms")
+    if kind.name == "number":
+        numbers = cells.astype(TEXT).str.removesuffix("%").str.replace(decimal_sign, ".", regex=False)
+        try:
+            return pd.to_numeric(numbers).astype("float64")
+        except ValueError:
+            raise InputError(f"{name} has a text in the column {cells.name!r}, which has numbers only") from None
+    return cells.astype(TEXT)
