@@ -118,7 +118,7 @@ def test_a_retry_has_a_time_and_no_button_and_failed_batches_are_rerun_together(
             for section in text.split("<section ")[1:]:
                 if "It is tried again" in section:
                     assert "Rerun from" not in section
-                    seen.add(bool(re.search(r"It is tried again at <time [^>]*>\d\d:\d\d UTC", section)))
+                    seen.add(bool(re.search(r"It is tried again at\s+<time [^>]*>[\d-]+ \d\d:\d\d UTC", section)))
             return True in seen
 
         wait_until(page_of_a_retry, "a retry on the page")
