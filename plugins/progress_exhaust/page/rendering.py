@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from progress_exhaust.docs_links import docs_page, is_url
 from progress_exhaust.names import REPORT_DAG_ID
+from progress_exhaust.page import next_steps
 from progress_exhaust.page.formatting import format_duration, format_size
-from progress_exhaust.page.next_steps import next_step, why_no_batches
 from progress_exhaust.report.request import MAX_FAILURES
 
 FOLDER = Path(__file__).parent
@@ -23,6 +23,7 @@ templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+templates.globals |= {"next_step": next_steps.next_step, "why_no_batches": next_steps.why_no_batches}
 templates.filters |= {
     "duration": format_duration,
     "size": format_size,
@@ -39,7 +40,6 @@ def find_help() -> str:
 
 
 templates.globals |= {"dag_id": REPORT_DAG_ID, "max_failures": MAX_FAILURES, "find_help": find_help}
-templates.globals |= {"next_step": next_step, "why_no_batches": why_no_batches}
 
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
