@@ -79,10 +79,7 @@ def show_status(parsed: argparse.Namespace, settings: Settings) -> int:
 def show_why(parsed: argparse.Namespace, settings: Settings) -> int:
     """Show one batch in each request for it."""
     found, total = find_requests(settings, batch=parsed.batch)
-    start = parsed.batch.lower()
-    views = [
-        replace(view, batches=[one for one in view.batches if one.batch.batch_id.lower().startswith(start)]) for view in found
-    ]
+    views = [replace(view, batches=_starting_with(view.batches, parsed.batch)) for view in found]
     if parsed.json:
         print_json(views, total)
     if not views:
@@ -149,6 +146,10 @@ def print_request(view: "RequestView") -> None:
         for note in batch.notes:
             output.print_line(f"    {note}")
         output.print_line(f"    {next_step(request, batch.batch.state)}")
+
+
+def _starting_with(batches: "Sequence[BatchView]", start: str) -> "list[BatchView]":
+    return [batch for batch in batches if batch.batch.batch_id.lower().startswith(start.lower())]
 
 
 def _request_as_json(view: "RequestView") -> dict[str, Any]:

@@ -16,8 +16,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,8 +25,11 @@ from typing import Any, TypeVar
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+import psycopg2
 import requests
 
+from tests.history.checker import check as check_history
+from tests.history.recorder import read_history, record_history, stop_recording
 from tests.servers.site import OVER, Site, parent, processes, wait_until, works_in
 from tests.servers.start_up import started_site
 
@@ -90,6 +93,8 @@ class Kills:
         site.sql("ALTER ROLE CURRENT_USER SET synchronous_commit = on")
         site.redis().save()
         self.expected = self._undisturbed()
+        with autocommitted(site) as cursor:
+            record_history(cursor)
 
     def _undisturbed(self) -> dict[str, str]:
         """Return the sha256 of each batch's file, from an undisturbed run."""
@@ -228,6 +233,9 @@ class Kills:
         found.wrong += [f"staging is left: {path}" for run in self.runs for path in self.site.staging(run)]
         for what, statement in STUCK.items():
             found.wrong += [f"{what}: {dict(row)}" for row in self.site.sql(statement, list(self.wanted))]
+        with autocommitted(self.site) as cursor:
+            found.wrong += [f"history: {problem}" for problem in check_history(read_history(cursor))]
+            stop_recording(cursor)
         return found
 
     def _check_request(self, request: str, keys: Mapping[str, str], found: Found) -> None:
@@ -269,6 +277,14 @@ STUCK = {
         WHERE c.outcome = 'SUCCESS' AND request_id = ANY(%s)
           AND (b.state <> 'done' OR b.stage <> 'mark_complete' OR b.error IS NOT NULL)""",
 }
+
+
+@contextmanager
+def autocommitted(site: Site) -> Iterator[Any]:
+    """Yield a cursor on the database of the requests that commits each statement."""
+    with closing(psycopg2.connect(site.places.requests)) as connection:
+        connection.autocommit = True
+        yield connection.cursor()
 
 
 def task_processes(site: Site) -> dict[str, dict[int, str]]:

@@ -8,7 +8,7 @@ from tests.interleavings.fences import FENCES, Fence
 from tests.interleavings.run import Interleavings, interleavings
 from tests.interleavings.scenarios import QUICK_STEPS, STEPS, pairs
 
-SEEDS = range(60)
+SEEDS = range(40)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,24 @@ from them alone. It imports nothing of the package, so it can be wrong in other 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tests.history.events import PERSON, REQUESTER, By, Change, Commit, Event, Key, PolicyChanged, Published, Row, Run, RunEnded
+from tests.history.events import (
+    PERSON,
+    REQUESTER,
+    By,
+    Change,
+    Commit,
+    Event,
+    Key,
+    PolicyChanged,
+    Published,
+    Row,
+    Run,
+    RunEnded,
+    key_of,
+    run_of,
+    run_of_row,
+    whole_changes,
+)
 
 MOST_FAILURES = 3
 # What a run, or a program of ours, may do to the status of a row that exists.
@@ -21,7 +38,13 @@ TRANSITIONS = {
     ("PROCESSING", "SUBMITTED"),
 }
 # The outcome of the claim that ends with the row's new status.
-OUTCOMES = {"SUCCESS": {"SUCCESS"}, "FAILED": {"FAILED", "lost"}, "SUBMITTED": {"SUBMITTED", "lost", "released"}}
+OUTCOMES = {
+    "SUCCESS": {"SUCCESS"},
+    "FAILED": {"FAILED", "lost", "cancelled"},
+    "SUBMITTED": {"SUBMITTED", "lost", "released"},
+}
+BY_A_PERSON = {"released", "cancelled"}
+CANCELLED = ("SUBMITTED", "FAILED")  # a request that no run holds
 
 
 def check(events: Iterable[Event], *, expected: Mapping[str, str] | None = None) -> list[str]:
@@ -138,8 +161,8 @@ class Checker:
                 self.say(f"the claim on {name(key)} is changed, and is not live", by)
             elif by.kind == REQUESTER or (by.kind == PERSON and holds and not held):
                 self.say(f"the claim of {run} on {name(key)} is changed, not by a run", by)
-            if by.kind == "run" and outcome == "released" and held and not is_released:
-                self.say(f"the claim of {run} on {name(key)} is released without a person", by)
+            if by.kind == "run" and outcome in BY_A_PERSON and held and not is_released:
+                self.say(f"the claim of {run} on {name(key)} is {outcome} without a person", by)
 
     # Rows of job_request
 
@@ -161,9 +184,10 @@ class Checker:
             theirs |= {run for run, claim in released.items() if "release_claims" in by.params and claim["outcome"] == "released"}
             if not theirs:
                 self.say(f"{name(key)} is changed without a claim, held by {sorted(old_live)}", by)
-        elif not by.kind and not (old_live or live):
+        is_cancelled = status == CANCELLED and by.kind in ("", PERSON)
+        if not by.kind and not (old_live or live) and not is_cancelled:
             self.say(f"{name(key)} is changed, and no run holds it", by)
-        if status[0] != status[1] and status not in TRANSITIONS:
+        if status[0] != status[1] and status not in TRANSITIONS and not is_cancelled:
             self.say(f"{name(key)} goes from {status[0]} to {status[1]}", by)
         if status[1] != "PROCESSING" and status[0] == "PROCESSING":
             outcomes = {str(claim["outcome"]) for claim in released.values()}
@@ -283,30 +307,6 @@ class Checker:
         if file.level < self.policy_of.get(file.by.run, 0):
             self.say(f"{file.key} is weaker than the policy", file.by)
         self.published[file.key] = self.number, file
-
-
-def whole_changes(changes: Iterable[Change]) -> list[Change]:
-    """Return one change for each row: how it was before the transaction, and how it is after it."""
-    whole: dict[tuple[Any, ...], Change] = {}
-    for change in changes:
-        row = change.new or change.old or {}
-        place = change.table, *key_of(change), *(() if change.table == "job_request" else run_of(change)), row.get("batch_id")
-        first = whole.get(place, change)
-        whole[place] = Change(change.table, first.old, change.new)
-    return [change for change in whole.values() if change.old != change.new]
-
-
-def key_of(change: Change) -> Key:
-    row = change.new or change.old or {}
-    return row["tag"], row["request_id"]
-
-
-def run_of(change: Change) -> Run:
-    return run_of_row(change.new or change.old or {})
-
-
-def run_of_row(row: Row) -> Run:
-    return row["installation"], row["run_id"]
 
 
 def name(key: Key) -> str:

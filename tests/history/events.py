@@ -1,6 +1,6 @@
 """What a history consists of: committed changes of rows, files that were published, and runs that ended. In the order of time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,3 +73,27 @@ class PolicyChanged:
 
 
 Event = Commit | Published | RunEnded | PolicyChanged
+
+
+def whole_changes(changes: Iterable[Change]) -> list[Change]:
+    """Return one change for each row: how it was before the transaction, and how it is after it."""
+    whole: dict[tuple[Any, ...], Change] = {}
+    for change in changes:
+        row = change.new or change.old or {}
+        place = change.table, *key_of(change), *(() if change.table == "job_request" else run_of(change)), row.get("batch_id")
+        first = whole.get(place, change)
+        whole[place] = Change(change.table, first.old, change.new)
+    return [change for change in whole.values() if change.old != change.new]
+
+
+def key_of(change: Change) -> Key:
+    row = change.new or change.old or {}
+    return row["tag"], row["request_id"]
+
+
+def run_of(change: Change) -> Run:
+    return run_of_row(change.new or change.old or {})
+
+
+def run_of_row(row: Row) -> Run:
+    return row["installation"], row["run_id"]

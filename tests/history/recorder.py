@@ -43,6 +43,11 @@ def record_history(cursor: Any, *, job_request: str = "job_request", ledger: str
         cursor.execute(TRIGGER.format(table=table, kind=kind))
 
 
+def stop_recording(cursor: Any) -> None:
+    """Remove the triggers and the history."""
+    cursor.execute("DROP SCHEMA test_history CASCADE")
+
+
 def read_history(cursor: Any) -> list[Event]:
     """Return what was recorded. The rows that existed before are what the first changes show of them."""
     cursor.execute("SELECT transaction_id, by, kind, old, new FROM test_history.event ORDER BY number")

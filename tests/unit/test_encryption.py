@@ -80,7 +80,8 @@ def test_what_the_docs_say_of_opening_one_without_the_tool_works(tmp_path: Path,
     wrap = wrap_by_text("the text") if level is Level.TEXT_KEY else wrap_by_public_key(read_public_key(keys[1].read_bytes()))
     (tmp_path / name).write_bytes(b"".join(encrypted_csv([CSV], level, wrap)))
     (tmp_path / "private.pem").write_bytes(keys[0].read_bytes())
-    script = SECURITY_PAGE.read_text().partition("<!-- run by tests/unit/test_encryption.py -->\n```sh\n")[2].partition("```")[0]
+    section = SECURITY_PAGE.read_text().partition("\n## Decrypt a csv with openssl\n")[2]
+    script = section.partition("```sh\n")[2].partition("```")[0]
     start, by_text, by_public_key, end = script.split("\n\n")
     steps = [start, by_text if level is Level.TEXT_KEY else by_public_key, end]
     subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(steps)], cwd=tmp_path, check=True)

@@ -111,6 +111,10 @@ LEGAL = {
     "a run releases it on behalf of a person": claimed(ELSEWHERE).change(
         By("run", A, 1, frozenset({"release_claims"})), {"status": "SUBMITTED"}, claims={ELSEWHERE: ended("released")}
     ),
+    "a person cancels it": claimed().change(
+        By(PERSON), {"status": "FAILED", "err_message": "cancelled"}, claims={A: ended("cancelled")}
+    ),
+    "a person cancels it before a run takes it": Story().change(By(PERSON), {"status": "FAILED", "err_message": "cancelled"}),
     "a limit defers it": claimed().change(A, {"status": "SUBMITTED"}, claims={A: ended("SUBMITTED")}).take(B),
     "the requester submits it again": claimed().fail(A).change(By(REQUESTER), {"status": "SUBMITTED"}).take(B),
     "the newest attempt publishes": claimed().batch(A, 2, task_attempts={"package": 2}).publish(A, 2).succeed(A),
@@ -130,6 +134,11 @@ ILLEGAL = {
     .say(RunEnded(ELSEWHERE))
     .take(A, lost=ELSEWHERE, iteration=1),
     "is released without a person": claimed(ELSEWHERE).change(A, {"status": "SUBMITTED"}, claims={ELSEWHERE: ended("released")}),
+    "is cancelled without a person": claimed()
+    .fail(A, counted=False)
+    .take(A)
+    .change(A, {"status": "FAILED", "err_message": "cancelled"}, claims={A: ended("cancelled")}),
+    "goes from SUBMITTED to FAILED": Story().change(A, {"status": "FAILED", "err_message": "cancelled"}),
     "is changed, not by a run": claimed().change(By(REQUESTER), claims={A: {"batch_ids": []}}),
     "the claim on request r1 is changed, and is not live": claimed().fail(A).change(A, claims={A: {"batch_ids": []}}),
     "has the outcome None": claimed().change(A, {"status": "SUBMITTED"}, claims={A: {"released_at": "now"}}),

@@ -11,8 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from progress_exhaust.docs_links import docs_page, is_url
 from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.names import REPORT_DAG_ID
+from progress_exhaust.page import next_steps
 from progress_exhaust.page.formatting import format_duration, format_size
-from progress_exhaust.page.next_steps import next_step, why_no_batches
 from progress_exhaust.report.request import MAX_FAILURES
 from progress_exhaust.security.levels import Level
 
@@ -31,6 +31,7 @@ templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+templates.globals |= {"next_step": next_steps.next_step, "why_no_batches": next_steps.why_no_batches}
 templates.filters |= {
     "duration": format_duration,
     "size": format_size,
@@ -60,8 +61,6 @@ templates.globals |= {
     "find_help": find_help,
     "docs_page": docs_page,
     "protections": PROTECTIONS,
-    "next_step": next_step,
-    "why_no_batches": why_no_batches,
 }
 
 
