@@ -131,6 +131,7 @@ def test_a_batch_that_airflow_tries_again_has_no_rerun_button(
     found = {"b1": task} if task else {}
     page = shown("request.html", view=view, retried=found, reruns=rerun_failed(view.batches, tasks))
     assert (" data-running" in page) is retried
+    assert page.count("fix the error") == (1 if retried else 2)
     assert ("It is tried again at" in page) is retried and (f"{NOW:%H:%M} UTC" in page) >= retried
     assert ("Rerun from package" in page) is (run_state is not None and not retried)
     assert ("Rerun all failed batches" in page) is (run_state is not None and not retried)

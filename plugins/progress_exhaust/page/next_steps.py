@@ -36,7 +36,9 @@ def why_no_batches(request: "RequestDetails") -> str:
     """Return why the ledger has no batch of the request, and what comes next."""
     if request.status == RequestStatus.FAILED:
         if request.claim_run_id is None:
-            return "No run of this DAG has listed its batches: another program has set it to FAILED."
+            return (
+                "No run of this DAG has listed its batches: a person has cancelled it, or another program has set it to FAILED."
+            )
         if request.permanent:
             return f"It has no batches: it was ended before a run listed them. {RESUBMIT}"
         if request.failures < MAX_FAILURES:
