@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from xlsxwriter import Workbook
 
 from dev import docs
 from progress_exhaust import read_report
@@ -174,6 +175,30 @@ def test_what_is_not_a_report(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has a text in the column 'do_1 - Score', which has numbers only") as raised:
         read_report(tmp_path / "x.csv")
     assert "secret" not in str(raised.value)
+
+
+def empty_workbook(*sheets: str) -> bytes:
+    with io.BytesIO() as made:
+        with Workbook(made) as workbook:
+            for sheet in sheets:
+                workbook.add_worksheet(sheet)
+        return made.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"PK damaged", empty_workbook("Report"), empty_workbook("Report", "Columns")])
+def test_a_workbook_that_is_not_valid(tmp_path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
+        made.writestr(f"{NAME}.xlsx", content)
+    with pytest.raises(InputError, match=r"x\.zip is not a valid Excel workbook"):
+        read_report(tmp_path / "x.zip")
+
+
+def test_a_description_that_is_not_ours_is_not_used(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
+        made.writestr(f"{NAME}.csv", "Points,Points\r\n1,2\r\n")
+        made.writestr("columns_0133.csv", "Label\r\nPoints\r\n")
+    frame = read_report(tmp_path / "x.zip")
+    assert (list(frame.columns), frame["Points"][0]) == (["Points", "Points (2)"], "1")
 
 
 def test_the_package_imports_pandas_only_when_a_report_is_read() -> None:

@@ -130,7 +130,7 @@ class CsvRows:
             split = dict([max(split.items(), key=lambda one: len(one[1]))])
         for delimiter, labels in split.items():
             if self.key_label in labels or not self.key_label:
-                self.labels, self.delimiter = _distinct(labels), delimiter
+                self.labels, self.delimiter = distinct(labels), delimiter
                 return block[end:]
         # Labels are not shown: without a header, they are data of a learner.
         raise InputError(f"{self.name} has no column {self.key_label!r}. Name the column of the learner's id by --learner-column")
@@ -169,7 +169,7 @@ class CsvRows:
         return table
 
 
-def _distinct(labels: list[str]) -> list[str]:
+def distinct(labels: list[str]) -> list[str]:
     """Return the labels with a number after each that occurs again."""
     found: dict[str, int] = {}
     for label in labels:

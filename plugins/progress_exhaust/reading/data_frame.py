@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from progress_exhaust.errors import InputError
-from progress_exhaust.reading.csv_rows import ROW, CsvRows
+from progress_exhaust.reading.csv_rows import ROW, CsvRows, distinct
 from progress_exhaust.reading.report_file import Entry, ReportFile
 from progress_exhaust.report import text
 from progress_exhaust.report.columns import FIELDS
@@ -69,19 +69,25 @@ def _workbook_tables(name: str, entry: Entry) -> tuple[pd.DataFrame, pd.DataFram
         workbook_file = stack.enter_context(TemporaryFile())  # a zip, which cannot be read as a stream
         with entry.open() as (blocks, _):
             workbook_file.writelines(blocks)
-        workbook = load_workbook(workbook_file, read_only=True, data_only=True)
-        first, *others = workbook.worksheets
-        described = [sheet for sheet in others if sheet.title == "Columns"]
-        return _sheet(first), _sheet(described[0]) if described else None
+        try:
+            workbook = load_workbook(workbook_file, read_only=True, data_only=True)
+            first, *others = workbook.worksheets
+            described = [sheet for sheet in others if sheet.title == "Columns"]
+            return _sheet(first), _sheet(described[0]) if described else None
+        except Exception:  # the library raises many kinds
+            raise InputError(f"{name} is not a valid Excel workbook") from None
 
 
 def _sheet(sheet: Any) -> pd.DataFrame:
     labels, *rows = sheet.iter_rows(values_only=True)
-    return pd.DataFrame(rows, columns=list(labels), dtype=object)
+    return pd.DataFrame(rows, columns=distinct([str(label) for label in labels]), dtype=object)
 
 
 def _described_kinds(described: pd.DataFrame) -> dict[str, Kind]:
-    rows = described[[LABELS[0], "Kind", "Format"]].fillna("").itertuples(index=False)
+    wanted = [LABELS[0], "Kind", "Format"]
+    if not set(wanted) <= set(described.columns):  # another program's file or sheet
+        return {}
+    rows = described[wanted].fillna("").itertuples(index=False)
     return {label: Kind(kind, pattern) for label, kind, pattern in rows}
 
 
