@@ -9,6 +9,7 @@ from progress_exhaust import cli_output as output
 from progress_exhaust.cli_airflow import read_installation, with_settings
 from progress_exhaust.cli_output import ExitStatus
 from progress_exhaust.hooks.requests.models import BatchState
+from progress_exhaust.hooks.requests.outcomes import list_ids
 from progress_exhaust.page.formatting import format_duration
 from progress_exhaust.page.next_steps import next_step, why_no_batches
 from progress_exhaust.report.request import MAX_FAILURES
@@ -141,11 +142,27 @@ def print_request(view: "RequestView") -> None:
     ]
     output.print_table(("BATCH", "STATE", "STAGE", "LEARNERS", "SECONDS", "RUN"), rows, indent="  ")
     for batch in view.batches:
-        error = f": {batch.batch.error}" if batch.batch.error else ""
-        output.print_line(f"  {batch.batch.batch_id}{error}")
+        if batch.notes:
+            output.print_line(f"  {batch.batch.batch_id}")
         for note in batch.notes:
             output.print_line(f"    {note}")
-        output.print_line(f"    {next_step(request, batch.batch.state)}")
+    for (state, error), batch_ids in _group(view).items():
+        output.print_line(f"  {list_ids(batch_ids)}{error and ': '}{error}")
+        output.print_line(f"    {next_step(request, state)}")
+
+
+def _group(view: "RequestView") -> dict[tuple[str, str], list[str]]:
+    """Return the batches of each state and error, those with an error first."""
+    from progress_exhaust.page.causes import group_causes
+
+    groups: dict[tuple[str, str], list[str]] = {}
+    for cause in group_causes(view.batches):
+        groups[cause.state, cause.error] = list(cause.batch_ids)
+    grouped = {batch_id for batch_ids in groups.values() for batch_id in batch_ids}
+    for batch in view.batches:
+        if batch.batch.batch_id not in grouped:
+            groups.setdefault((batch.batch.state, batch.batch.error or ""), []).append(batch.batch.batch_id)
+    return groups
 
 
 def _starting_with(batches: "Sequence[BatchView]", start: str) -> "list[BatchView]":

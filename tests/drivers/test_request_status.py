@@ -14,6 +14,7 @@ from progress_exhaust import cli, cli_airflow, cli_output, cli_status
 from progress_exhaust.errors import SetupError
 from progress_exhaust.hooks.requests.claims import Claims
 from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails, RequestStatusReader, _batch_ids
+from progress_exhaust.page.causes import group_causes
 from progress_exhaust.page.request_view import make_view
 from progress_exhaust.settings import Settings
 from tests.drivers.test_page_app import shown
@@ -108,8 +109,9 @@ TRY_NOW = "The next run tries it again. To make it now: fix the error, then clea
             None,
             "A run could not list its batches, for the reason in the error. The next",
         ),
-        ({"status": "FAILED", "failures": 3}, None, "Its runs could not list its batches. No run tries again by itself"),
-        ({"status": "FAILED", "claim_run_id": None}, None, "another program has set it to FAILED"),
+        ({"status": "PROCESSING"}, "failed", "Its run may try it again. If the run has ended: fix the error, then clear"),
+        ({"status": "FAILED", "failures": 3}, None, f"It has no batches: it was ended before a run listed them. {AGAIN}"),
+        ({"status": "FAILED", "claim_run_id": None}, None, "Another program has set it to FAILED before a run has listed"),
         ({"status": "SUBMITTED"}, None, "A run could not list its batches. The next run tries again."),
         ({"status": "SUBMITTED", "claim_run_id": None, "held": False}, None, "No run has listed its batches yet."),
         ({"status": "PROCESSING"}, None, "No run has listed its batches yet."),
@@ -121,7 +123,17 @@ def test_page_and_command_say_the_same_about_what_comes_next(
     view = seen(*([batch("b1", state=state, error=ERROR)] if state else []), **changes)
     cli_status.print_request(view)
     assert words in capsys.readouterr().out
-    assert words in shown("request.html", view=view)
+    assert words in shown("request.html", view=view, causes=group_causes(view.batches))
+
+
+def test_one_cause_of_several_batches_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = [batch(name, state="failed", error=f"{name}: Redis does not answer") for name in ("b1", "b2")]
+    cli_status.print_request(
+        seen(*broken, batch("b3", state="rejected", error=ERROR), batch("b4", state="done"), status="FAILED")
+    )
+    lines = capsys.readouterr().out.splitlines()[-6:]
+    assert lines[::2] == ["  b1, b2: …: Redis does not answer", f"  b3: {ERROR}", "  b4"]
+    assert lines[1].startswith(f"    {TRY_NOW}") and lines[3::2] == [f"    {AGAIN}", "    Its file is in the reports container."]
 
 
 def test_json_has_the_documented_fields(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ RULES: dict[str, set[str]] = {
         *ours("cli_airflow", "cli_output", "errors", "page.airflow_runs", "report.request", "settings"),
     },
     "cli_status.py": {
-        *(MODELS, f"{OURS}.hooks.requests.status"),
+        *(MODELS, f"{OURS}.hooks.requests.outcomes", f"{OURS}.hooks.requests.status"),
         *ours("cli_airflow", "cli_output", "page", "report.request", "settings"),
     },
     "airflow_names.py": {"airflow"},

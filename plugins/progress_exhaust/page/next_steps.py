@@ -26,24 +26,22 @@ def next_step(request: "RequestDetails", state: str) -> str:
     if state != BatchState.FAILED:
         return OF_STATES.get(state, "")
     clear = docs_page("how-to/runbook", "rerun-one-stage-of-one-batch")
-    repair = f"Fix the error, then clear this stage of the batch and its downstream tasks: {clear}"
+    repair = f"fix the error, then clear this stage of the batch and its downstream tasks: {clear}"
+    if request.status == RequestStatus.PROCESSING:
+        return f"Its run may try it again. If the run has ended: {repair}"
     if request.status == RequestStatus.FAILED and request.failures < MAX_FAILURES:
-        return f"The next run tries it again. To make it now: {repair[0].lower()}{repair[1:]}"
-    return repair
+        return f"The next run tries it again. To make it now: {repair}"
+    return f"{repair[0].upper()}{repair[1:]}"
 
 
 def why_no_batches(request: "RequestDetails") -> str:
     """Return why the ledger has no batch of the request, and what comes next."""
     if request.status == RequestStatus.FAILED:
-        if request.claim_run_id is None:
-            return (
-                "No run of this DAG has listed its batches: a person has cancelled it, or another program has set it to FAILED."
-            )
-        if request.permanent:
+        if request.permanent or request.failures >= MAX_FAILURES:
             return f"It has no batches: it was ended before a run listed them. {RESUBMIT}"
-        if request.failures < MAX_FAILURES:
-            return "A run could not list its batches, for the reason in the error. The next run tries again."
-        return "Its runs could not list its batches. No run tries again by itself: submit the request again."
+        if request.claim_run_id is None:
+            return "Another program has set it to FAILED before a run has listed its batches. The next run tries again."
+        return "A run could not list its batches, for the reason in the error. The next run tries again."
     if request.status == RequestStatus.SUBMITTED and request.claim_run_id is not None:
         return "A run could not list its batches. The next run tries again."
     return "No run has listed its batches yet."

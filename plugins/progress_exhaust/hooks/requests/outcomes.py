@@ -99,7 +99,7 @@ def describe(progress: RequestProgress, not_made: Sequence[BatchRun]) -> str:
     for run in not_made:
         groups.setdefault(_reason(run, progress, some_made=bool(made)), []).append(run.batch_id)
     if made:
-        parts = "; ".join(f"{_list_ids(ids)}: {reason}" for reason, ids in groups.items())
+        parts = "; ".join(f"{list_ids(ids)}: {reason}" for reason, ids in groups.items())
         return f"Made {len(made)} of {progress.total} batches. Not made: {parts}"
     return "; ".join(f"{_name_batches(ids)} {reason}" for reason, ids in groups.items())
 
@@ -126,9 +126,10 @@ def _reason(run: BatchRun, progress: RequestProgress, *, some_made: bool) -> str
 
 
 def _name_batches(ids: Sequence[str]) -> str:
-    return f"Batch {ids[0]}" if len(ids) == 1 else f"{len(ids)} batches ({_list_ids(ids)})"
+    return f"Batch {ids[0]}" if len(ids) == 1 else f"{len(ids)} batches ({list_ids(ids)})"
 
 
-def _list_ids(ids: Sequence[str]) -> str:
+def list_ids(ids: Sequence[str]) -> str:
+    """Return these ids as a text. Of many, return the first ones, and how many more there are."""
     more = f" and {len(ids) - MAX_IDS} more" if len(ids) > MAX_IDS else ""
     return ", ".join(ids[:MAX_IDS]) + more
