@@ -31,15 +31,23 @@ class Fence:
     part: str
     instead: str = ""
 
+    @property
+    def statement_name(self) -> str:
+        return f"{self.module.__name__.rpartition('.')[2]}.{self.statement}"
+
+    @property
+    def is_function(self) -> bool:
+        return callable(getattr(self.module, self.statement))
+
     def __str__(self) -> str:
-        return f"{self.module.__name__.rpartition('.')[2]}.{self.statement}: {' '.join(self.part.split())}"
+        return f"{self.statement_name}: {' '.join(self.part.split())}"
 
     @contextmanager
     def removed(self) -> Iterator[None]:
         """Remove the fence while the block runs."""
         with pytest.MonkeyPatch.context() as patch:
             text = getattr(self.module, self.statement)
-            if callable(text):
+            if self.is_function:
                 patch.setattr(self.module, self.statement, lambda *_, **__: None)
             else:
                 assert self.part in text, self

@@ -63,6 +63,7 @@ class Interleavings:
         self.world = World(cursor, folder, run_whole)
         self._monitor = monitor
         self.schedules = self.steps = 0
+        self._sent: dict[str, set[str]] = {}  # the statements of each step
         self._start: tuple[Run, list[Batch], Saved] | None = None  # where each pair starts
 
     def random_order(self, seed: int) -> Failure | None:
@@ -89,16 +90,29 @@ class Interleavings:
     def find(self, fence: Fence, seeds: int, bound: int) -> tuple[Failure | None, int]:
         """Remove a fence; return the first failure that this causes, if any, and the number of schedules that it took."""
         before = self.schedules
+        useful = self._pairs_with(fence)
         with fence.removed():
             self.world.forget_statements()
-            found = next(self._all(seeds, bound), None)
+            found = next(self._all(useful, seeds, bound), None)
         self.world.forget_statements()
         return found, self.schedules - before
 
-    def _all(self, seeds: int, bound: int) -> Iterator[Failure]:
-        for pair in pairs(STEPS):
+    def _pairs_with(self, fence: Fence) -> list[tuple[str, str]]:
+        """Return the pairs of steps that send the statement of a fence; all pairs for a function."""
+        if not self._sent:
+            for step in STEPS:
+                self.one_order((step, step), Recorded([]))
+                self._sent[step] = {statement for _, statement in self.statements}
+        return [
+            pair
+            for pair in pairs(STEPS)
+            if fence.is_function or fence.statement_name in self._sent[pair[0]] | self._sent[pair[1]]
+        ]
+
+    def _all(self, useful: list[tuple[str, str]], seeds: int, bound: int) -> Iterator[Failure]:
+        for pair in useful:
             yield from self.all_orders(pair, 0)
-        for pair in pairs(QUICK_STEPS):
+        for pair in useful if bound > 1 else [pair for pair in useful if {*pair} <= {*QUICK_STEPS}]:
             yield from self.all_orders(pair, bound)
         for seed in range(seeds):
             if failure := self.random_order(seed):
@@ -113,6 +127,7 @@ class Interleavings:
             replay += f" --order {''.join(str(choice) for choice, _ in scheduler.trace)}"
         crashed = [f"{client.name}: {type(client.error).__name__}: {client.error}" for client in clients if client.error]
         problems = [*scheduler.problems, *crashed, *self.world.find_problems()]
+        self.statements = scheduler.trace
         self.trace = tuple(f"{choice!s:<3}{clients[choice.client].name:<24} {at}" for choice, at in scheduler.trace)
         return Failure(replay, tuple(problems), self.trace) if problems else None
 

@@ -65,18 +65,36 @@ def steps(world: World, run: Run, batches: list[Batch]) -> dict[str, Work]:
     def list_again(client: Client) -> None:
         of(client, attempt=2).list_batches()
 
+    def claim_elsewhere(client: Client) -> None:
+        of(client, run=(SECOND, run[1])).claim_only()
+
+    def settle_elsewhere(client: Client) -> None:
+        of(client, run=(SECOND, run[1])).settle()
+
+    def reclaim_elsewhere(client: Client) -> None:
+        of(client, run=(SECOND, run[1])).make([first])
+
+    def clear(client: Client) -> None:
+        of(client, attempt=2).make([first])
+
     def release_claim(client: Client) -> None:
         release(world, client, key)
 
     def submit_again(client: Client) -> None:
         resubmit(world, client, key)
 
-    every = (claim, force, publish, retry, complete, complete_other, settle, fail, list_again, release_claim, submit_again)
+    every = (
+        *(claim, force, publish, retry, complete, complete_other, settle, fail, list_again, clear, release_claim, submit_again),
+        *(claim_elsewhere, settle_elsewhere, reclaim_elsewhere),
+    )
     return {step.__name__: step for step in every}
 
 
 QUICK_STEPS = ("claim", "publish", "complete", "settle", "fail", "release_claim")
-STEPS = (*QUICK_STEPS, "complete_other", "force", "retry", "list_again", "submit_again")
+STEPS = (
+    *(*QUICK_STEPS, "complete_other", "force", "retry", "list_again", "clear", "submit_again"),
+    *("claim_elsewhere", "settle_elsewhere", "reclaim_elsewhere"),
+)
 
 
 def pairs(names: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -95,18 +113,20 @@ def pair_of_clients(world: World, run: Run, batches: list[Batch], pair: tuple[st
 def situation(world: World, rng: random.Random) -> list[Client]:
     """Make requests, and what earlier runs have done about them; return the clients that meet now."""
     keys = submit_requests(world, rng)
-    earlier = [earlier_run(world, rng, number) for number in range(rng.randint(0, 2))]
+    runs = [(installation, f"run-{number}") for installation in (FIRST, FIRST, SECOND) for number in range(3)]
+    runs = list(dict.fromkeys(rng.sample(runs, len(runs))))  # two installations may have runs with the same id
+    earlier = [earlier_run(world, rng, runs.pop()) for _ in range(rng.randint(0, 2))]
     if rng.random() < 0.3:
         world.change_policy(1)
     clients: list[tuple[str, Work]] = []
     for run, batches in earlier:
         for late in range(rng.randint(0, 2)):
-            clients.append((f"late {late} of {run[1]}", late_work(world, rng, run, batches)))
+            clients.append((f"late {late} of {name(run)}", late_work(world, rng, run, batches)))
         if rng.random() < 0.7 and run not in world.ended:
             world.end(run)
-    for number in range(rng.randint(1, 2)):
-        run = rng.choice((FIRST, FIRST, SECOND)), f"run-{number}"
-        clients.append((run[1], whole_run(world, rng, run, keys)))
+    for _ in range(rng.randint(1, 2)):
+        run = runs.pop()
+        clients.append((name(run), whole_run(world, rng, run, keys)))
     if rng.random() < 0.4:
         clients.append(("requester", again_and_again(world, rng, resubmit, keys)))
     if rng.random() < 0.4:
@@ -126,9 +146,12 @@ def submit_requests(world: World, rng: random.Random) -> list[tuple[str, str]]:
     return keys
 
 
-def earlier_run(world: World, rng: random.Random, number: int) -> tuple[Run, list[Batch]]:
+def name(run: Run) -> str:
+    return run[1] if run[0] == FIRST else f"{run[1]} elsewhere"
+
+
+def earlier_run(world: World, rng: random.Random, run: Run) -> tuple[Run, list[Batch]]:
     """Let a run do a part of its tasks, undisturbed."""
-    run = rng.choice((FIRST, FIRST, SECOND)), f"earlier-{number}"
     tasks = Tasks(world, world.client("before", lambda _: None), run)
     tasks.claim()
     batches = tasks.list_batches() or []
