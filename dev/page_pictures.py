@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from dev.grants import GRANTS, psql
 from dev.machine import install_chromium, is_free
 from dev.servers import Postgres, Settings
 from progress_exhaust.hooks.requests.models import SQL_VALUES
+from progress_exhaust.security.levels import Level
 from progress_exhaust.sql.connection import RESET_SEARCH_PATH
 from progress_exhaust.sql.ledger import CREATE_LEDGER
 
@@ -131,6 +133,7 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
                 f"progress-{place:04}:{channel}", request_id, batch_id, run_id, collection, channel, stage, state,
                 json.dumps(counts), json.dumps(seconds), enrolled * 70 if key else None, key, error, at, now, course,
                 f"{at:%B} {at.year}, group {number_in + 1}",
+                key and sha256(key.encode()).hexdigest(), key and Level.TEXT_KEY.value,
             ))  # fmt: skip
     with closing(psycopg2.connect(uri)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS progress_exhaust CASCADE; DROP TABLE IF EXISTS job_request")
@@ -153,7 +156,7 @@ def sample(uri: str, number: int) -> list[tuple[str, str, str]]:
             cursor,
             "INSERT INTO progress_exhaust.batch_run (tag, request_id, batch_id, run_id, collection_id, channel, stage, state, "
             "counts, seconds, size_bytes, object_key, error, listed_at, changed_at, collection_name, "
-            "batch_name) VALUES %s",
+            "batch_name, sha256, protection_level) VALUES %s",
             batches,
         )
         cursor.execute("ANALYZE")

@@ -72,7 +72,7 @@ def test_timeline_has_each_claim_and_stage_in_order() -> None:
     assert (events[4].text, events[5].text, events[6].text) == ("2 batches", "2 batches", "1 running, 1 cleared")
     assert (events[5].until, events[6].until) == (ends["b2"], None)
     page = shown("request.html", view=view, timeline=events)
-    assert ", took 2 min" in page and page.count('id="timeline-run"') == 1
+    assert "<span data-zone>" in page and ", took 2 min" in page and page.count('id="timeline-run"') == 1
 
 
 def test_timeline_of_a_request_that_no_run_claimed_ends_with_its_row() -> None:
