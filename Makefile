@@ -23,7 +23,7 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env status why submit release bench bench-small bench-latency stores demo demo-data run up down services unit test test-faults test-interleavings test-kills test-versions check docs docs-site wheel lock
+.PHONY: help env status why submit release bench bench-small bench-latency stores demo demo-data run up down services unit test test-faults test-interleavings test-kills test-versions check docs docs-site pictures wheel lock
 # How many random kills `make test-kills` spreads over whole runs.
 N := 200
 # How many random orders `make test-interleavings` runs.
@@ -129,6 +129,9 @@ bench-latency: env ## measure 20 requests of 1,000 and of 20,000 learners on idl
 
 docs: env ## write the parts of docs/ that are made from the code
 	@$(PY) dev/docs.py
+
+pictures: env ## take the pictures of the page for docs/images, with sample requests
+	@$(PY) dev/page_pictures.py pictures
 
 docs-site: $(DOCS_VENV)/.installed ## build the docs as a site with search, in .site
 	@$(DOCS_VENV)/bin/zensical build --clean --strict && echo "open $(CURDIR)/.site/index.html"

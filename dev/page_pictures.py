@@ -48,7 +48,7 @@ PASSWORDS = {"admin": "admin", "viewer": "viewer"}
 STAGES = {"fetch_hierarchy": 0.4, "extract": 30, "pivot": 4, "package": 2, "mark_complete": 0.1}  # seconds of 50,000 learners
 CHANNELS = ("0126825293972439041", "01269878797503692810", "0127027302484623361")
 COURSES = (
-    "Foundational Literacy for Grade 3", "NISHTHA 3.0: Early Numeracy", "गणित कक्षा 8", "School Leadership and Management",
+    "Foundational Literacy for Grade 3", "NISHTHA 3.0: Early Numeracy", "Maths for Grade 8", "School Leadership and Management",
     "Inclusive Classrooms", "Digital Initiatives in Teaching",
 )  # fmt: skip
 ERRORS = (
