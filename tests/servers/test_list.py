@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.servers.browser import PAGE, chromium, log_in, token
+from tests.servers.browser import PAGE, token
 from tests.servers.gate import Gate
 from tests.servers.site import Site, no_extract, wait_until
 
@@ -22,23 +22,9 @@ READ_BAR = """row => {
 PHONE = {"width": 390, "height": 844}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser, site: Site) -> Iterator[BrowserContext]:
-    """The browser of a user who may use the buttons."""
-    admin = log_in(browser, site, "admin")
-    yield admin
-    admin.close()
-
-
 @pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    page = context.new_page()
+def page(admin_browser: BrowserContext) -> Iterator[Page]:
+    page = admin_browser.new_page()
     yield page
     page.close()
 

@@ -11,10 +11,10 @@ import jwt
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from progress_exhaust.errors import SetupError, SourceError
-from tests.servers.browser import PAGE, chromium, frame, log_in, token
+from tests.servers.browser import PAGE, frame, token
 from tests.servers.site import DAG, Site
 from tests.servers.test_reruns import no_room
 
@@ -63,20 +63,6 @@ def made(site: Site) -> tuple[str, str]:
     """A request of two batches that is SUCCESS, and its run."""
     request = site.request(site.batches[1], site.batches[2])
     return request, site.airflow.run(request_ids=[request])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def admin_browser(browser: Browser, site: Site) -> Iterator[BrowserContext]:
-    """The browser of a user who may use the buttons."""
-    context = log_in(browser, site, "admin")
-    yield context
-    context.close()
 
 
 def routes() -> list[str]:

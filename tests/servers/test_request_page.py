@@ -7,29 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.servers.browser import PAGE, chromium, log_in, password, token
+from tests.servers.browser import PAGE, password, token
 from tests.servers.gate import Gate
 from tests.servers.site import DAG, Site, wait_until
 from tests.servers.test_reruns import no_room
 
 ELSEWHERE = "b" * 32
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def admin_browser(browser: Browser, site: Site) -> Iterator[BrowserContext]:
-    context = log_in(browser, site, "admin")
-    yield context
-    context.close()
 
 
 def get(site: Site, path: str, user_token: str | None = None, **query: Any) -> requests.Response:
