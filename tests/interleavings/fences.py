@@ -40,7 +40,8 @@ class Fence:
         return callable(getattr(self.module, self.statement))
 
     def __str__(self) -> str:
-        return f"{self.statement_name}: {' '.join(self.part.split())}"
+        instead = f" -> {self.instead}" if self.instead else ""
+        return f"{self.statement_name}: {' '.join(self.part.split())}{instead}"
 
     @contextmanager
     def removed(self) -> Iterator[None]:
@@ -60,51 +61,57 @@ def function(module: Any, name: str) -> Fence:
     return Fence(module, name, "the whole function")
 
 
+# Each was removed, and the search found that.
 FENCES = (
-    # Claim
     Fence(claims, "LOCK_PENDING", " FOR UPDATE OF j SKIP LOCKED"),
+    Fence(claims, "TAKE", "c.request_id = wanted.request_id AND released_at IS NULL", "false"),
+    Fence(claims, "START", ", err_message = NULL, dt_job_completed = NULL"),
+    Fence(locks, "LOCK_REQUEST", " FOR UPDATE"),
+    Fence(locks, "LOCK_REQUESTS", " FOR UPDATE"),
+    Fence(locks, "LOCK_CLAIM", " FOR SHARE"),
+    Fence(locks, "LOCK_CLAIM", " AND released_at IS NULL"),
+    Fence(locks, "LOCK_TASK_ATTEMPT", " FOR SHARE"),
+    Fence(locks, "LOCK_TASK_ATTEMPT", "> %(task_attempt)s", "> 1000"),
+    Fence(locks, "LOCK_TASK_ATTEMPT_TO_WRITE", " FOR UPDATE", " FOR SHARE"),
+    Fence(locks, "LOCK_LIST_ATTEMPT", " FOR UPDATE"),
+    Fence(locks, "HOLDER", " AND released_at IS NULL"),
+    Fence(endings, "FAIL", NOT_RELEASED),
+)  # fmt: skip
+
+# Each was removed, and the search found nothing in 30 to 584 orders of two clients: a second fence did the same work, or no
+# order has a situation that needs it. tests/integration/test_life.py finds some of them, step by step.
+NOT_FOUND = (
     Fence(claims, "LOCK_PENDING", " SKIP LOCKED"),
     Fence(claims, "LOCK_PENDING", "installation = %(installation)s AND run_id = ANY(%(ended_runs)s)", "true"),
     Fence(claims, "LOCK_PENDING", "coalesce(iteration, 0) < {max_failures}", "true"),
-    Fence(claims, "TAKE", "c.request_id = wanted.request_id AND released_at IS NULL", "false"),
     Fence(claims, "FORGET_PACKAGES", "processed_batches = NULL, download_urls = NULL", "err_message = NULL"),
-    Fence(claims, "START", ", err_message = NULL, dt_job_completed = NULL"),
     Fence(claims, "HELD", " AND c.released_at IS NULL"),
     Fence(claims, "HELD_KEYS", NOT_RELEASED),
     Fence(claims, "UNFINISHED_CLAIMS", " AND outcome <> '{outcome.RELEASED}'"),
     Fence(claims, "UNFINISHED_CLAIMS", "j.status = '{status.SUCCESS}'", "false"),
     Fence(claims, "CLAIMS_OF_BATCH", "outcome IS DISTINCT FROM '{outcome.RELEASED}'", "true"),
     Fence(claims, "CLAIMS_OF_BATCH", "later.outcome = '{outcome.SUCCESS}'", "false"),
-    # Locks
-    Fence(locks, "LOCK_REQUEST", " FOR UPDATE"),
-    Fence(locks, "LOCK_REQUESTS", " FOR UPDATE"),
     Fence(locks, "LOCK_REQUESTS", "\nORDER BY tag, request_id"),
-    Fence(locks, "LOCK_CLAIM", " FOR SHARE"),
-    Fence(locks, "LOCK_CLAIM", " AND released_at IS NULL"),
     Fence(locks, "LOCK_CLAIM", "installation = %(installation)s AND "),
-    Fence(locks, "LOCK_TASK_ATTEMPT", " FOR SHARE"),
-    Fence(locks, "LOCK_TASK_ATTEMPT", "> %(task_attempt)s", "> 1000"),
     Fence(locks, "LOCK_TASK_ATTEMPT_TO_WRITE", " FOR UPDATE"),
-    Fence(locks, "LOCK_TASK_ATTEMPT_TO_WRITE", " FOR UPDATE", " FOR SHARE"),
     Fence(locks, "LOCK_TASK_ATTEMPT_TO_WRITE", "> %(task_attempt)s", "> 1000"),
-    Fence(locks, "LOCK_LIST_ATTEMPT", " FOR UPDATE"),
     Fence(locks, "LOCK_LIST_ATTEMPT", "> %(task_attempt)s", "> 1000"),
-    Fence(locks, "HOLDER", " AND released_at IS NULL"),
     Fence(locks, "WAIT_FOR_EXCLUSIVE_LOCK", "pg_advisory_xact_lock(hashtextextended(%(work)s, 0))", "%(work)s::text"),
-    # End
     Fence(endings, "SET_PROCESSED", NOT_RELEASED),
     Fence(endings, "SET_PROCESSED", INSTALLATION),
+    Fence(endings, "FAIL", INSTALLATION),
+)  # fmt: skip
+
+# Not removed yet.
+NOT_TRIED = (
     Fence(endings, "SUCCEED", NOT_RELEASED),
     Fence(endings, "SUCCEED", INSTALLATION),
-    Fence(endings, "FAIL", NOT_RELEASED),
-    Fence(endings, "FAIL", INSTALLATION),
     Fence(endings, "FAIL", " AND NOT c.failure_counted"),
     Fence(endings, "REQUEUE", NOT_RELEASED),
     Fence(endings, "REQUEUE", INSTALLATION),
     Fence(endings, "RELEASE", " AND released_at IS NULL"),
     Fence(endings, "RELEASE", "installation = %(installation)s AND "),
     Fence(endings, "RELEASE", " OR duplicate_of = %(request_id)s"),
-    # Take over and release
     Fence(releases, "ORPHANED", "c.installation = %(installation)s AND "),
     Fence(releases, "STILL_PUBLISHING", "  FOR UPDATE SKIP LOCKED"),
     Fence(releases, "COUNT_LOST_ATTEMPTS", " AND c.released_at IS NULL"),
@@ -118,11 +125,9 @@ FENCES = (
     Fence(releases, "LOCK_TO_RELEASE", "\n  AND released_at IS NULL"),
     Fence(releases, "RELEASE_HELD", "\n  AND released_at IS NULL"),
     Fence(releases, "RELEASE_HELD", " AND installation = %(holder_installation)s"),
-    # The ledger
     Fence(ledger, "RECORD", "\n  AND coalesce((task_attempts->>%(stage)s)::integer, 0) <= %(task_attempt)s"),
     Fence(ledger, "RECORD", "state = CASE WHEN state = '{state.DONE}' AND", "state = CASE WHEN false AND"),
     Fence(ledger, "DELETE_UNFINISHED_BATCHES", " AND state <> '{state.DONE}'"),
-    # Checks in the code
     function(claim_hooks, "check_holder"),
     function(claim_hooks, "check_task_attempt"),
     function(claim_hooks, "lock_request"),

@@ -34,7 +34,7 @@ from tests.history.events import Run
 from tests.history.recorder import record_history
 from tests.integration.life import connect, database_of_requests, emptied
 from tests.interleavings.explore import Choose, RandomOrder, Recorded, all_orders
-from tests.interleavings.fences import FENCES, Fence
+from tests.interleavings.fences import FENCES, NOT_FOUND, NOT_TRIED, Fence
 from tests.interleavings.scenarios import QUICK_STEPS, STEPS, held_request, pair_of_clients, pairs, situation
 from tests.interleavings.scheduler import Client, Scheduler
 from tests.interleavings.tasks import run_whole
@@ -98,21 +98,19 @@ class Interleavings:
         return found, self.schedules - before
 
     def _pairs_with(self, fence: Fence) -> list[tuple[str, str]]:
-        """Return the pairs of steps that send the statement of a fence; all pairs for a function."""
+        """Return the pairs of steps that send the statement of a fence, first those of which both do; all pairs if none does."""
         if not self._sent:
             for step in STEPS:
                 self.one_order((step, step), Recorded([]))
                 self._sent[step] = {statement for _, statement in self.statements}
-        return [
-            pair
-            for pair in pairs(STEPS)
-            if fence.is_function or fence.statement_name in self._sent[pair[0]] | self._sent[pair[1]]
-        ]
+        sent = [(sum(fence.statement_name in self._sent[step] for step in pair), pair) for pair in pairs(STEPS)]
+        no_step_alone = not any(times for times, _ in sent)
+        return [pair for times, pair in sorted(sent, reverse=True) if times or no_step_alone]
 
     def _all(self, useful: list[tuple[str, str]], seeds: int, bound: int) -> Iterator[Failure]:
         for pair in useful:
             yield from self.all_orders(pair, 0)
-        for pair in useful if bound > 1 else [pair for pair in useful if {*pair} <= {*QUICK_STEPS}]:
+        for pair in useful:
             yield from self.all_orders(pair, bound)
         for seed in range(seeds):
             if failure := self.random_order(seed):
@@ -174,7 +172,7 @@ def main(given: list[str]) -> int:
             failures = [made.one_order(tuple(arguments.pair), Recorded([int(one) for one in arguments.order]))]
             print("\n".join(made.trace))
         elif arguments.fences:
-            for fence in FENCES:
+            for fence in (*FENCES, *NOT_FOUND, *NOT_TRIED):
                 failure, schedules = made.find(fence, arguments.seeds, arguments.bound or 1)
                 how = f"{failure.replay}: {failure.problems[0]}" if failure else "NOT FOUND"
                 print(f"{fence} | {schedules} | {how}", flush=True)
