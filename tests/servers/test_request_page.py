@@ -185,3 +185,12 @@ def test_release_gives_a_request_of_another_installation_back(site: Site, admin_
     assert audit_entries(site, "progress_exhaust_release")[0]["run_id"] == "lost"
     page.close()
     site.sql("DELETE FROM job_request WHERE request_id = %s", request)
+
+
+def test_a_rejected_request_says_what_comes_next(site: Site, admin_browser: BrowserContext) -> None:
+    request = site.request("0199unknown")
+    site.airflow.run(request_ids=[request])
+    main = open_request(admin_browser, site, request).locator("main")
+    expect(main).to_contain_text("No data found: there is no batch 0199unknown")
+    expect(main).to_contain_text("It has no batches: it was ended before a run listed them. No run tries it again by itself.")
+    expect(main).not_to_contain_text(re.compile("No run has listed|next run tries|fix the error"))
