@@ -243,6 +243,16 @@ def test_notes_of_two_batches_have_different_names() -> None:
 # A csv and a workbook
 
 
+def test_both_files_over_4_gb_together_ask_for_a_tool_that_knows_zip64(tmp_path: Path) -> None:
+    """The directory of the zip may start after 4 GiB then."""
+    target, half = tmp_path / "x.zip", MAX_ZIP32_BYTES // 2 + 1
+    reports = [Packed(name, io.BytesIO(data), half) for name, data in ((NAME, CSV), (WORKBOOK, b"a workbook"))]
+    write_package(reports, target, DAY, PLAIN)
+    assert b"Everything is Ok" in printed("7z", "t", target)
+    with zipfile.ZipFile(target) as package:
+        assert [entry.extract_version for entry in package.infolist()] == [ZIP64, ZIP64]
+
+
 @pytest.mark.parametrize("level", [Level.PLAIN, Level.PASSWORD, Level.TEXT_KEY])
 def test_both_files_of_a_report_are_packed_and_protected(tmp_path: Path, level: Level) -> None:
     target, names, text = tmp_path / "x.zip", (NAME, WORKBOOK), None if level is Level.PLAIN else "S3cret"
