@@ -184,8 +184,9 @@ def test_a_file_that_describes_the_columns(tmp_path: Path, setting: bool, of_lay
 
 def test_the_layout_of_the_spark_job_has_the_csv_alone(tmp_path: Path) -> None:
     """Tools that read the Spark job's package expect one file."""
-    manifest = pivoted(tmp_path, layout="sunbird-lern-7", columns_file=True)
+    manifest = pivoted(tmp_path, layout="sunbird-lern-7", columns_file=True, output_format="both", as_written="csv")
     assert (manifest.workbook, manifest.columns_name, files(tmp_path)) == (None, None, {CSV})
+    assert pivoted(tmp_path / "param", layout="sunbird-lern-7", param="xlsx", as_written="xlsx").file_name == XLSX
 
 
 def manifest_columns(csv: Path) -> int:
