@@ -34,7 +34,7 @@ from tests.unit.test_pivot import BATCH, FACTS, learners, tried
 from tests.unit.test_report_store import file_size_limit, tmpfs
 
 CSV, XLSX = "0133_progress_20220928.csv", "0133_progress_20220928.xlsx"
-COLUMNS, SUMMARY = "columns_0133.csv", "summary_0133.txt"
+COLUMNS, SUMMARY = "columns_0133_20220928.csv", "summary_0133_20220928.txt"
 AS_OF = datetime(2022, 9, 27, 20, tzinfo=UTC)
 
 
