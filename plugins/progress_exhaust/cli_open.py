@@ -47,10 +47,11 @@ def open_file(parsed: argparse.Namespace) -> int:
     from progress_exhaust.reading.unpacking import unpack
 
     key = read_key(parsed.key_file) if parsed.key_file else os.environ.get(KEY_VARIABLE)
+    name = parsed.file.name or str(parsed.file)  # the folders . and / have no name
+    if not parsed.to and not parsed.file.suffix:
+        raise InputError(f"{name} has no ending. Choose a folder by --to")
     folder: Path = parsed.to or parsed.file.with_suffix("")
-    if folder == parsed.file:
-        raise InputError(f"{parsed.file.name} has no ending. Choose a folder by --to")
-    report = ReportFile(parsed.file.name, parsed.file, key, key_source=f"--key-file or {KEY_VARIABLE}")
+    report = ReportFile(name, parsed.file, key, key_source=f"--key-file or {KEY_VARIABLE}")
     files = unpack(report, folder, overwrite=parsed.overwrite)
     if parsed.json:
         output.print_json({"folder": str(folder), "files": [asdict(file) for file in files]})

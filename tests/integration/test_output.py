@@ -48,7 +48,7 @@ def test_a_csv_a_workbook_and_the_description_of_the_columns(queue: Install, wor
     done = queue.run_dag({"output_format": "both"}, settings={"columns_file": True, "learners_per_chunk": 40})
     assert (done.state, done.failed()) == ("success", [])
     found, name = packed(queue, world), f"{batch}_progress_{REPORT_DAY:%Y%m%d}"
-    assert list(found) == [f"{name}.csv", f"{name}.xlsx", f"columns_{batch}.csv"]
+    assert list(found) == [f"{name}.csv", f"{name}.xlsx", f"columns_{batch}_{REPORT_DAY:%Y%m%d}.csv"]
     assert found[f"{name}.csv"] == expected_csv(world, request, batch, REPORT_DAY)
     (tmp_path / "x.xlsx").write_bytes(found[f"{name}.xlsx"])
     [key] = queue.published()
@@ -68,9 +68,10 @@ def test_a_summary_with_the_csv(queue: Install, world: World) -> None:
     assert queue.run_dag(settings={"summary_file": True, "report_timezone": "Asia/Kolkata"}).state == "success"
     found = packed(queue, world)
     csv = f"{batch}_progress_{REPORT_DAY:%Y%m%d}.csv"
-    assert list(found) == [csv, f"summary_{batch}.txt"]  # the report comes first
+    note = f"summary_{batch}_{REPORT_DAY:%Y%m%d}.txt"
+    assert list(found) == [csv, note]  # the report comes first
     assert found[csv] == expected_csv(world, request, batch, REPORT_DAY)
-    summary, counts = found[f"summary_{batch}.txt"].decode(), expected_counts(world, request, batch)
+    summary, counts = found[note].decode(), expected_counts(world, request, batch)
     assert (
         f"Enrolled learners: {counts.enrolled:,}\r\n" in summary and f"Learners in the file: {counts.reported:,}\r\n" in summary
     )

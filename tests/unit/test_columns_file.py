@@ -101,3 +101,12 @@ def test_the_maximum_of_a_content_is_the_greatest_of_its_attempts(tmp_path: Path
         [],
     )
     assert max_scores(files) == {QUIZ: Decimal("7.5"), PRACTICE: Decimal(12)}
+
+
+def test_a_maximum_that_is_not_above_zero_is_unknown(tmp_path: Path) -> None:
+    files = chunk_files(
+        tmp_path,
+        [tried("1", total_max_score=0.0, grand_total="1/10"), tried("2", grand_total="0/0", content_id=PRACTICE)],
+        [tried("1", total_max_score=-1.0, content_id=PRACTICE), tried("2", total_max_score=-1.0, content_id="other")],
+    )
+    assert max_scores(files) == {QUIZ: Decimal(10)}

@@ -62,7 +62,7 @@ def file(path: Path, data: bytes) -> Path:
 
 
 def packed(path: Path, protection: Protection, cipher: ZipCipher = ZipCipher.AES_256, csv: bytes = CSV) -> Path:
-    notes = {"columns_0133.csv": b"Column\r\n", "summary_0133.txt": b"a summary"}
+    notes = {"columns_0133_20220927.csv": b"Column\r\n", "summary_0133_20220927.txt": b"a summary"}
     reports = [Packed(name, io.BytesIO(data), len(data)) for name, data in ((NAME, csv), (WORKBOOK, b"a workbook"))]
     write_package(reports, path, DAY, protection, zip_cipher=cipher, notes=notes)
     return path
@@ -454,7 +454,7 @@ WRONG = {
     "no csv": (lambda folder, _: (zipped(folder, learner_txt=CSV), None), "OLD is a zip without a csv"),
     "two csv": (
         lambda folder, _: (zipped(folder, a_csv=CSV, b_csv=CSV), None),
-        "OLD is a zip with 2 csv files. Unzip it, and compare one csv at a time",
+        "OLD is a zip with 2 files of type csv. Unzip it, and use one at a time",
     ),
     "a workbook": (lambda folder, _: (zipped(folder, a_xlsx=CSV), None), "OLD is an Excel workbook. Make the report as csv"),
     "no password": (

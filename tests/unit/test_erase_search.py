@@ -88,7 +88,7 @@ def test_a_package_of_both_files_and_the_description(tmp_path: Path, level: Leve
     contents = {f"{NAME}.csv": CSV, f"{NAME}.xlsx": written(learners({"user_id": LEARNER}))}
     reports = [Packed(name, io.BytesIO(data), len(data)) for name, data in contents.items()]
     protection = Protection(level, None if level is Level.PLAIN else SECRET)
-    write_package(reports, target, DAY, protection, notes={"columns_0133.csv": b"Column\r\n"})
+    write_package(reports, target, DAY, protection, notes={"columns_0133_20220927.csv": b"Column\r\n"})
     assert content_of(target, LEARNER, SECRET) is Content.HAS_LEARNER
     assert content_of(target, OTHER, SECRET) is Content.WITHOUT_LEARNER
 

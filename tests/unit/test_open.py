@@ -4,6 +4,8 @@ import io
 import json
 import re
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from progress_exhaust.security.levels import Level, Protection, ZipCipher
 from tests.openssl import key_pair
 from tests.unit.test_compare import CSV, DAY, NAME, SECRET, WORKBOOK, file
 
-NOTES = {"columns_0133.csv": b"Column\r\n", "summary_0133.txt": b"a summary"}
+NOTES = {"columns_0133_20220927.csv": b"Column\r\n", "summary_0133_20220927.txt": b"a summary"}
 XLSX = b"PK\x03\x04 a workbook"
 REPORT = {NAME: CSV, WORKBOOK: XLSX}
 
@@ -136,6 +138,57 @@ def test_a_file_is_replaced_only_if_the_user_says_so(tmp_path: Path, run: Run, t
     assert found(folder) == REPORT | NOTES | {"mine.txt": b"mine"}
 
 
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path, run: Run, text: Path) -> None:
+    path, folder = packed(tmp_path, Protection(Level.PASSWORD, SECRET)), tmp_path / "to"
+    (folder / WORKBOOK).mkdir(parents=True)
+    for more in ((), ("--overwrite",)):
+        status, _, err = run(path, "--key-file", text, "--to", folder, *more)
+        assert status == 2 and f"already has a folder {WORKBOOK}. Choose another folder by --to" in err
+        assert [one.name for one in folder.iterdir()] == [WORKBOOK]
+
+
+@pytest.mark.parametrize("name", [".", "/", ".."])
+def test_a_folder_is_not_a_report(run: Run, text: Path, tmp_path: Path, name: str) -> None:
+    status, out, err = run(name, "--key-file", text)
+    assert (status, out) == (2, "") and f"{name} has no ending. Choose a folder by --to" in err
+    status, out, err = run(name, "--key-file", text, "--to", tmp_path / "to")
+    assert (status, out) == (2, "") and f"{name} cannot be read: Is a directory" in err
+
+
+def test_a_key_file_of_notepad(tmp_path: Path, run: Run) -> None:
+    path = packed(tmp_path, Protection(Level.PASSWORD, SECRET))
+    assert run(path, "--key-file", file(tmp_path / "text", f"\ufeff{SECRET}\r\n".encode()))[0] == 0
+
+
+@pytest.mark.parametrize("level", [Level.PASSWORD, Level.TEXT_KEY])
+def test_it_needs_the_documented_packages_only(tmp_path: Path, text: Path, level: Level) -> None:
+    page = (PROJECT / "docs" / "how-to/open-protected-reports.md").read_text()
+    [packages] = re.findall(r"^python -m pip install (.*)$", page, re.MULTILINE)
+    words = ["open", str(packed(tmp_path, Protection(level, SECRET))), "--key-file", str(text)]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, *words], cwd=PROJECT / "plugins", capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == packages
+
+
+# Run the command, and print the packages that its modules import.
+IMPORTS = """
+import builtins, sys
+found, real_import = {"progress_exhaust"}, builtins.__import__
+
+def noted(name, globals=None, *more, **named):
+    if globals and str(globals.get("__name__")).startswith("progress_exhaust"):
+        found.add(name.partition(".")[0])
+    return real_import(name, globals, *more, **named)
+
+builtins.__import__ = noted
+from progress_exhaust import cli
+status = cli.main(sys.argv[1:])
+print(*sorted(found - {"progress_exhaust"} - sys.stdlib_module_names))
+sys.exit(status)
+"""
+
+
 @pytest.mark.parametrize(
     "name",
     ["../x.csv", "/etc/x.csv", "a/x.csv", "..", "a\\x.csv", "C:x.csv", ".x.csv", "-x.csv", "x\n.csv", "folder/", "x" * 201],
@@ -195,6 +248,7 @@ def test_random_bytes_are_not_taken_for_a_report(tmp_path: Path, run: Run, text:
         (b"TEXT_KEY_ENCRYPTED_DATASET\nAAAA\nabc", "x.csv", "is damaged, or its key"),
         (None, "x.csv", "cannot be read: No such file"),
         (CSV, "x", "has no ending"),
+        (b"PK\x05\x06" + bytes(18), "x.zip", "is a zip without a report"),
     ],
 )
 def test_what_is_not_a_report(tmp_path: Path, run: Run, text: Path, content: bytes | None, name: str, message: str) -> None:

@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 import zipfile
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -91,11 +91,13 @@ def test_an_entry_is_a_plain_name_whatever_the_batch_is_called(tmp_path: Path, b
     text = b"../../batch\n/etc/passwd: a name of a collection"
     target = tmp_path / "x.zip"
     reports = [Packed(batch.file_name(DAY, ending), io.BytesIO(b"a\r\n"), 3) for ending in ("csv", "xlsx")]
-    write_package(reports, target, DAY, PLAIN, notes=dict.fromkeys((batch.columns_file_name, batch.summary_file_name), text))
+    write_package(
+        reports, target, DAY, PLAIN, notes=dict.fromkeys((batch.columns_file_name(DAY), batch.summary_file_name(DAY)), text)
+    )
     with zipfile.ZipFile(target) as package:
         assert package.namelist() == [
-            f"{batch_id}_progress_20220927.csv", f"{batch_id}_progress_20220927.xlsx", f"columns_{batch_id}.csv",
-            f"summary_{batch_id}.txt",
+            f"{batch_id}_progress_20220927.csv", f"{batch_id}_progress_20220927.xlsx", f"columns_{batch_id}_20220927.csv",
+            f"summary_{batch_id}_20220927.txt",
         ]  # fmt: skip
         for entry in package.infolist():
             assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", entry.orig_filename) and ".." not in entry.orig_filename
@@ -213,7 +215,7 @@ def test_a_level_without_its_key_makes_no_file(tmp_path: Path, level: Level, tex
     assert not (tmp_path / "x.zip").exists()
 
 
-NOTES = {"columns_0133.csv": b"Column\r\n", "summary_0133.txt": b"Enrolled 3, reported 2\r\n"}
+NOTES = {"columns_0133_20220927.csv": b"Column\r\n", "summary_0133_20220927.txt": b"Enrolled 3, reported 2\r\n"}
 
 
 @pytest.mark.parametrize("zip_cipher", ["AES-256", "ZipCrypto"])
@@ -235,12 +237,25 @@ def test_notes_are_never_in_clear_next_to_an_encrypted_csv(tmp_path: Path) -> No
         assert made.namelist() == [NAME]
 
 
-def test_notes_of_two_batches_have_different_names() -> None:
-    first, second = (Batch("tag", "A1", "org", batch_id, "do_1") for batch_id in ("0133", "0134"))
-    assert first.summary_file_name != second.summary_file_name and first.columns_file_name != second.columns_file_name
+def test_notes_of_two_batches_or_days_have_different_names() -> None:
+    for batch_id in ("0133", "0134"):
+        batch = Batch("tag", "A1", "org", batch_id, "do_1")
+        for day, digits in ((DAY, "20220927"), (DAY + timedelta(days=7), "20221004")):
+            assert batch.summary_file_name(day) == f"summary_{batch_id}_{digits}.txt"
+            assert batch.columns_file_name(day) == f"columns_{batch_id}_{digits}.csv"
 
 
 # A csv and a workbook
+
+
+def test_both_files_over_4_gb_together_ask_for_a_tool_that_knows_zip64(tmp_path: Path) -> None:
+    """The directory of the zip may start after 4 GiB then."""
+    target, half = tmp_path / "x.zip", MAX_ZIP32_BYTES // 2 + 1
+    reports = [Packed(name, io.BytesIO(data), half) for name, data in ((NAME, CSV), (WORKBOOK, b"a workbook"))]
+    write_package(reports, target, DAY, PLAIN)
+    assert b"Everything is Ok" in printed("7z", "t", target)
+    with zipfile.ZipFile(target) as package:
+        assert [entry.extract_version for entry in package.infolist()] == [ZIP64, ZIP64]
 
 
 @pytest.mark.parametrize("level", [Level.PLAIN, Level.PASSWORD, Level.TEXT_KEY])

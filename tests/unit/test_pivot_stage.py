@@ -34,7 +34,7 @@ from tests.unit.test_pivot import BATCH, FACTS, learners, tried
 from tests.unit.test_report_store import file_size_limit, tmpfs
 
 CSV, XLSX = "0133_progress_20220928.csv", "0133_progress_20220928.xlsx"
-COLUMNS, SUMMARY = "columns_0133.csv", "summary_0133.txt"
+COLUMNS, SUMMARY = "columns_0133_20220928.csv", "summary_0133_20220928.txt"
 AS_OF = datetime(2022, 9, 27, 20, tzinfo=UTC)
 
 
@@ -184,8 +184,9 @@ def test_a_file_that_describes_the_columns(tmp_path: Path, setting: bool, of_lay
 
 def test_the_layout_of_the_spark_job_has_the_csv_alone(tmp_path: Path) -> None:
     """Tools that read the Spark job's package expect one file."""
-    manifest = pivoted(tmp_path, layout="sunbird-lern-7", columns_file=True)
+    manifest = pivoted(tmp_path, layout="sunbird-lern-7", columns_file=True, output_format="both", as_written="csv")
     assert (manifest.workbook, manifest.columns_name, files(tmp_path)) == (None, None, {CSV})
+    assert pivoted(tmp_path / "param", layout="sunbird-lern-7", param="xlsx", as_written="xlsx").file_name == XLSX
 
 
 def manifest_columns(csv: Path) -> int:

@@ -28,7 +28,7 @@ from tests.unit.test_pivot import QUIZ, learners, tried
 from tests.unit.test_xlsx_file import written
 
 GOLDEN = docs.PROJECT / "tests" / "golden"
-NAME, DAY, SECRET = "0133_progress_20220927", date(2022, 9, 27), "S3cret"
+NAME, COLUMNS, DAY, SECRET = "0133_progress_20220927", "columns_0133_20220927.csv", date(2022, 9, 27), "S3cret"
 AT = 1598363154150  # 2020-08-25 13:45:54.150 in UTC
 ROWS: list[dict[str, Any]] = [
     {"user_id": "0012", "firstname": "முருகன்", "state": "=1+1", "completed_at": AT, "enrolled_at": 0,
@@ -51,7 +51,7 @@ def package(
     described: bool = False,
 ) -> Path:
     data = {"csv": csv_of(page), "xlsx": written(page)}
-    notes = {"columns_0133.csv": columns_csv(page.report, bom=False)} if described else {}
+    notes = {COLUMNS: columns_csv(page.report, bom=False)} if described else {}
     reports = [Packed(f"{NAME}.{ending}", io.BytesIO(data[ending]), len(data[ending])) for ending in endings]
     write_package(reports, folder / f"{NAME}.zip", DAY, protection or Protection(Level.PLAIN), notes=notes)
     return folder / f"{NAME}.zip"
@@ -115,7 +115,7 @@ def test_the_layout_of_the_spark_job(tmp_path: Path, endings: tuple[str, ...]) -
     assert frame["Total Score"].tolist()[0] == 75 and frame["do_quiz - Score"].tolist()[0] == 75
 
 
-@pytest.mark.parametrize(("endings", "described"), [(("csv",), True), (("xlsx",), False)])
+@pytest.mark.parametrize(("endings", "described"), [(("csv",), True), (("xlsx",), False), (("csv", "xlsx"), False)])
 def test_a_layout_of_the_site_by_its_description(tmp_path: Path, endings: tuple[str, ...], described: bool) -> None:
     columns = [
         {"label": "Who", "field": "user_id"},
@@ -134,6 +134,73 @@ def test_a_csv_of_the_site_without_its_description_is_text(tmp_path: Path) -> No
     layout = Layout.model_validate({"columns": [{"label": "Points", "field": "total_score"}], "nested_progress": False})
     frame = read_report(package(tmp_path, learners(*ROWS, layout=layout)))
     assert [str(frame[label].dtype) for label in frame.columns] == ["string", "float64", "float64"]
+
+
+def test_without_its_workbook_or_openpyxl_a_csv_of_the_site_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout.model_validate({"columns": [{"label": "Points", "field": "total_score"}], "nested_progress": False})
+    path = package(tmp_path, learners(*ROWS, layout=layout), endings=("csv", "xlsx"))
+    assert str(read_report(path)["Points"].dtype) == "float64"
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    assert str(read_report(path)["Points"].dtype) == "string"
+
+
+def test_dates_of_another_form_than_the_built_in_layouts_are_texts(tmp_path: Path) -> None:
+    columns = [column.model_dump() for column in BUILT_IN["standard"].columns]
+    dated = [column | {"format": "dd/MM/yyyy"} if "Date" in column["label"] else column for column in columns]
+    page = learners(*ROWS, layout=Layout.model_validate({"columns": dated}))
+    frame = read_report(package(tmp_path, page))
+    assert frame["Completion Date"].fillna("").tolist() == ["25/08/2020", "", ""]
+    assert str(frame["Enrolment Date"].dtype) == "string" and frame["Total Score"][0] == 7.5
+    frame = read_report(package(tmp_path, page, described=True))
+    assert str(frame["Completion Date"].dtype) == "datetime64[ms]"
+
+
+def test_labels_with_the_delimiter_of_another_layout(tmp_path: Path) -> None:
+    columns = [{"label": "School, block, district", "field": "user_id"}, {"label": "Points, total", "field": "total_score"}]
+    layout = Layout.model_validate({"columns": columns, "scores": "none", "nested_progress": False, "delimiter": ";"})
+    for described in (False, True):
+        frame = read_report(package(tmp_path, learners(*ROWS, layout=layout), described=described))
+        assert list(frame.columns) == ["School, block, district", "Points, total"] and frame.iloc[0, 0] == "0012"
+    (tmp_path / "x.csv").write_text("a, b;c, d, e\nx;y, z\n")
+    assert list(read_report(tmp_path / "x.csv").columns) == ["a, b", "c, d, e"]
+
+
+def test_the_labels_decide_about_the_delimiter_first(tmp_path: Path) -> None:
+    columns = [column.model_dump() for column in BUILT_IN["standard"].columns]
+    layout = Layout.model_validate({"columns": [*columns, {"label": "a;b;c", "field": "progress"}], "delimiter": ","})
+    many = Layout.model_validate({"columns": [{"label": "Who", "field": "user_id"}, {"label": "; ; ;", "field": "progress"}],
+                                  "scores": "none", "nested_progress": False})  # fmt: skip
+    assert "a;b;c" in read_report(package(tmp_path, learners(layout=layout))).columns
+    assert "; ; ;" in read_report(package(tmp_path, learners(layout=many), described=True)).columns
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_a_zip_with_several_reports_is_refused(tmp_path: Path, ending: str) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
+        for batch in ("0133", "0134"):
+            made.writestr(f"{batch}_progress_20220927.{ending}", "Points\r\n1\r\n")
+    with pytest.raises(InputError, match=rf"is a zip with 2 files of type {ending}\. Unzip it, and use one at a time"):
+        read_report(tmp_path / "x.zip")
+
+
+def test_numbers_of_each_size(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a - Score,b - Score\n18446744073709551616,0.5\n-1,-7\n,1e3\n")
+    frame = read_report(tmp_path / "x.csv")
+    assert frame["a - Score"].fillna(0).tolist() == [2.0**64, -1, 0]
+    assert frame["b - Score"].fillna(0).tolist() == [0.5, -7, 1000]
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", "-Infinity", "1_000", "1.2.3", "<NA>"])
+def test_a_text_is_not_a_number(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "x.csv").write_text(f"a - Score,b\n{cell},1\n")
+    with pytest.raises(InputError, match="has a text in the column 'a - Score', which has numbers only"):
+        read_report(tmp_path / "x.csv")
+
+
+def test_a_text_that_looks_like_an_escape_of_excel(tmp_path: Path) -> None:
+    page = learners({"state": "_x0041_"})
+    for ending in ("csv", "xlsx"):
+        assert read_report(package(tmp_path, page, endings=(ending,)))["State"].tolist() == ["_x0041_"]
 
 
 def test_a_report_without_learners_has_the_types_too(tmp_path: Path) -> None:
@@ -171,10 +238,27 @@ def test_what_is_not_a_report(tmp_path: Path) -> None:
         made.writestr("x.txt", b"text")
     with pytest.raises(InputError, match="is a zip without a report"):
         read_report(tmp_path / "x.zip")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
+        made.writestr(f"{NAME}.csv", CELLS)
+    data = (tmp_path / "x.zip").read_bytes()
+    (tmp_path / "x.zip").write_bytes(with_method(data, 9))
+    with pytest.raises(InputError, match="is packed in a way that Python cannot read"):
+        read_report(tmp_path / "x.zip")
     (tmp_path / "x.csv").write_text("Progress,do_1 - Score\n1,a secret\n")
     with pytest.raises(InputError, match="has a text in the column 'do_1 - Score', which has numbers only") as raised:
         read_report(tmp_path / "x.csv")
     assert "secret" not in str(raised.value)
+
+
+CELLS = b"Points\r\n1\r\n"
+
+
+def with_method(package: bytes, method: int) -> bytes:
+    """Return a zip with one file, whose compression method is changed at both places."""
+    changed = bytearray(package)
+    for start, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        changed[changed.index(start) + place] = method
+    return bytes(changed)
 
 
 def empty_workbook(*sheets: str) -> bytes:
@@ -196,7 +280,7 @@ def test_a_workbook_that_is_not_valid(tmp_path: Path, content: bytes) -> None:
 def test_a_description_that_is_not_ours_is_not_used(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
         made.writestr(f"{NAME}.csv", "Points,Points\r\n1,2\r\n")
-        made.writestr("columns_0133.csv", "Label\r\nPoints\r\n")
+        made.writestr(COLUMNS, "Label\r\nPoints\r\n")
     frame = read_report(tmp_path / "x.zip")
     assert (list(frame.columns), frame["Points"][0]) == (["Points", "Points (2)"], "1")
 

@@ -44,15 +44,17 @@ def attempted_contents(facts_chunks: Iterable[AnyPath]) -> frozenset[str]:
 
 
 def max_scores(facts_chunks: Iterable[AnyPath]) -> dict[str, Decimal]:
-    """Return the greatest maximum score of the attempts at each content, if one is known; read only these columns."""
+    """Return the greatest maximum score above 0 of the attempts at each content, if it has one; read only these columns."""
     fields = ("content_id", "total_max_score", "grand_total")
     found: dict[str, Decimal] = {}
     for path in facts_chunks:
         with path.open("rb") as source:
             attempts = pq.ParquetFile(source).read([f"attempts.list.element.{field}" for field in fields])["attempts"]
         contents, maxima, totals = (pc.struct_field(pc.list_flatten(attempts), field) for field in fields)
-        known = pa.table({"content": contents, "maximum": maximum_scores(maxima, totals)}).drop_null()
+        positive = pc.if_else(pc.greater(maxima, 0), maxima, pa.scalar(None, pa.float64()))
+        known = pa.table({"content": contents, "maximum": maximum_scores(positive, totals)}).drop_null()
         for pair in known.group_by(["content", "maximum"]).aggregate([]).to_pylist():
             maximum = Decimal(pair["maximum"])
-            found[pair["content"]] = max(maximum, found.get(pair["content"], maximum))
+            if maximum > 0:
+                found[pair["content"]] = max(maximum, found.get(pair["content"], maximum))
     return found

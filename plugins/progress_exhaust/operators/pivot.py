@@ -169,7 +169,7 @@ def write_columns(batch_context: BatchContext, report: "Report") -> str | None:
 
     if not batch_context.site.columns_file(batch_context.params):
         return None
-    name = batch_context.batch.columns_file_name
+    name = batch_context.batch.columns_file_name(batch_context.day)
     batch_context.staging.write_file(batch_context.staging.path / name, columns_csv(report, bom=has_bom(batch_context, report)))
     return name
 
@@ -182,7 +182,8 @@ def write_summary(
 
     if not batch_context.site.settings.summary_file:
         return None
-    name, text = batch_context.batch.summary_file_name, summary_text(report, extracted.counts, extracted.as_of, file_name, notes)
+    name = batch_context.batch.summary_file_name(batch_context.day)
+    text = summary_text(report, extracted.counts, extracted.as_of, file_name, notes)
     batch_context.staging.write_file(batch_context.staging.path / name, text.encode())
     return name
 

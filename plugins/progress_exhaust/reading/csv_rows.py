@@ -7,7 +7,7 @@ inside a cell doubled or with a backslash.
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -34,11 +34,13 @@ class CsvRows:
     :param name: how messages name the file
     :param blocks: its bytes
     :param key_label: the label of a column that it must have; empty if any column may be missing
+    :param known_labels: sets of labels that it may have. Without a key label, they show which delimiter it has
     """
 
     name: str
     blocks: Iterator[bytes] = field(repr=False)
     key_label: str
+    known_labels: Sequence[set[str]] = ()
     labels: list[str] = field(default_factory=list)
     delimiter: str = ","
     line_end: str = "LF"
@@ -127,13 +129,24 @@ class CsvRows:
         self.line_end = "CRLF" if header.endswith("\r\n") else "LF"
         split = {one: next(csv.reader(io.StringIO(header, newline=""), delimiter=one), []) for one in DELIMITERS}
         if not self.key_label:
-            split = dict([max(split.items(), key=lambda one: len(one[1]))])
+            likely = self._likely_delimiter(split, block[end:])
+            split = {likely: split[likely]}
         for delimiter, labels in split.items():
             if self.key_label in labels or not self.key_label:
                 self.labels, self.delimiter = distinct(labels), delimiter
                 return block[end:]
         # Labels are not shown: without a header, they are data of a learner.
         raise InputError(f"{self.name} has no column {self.key_label!r}. Name the column of the learner's id by --learner-column")
+
+    def _likely_delimiter(self, split: Mapping[str, list[str]], rows: bytes) -> str:
+        """Return the delimiter of known labels, else one that gives as many cells in the first row as there are labels."""
+        for delimiter, labels in split.items():
+            if any(known <= set(labels) for known in self.known_labels):
+                return delimiter
+        text = rows.decode(errors="replace")
+        cells = {one: len(next(csv.reader(io.StringIO(text, newline=""), delimiter=one), [])) for one in split}
+        equal = [one for one in split if 1 < len(split[one]) == cells[one]]
+        return max(equal or split, key=lambda one: len(split[one]))
 
     def _text(self, block: bytes) -> str:
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -20,45 +21,56 @@ from progress_exhaust.report.layout import BUILT_IN, DATES, PROGRESS_ENDING, SCO
 
 UTC_ENDING = "+0000"  # of the pattern of a date in UTC
 TEXT = pd.StringDtype()
+# pandas also reads other texts as numbers, such as nan, inf and 1_000.
+NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+BUILT_IN_LABELS = [{column.label for column in layout.columns} for layout in BUILT_IN.values()]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What the cells of a column are: text, number or date; the pattern of a date."""
+    """What the cells of a column are: text, number or date; the pattern of a date.
+
+    :param assumed: it follows from the label only; a layout of the site may write the dates in another form
+    """
 
     name: str = "text"
     pattern: str = ""
+    assumed: bool = False
 
 
 def load_report(path: Path, password: str | None) -> pd.DataFrame:
     """Return the rows of a report; see `progress_exhaust.read_report`."""
     report = ReportFile(path.name, path, password, key_source="the argument password")
     with report.entries() as entries:
-        by_kind = {entry.kind: entry for entry in reversed(entries)}
-        if "csv" in by_kind:
-            described = _csv_table(path.name, by_kind["columns"])[0] if "columns" in by_kind else None
-            cells, decimal_sign = _csv_table(path.name, by_kind["csv"])
-        elif "xlsx" in by_kind:
-            cells, described = _workbook_tables(path.name, by_kind["xlsx"])
-            decimal_sign = "."
-        else:
+        csv, workbook = report.only(entries, "csv"), report.only(entries, "xlsx")
+        columns_file = next((entry for entry in entries if entry.kind == "columns"), None)
+        if not csv and not workbook:
             raise InputError(f"{path.name} is a zip without a report")
-    kinds = _built_in_kinds(list(cells.columns)) | ({} if described is None else _described_kinds(described))
+        described, decimal_sign = None, "."
+        if workbook and (not csv or (not columns_file and find_spec("openpyxl"))):
+            cells, described = _workbook_tables(path.name, workbook, header_only=csv is not None)
+        elif columns_file:
+            described, _ = _csv_table(path.name, columns_file, [set(LABELS)])
+        described_kinds = {} if described is None else _described_kinds(described)
+        if csv:
+            known_labels = [set(described_kinds)] * bool(described_kinds) + BUILT_IN_LABELS
+            cells, decimal_sign = _csv_table(path.name, csv, known_labels)
+    kinds = _built_in_kinds(list(cells.columns)) | described_kinds
     return pd.DataFrame(
         {label: _typed(path.name, cells[label], kinds.get(label, Kind()), decimal_sign) for label in cells.columns}
     )
 
 
-def _csv_table(name: str, entry: Entry) -> tuple[pd.DataFrame, str]:
+def _csv_table(name: str, entry: Entry, known_labels: Sequence[set[str]]) -> tuple[pd.DataFrame, str]:
     """Return the cells of a csv as texts, and its decimal sign."""
     with entry.open() as (blocks, _):
-        rows = CsvRows(name, blocks, "")
+        rows = CsvRows(name, blocks, "", known_labels)
         tables = list(rows.tables())
     table = pa.concat_tables(tables) if tables else pa.table({label: pa.array([], pa.string()) for label in (*rows.labels, ROW)})
     return table.drop_columns([ROW]).to_pandas(types_mapper=lambda _: TEXT), "." if rows.delimiter == "," else ","
 
 
-def _workbook_tables(name: str, entry: Entry) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def _workbook_tables(name: str, entry: Entry, *, header_only: bool) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return the cells of the first sheet of a workbook, and of the sheet that describes the columns, if it is there."""
     try:
         from openpyxl import load_workbook
@@ -73,13 +85,18 @@ def _workbook_tables(name: str, entry: Entry) -> tuple[pd.DataFrame, pd.DataFram
             workbook = load_workbook(workbook_file, read_only=True, data_only=True)
             first, *others = workbook.worksheets
             described = [sheet for sheet in others if sheet.title == "Columns"]
-            return _sheet(first), _sheet(described[0]) if described else None
+            return _sheet(first, 1 if header_only else None), _sheet(described[0]) if described else None
         except Exception:  # the library raises many kinds
             raise InputError(f"{name} is not a valid Excel workbook") from None
 
 
-def _sheet(sheet: Any) -> pd.DataFrame:
-    labels, *rows = sheet.iter_rows(values_only=True)
+def _sheet(sheet: Any, max_row: int | None = None) -> pd.DataFrame:
+    from openpyxl.utils.escape import unescape
+
+    labels, *rows = (
+        [unescape(cell) if isinstance(cell, str) else cell for cell in row]
+        for row in sheet.iter_rows(max_row=max_row, values_only=True)
+    )
     return pd.DataFrame(rows, columns=distinct([str(label) for label in labels]), dtype=object)
 
 
@@ -94,12 +111,12 @@ def _described_kinds(described: pd.DataFrame) -> dict[str, Kind]:
 def _built_in_kinds(labels: Sequence[str]) -> dict[str, Kind]:
     """Return the kinds of the columns of built-in layouts, and of nested collections and assessments, by label."""
     layouts = [layout for layout in BUILT_IN.values() if {column.label for column in layout.columns} <= set(labels)]
-    kinds = {label: Kind("number") for label in labels if label.endswith((PROGRESS_ENDING, SCORE_ENDING))}
+    kinds = {label: Kind("number", assumed=True) for label in labels if label.endswith((PROGRESS_ENDING, SCORE_ENDING))}
     for layout in layouts[:1]:
         for column in layout.columns:
             if column.field in FIELDS and not column.prefix:
                 pattern = column.format or STANDARD_DATE if column.field in DATES else ""
-                kinds[column.label] = Kind(FIELDS[column.field][0], pattern)
+                kinds[column.label] = Kind(FIELDS[column.field][0], pattern, assumed=True)
     return kinds
 
 
@@ -107,11 +124,12 @@ def _typed(name: str, cells: "pd.Series[Any]", kind: Kind, decimal_sign: str) ->
     cells = cells.mask(cells == "")
     if kind.name == "date" and text.is_whole_date(kind.pattern):
         in_utc = kind.pattern.endswith(UTC_ENDING)
-        return pd.to_datetime(cells, format=text.directives(kind.pattern), errors="coerce", utc=in_utc).dt.as_unit("ms")
+        dates = pd.to_datetime(cells, format=text.directives(kind.pattern), errors="coerce", utc=in_utc).dt.as_unit("ms")
+        if not kind.assumed or dates.notna().any() or cells.isna().all():
+            return dates
     if kind.name == "number":
         numbers = cells.astype(TEXT).str.removesuffix("%").str.replace(decimal_sign, ".", regex=False)
-        try:
-            return pd.to_numeric(numbers).astype("float64")
-        except ValueError:
-            raise InputError(f"{name} has a text in the column {cells.name!r}, which has numbers only") from None
+        if not numbers.dropna().str.fullmatch(NUMBER).all():
+            raise InputError(f"{name} has a text in the column {cells.name!r}, which has numbers only")
+        return numbers.astype("float64")
     return cells.astype(TEXT)

@@ -94,15 +94,20 @@ class ReportFile:
         with self.entries() as entries, self._only_csv(entries).open() as opened:
             yield opened
 
+    def only(self, entries: Sequence[Entry], kind: Literal["csv", "xlsx"]) -> Entry | None:
+        """Return the entry of this kind, or None. Raises InputError if there are several."""
+        found = [entry for entry in entries if entry.kind == kind]
+        if len(found) > 1:
+            raise InputError(f"{self.name} is a zip with {len(found)} files of type {kind}. Unzip it, and use one at a time")
+        return found[0] if found else None
+
     def _only_csv(self, entries: Sequence[Entry]) -> Entry:
-        found = [entry for entry in entries if entry.kind == "csv"]
+        found = self.only(entries, "csv")
         if not found and any(entry.kind == "xlsx" for entry in entries):
             raise InputError(f"{self.name} is an Excel workbook. Make the report as csv: set the Param output_format")
         if not found:
             raise InputError(f"{self.name} is a zip without a csv")
-        if len(found) > 1:
-            raise InputError(f"{self.name} is a zip with {len(found)} csv files. Unzip it, and compare one csv at a time")
-        return found[0]
+        return found
 
     def _entry(self, file: BufferedReader, kind: Literal["csv", "xlsx"]) -> Entry:
         @contextmanager
@@ -119,6 +124,8 @@ class ReportFile:
             protection, password = f"{Level.PASSWORD}, {cipher}", self._needed_key("a password").encode()
         try:
             content = package.open(entry, pwd=password)
+        except NotImplementedError:  # for example the compression of Windows for large files
+            raise InputError(f"{self.name} is packed in a way that Python cannot read. Unzip it with 7-Zip") from None
         except RuntimeError:
             raise InputError(f"The password of {self.name} is wrong") from None
         with content:
@@ -186,8 +193,8 @@ def _kind(name: str, names: Sequence[str]) -> Literal["csv", "xlsx", "columns", 
         return "xlsx"
     if not lower.endswith(".csv"):
         return "other"
-    batch_id = name.removeprefix(COLUMNS_FILE)[: -len(".csv")]
-    is_description = name.startswith(COLUMNS_FILE) and any(other.startswith(f"{batch_id}_progress_") for other in names)
+    batch_id, _, day = name.removeprefix(COLUMNS_FILE)[: -len(".csv")].rpartition("_")
+    is_description = name.startswith(COLUMNS_FILE) and any(other.startswith(f"{batch_id}_progress_{day}.") for other in names)
     return "columns" if is_description else "csv"
 
 
@@ -199,7 +206,7 @@ def read_key(file: Path, *, of: str = "") -> str:
     :param of: which file the key opens, for the message
     """
     try:
-        return file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
+        return file.read_text("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         which = f" of {of}" if of else ""
         raise InputError(f"The key file{which} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}") from None

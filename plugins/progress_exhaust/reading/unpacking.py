@@ -26,14 +26,19 @@ class Unpacked:
 def unpack(report: ReportFile, folder: Path, *, overwrite: bool = False) -> list[Unpacked]:
     """Write the clear files of a report into a folder, which is made if it is missing. Only this user can read them.
 
-    Raises InputError if the report cannot be opened, has a name that is not a plain file name, or would replace a file without
-    `overwrite`; SetupError if the folder cannot be written.
+    Raises InputError if the report cannot be opened, has a name that is not a plain file name, or would replace a folder, or a
+    file without `overwrite`; SetupError if the folder cannot be written.
     """
     with report.entries() as entries:
         if any(entry.is_clear for entry in entries):
             raise InputError(f"{report.name} is neither a zip nor encrypted. Open it with a spreadsheet program")
+        if not entries:
+            raise InputError(f"{report.name} is a zip without a report")
         names = [entry.name for entry in entries]
         _check_names(report, names)
+        for name in names:
+            if (folder / name).is_dir() and not (folder / name).is_symlink():
+                raise InputError(f"{folder} already has a folder {name}. Choose another folder by --to")
         existing = [name for name in names if os.path.lexists(folder / name)]
         if existing and not overwrite:
             raise InputError(

@@ -252,7 +252,8 @@ BUILT_IN_VALUES: dict[str, dict[str, Any]] = {
         "progress_precision": "float32",
         "time_zone": "report",
         "text_dates": "day",
-        "columns_file": False,  # its readers expect the csv alone
+        "output_format": "csv",  # its readers expect the csv alone
+        "columns_file": False,
         "line_end": "LF",
     },
 }

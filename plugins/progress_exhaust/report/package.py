@@ -1,7 +1,7 @@
 """Write the package that the requester gets: a zip of the report, protected by its level (data model, section 6).
 
-The same report always makes the same bytes, unless it is protected. Entries of up to 4 GB are written as zip 2.0, which every
-tool opens. Only larger ones are zip64.
+The same report always makes the same bytes, unless it is protected. Files of up to 4 GB together are written as zip 2.0, which
+every tool opens. Only larger packages are zip64.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -110,10 +110,9 @@ def _write_zip(
 ) -> None:
     """Write a zip of files (blocks of bytes, size in bytes) by name. Each entry has the report's day as its date."""
     dated = datetime(day.year, day.month, day.day)
-    entries = [
-        (name, dated, 0o644, ZIP_32 if size_bytes <= MAX_ZIP32_BYTES else ZIP_64, blocks)
-        for name, (blocks, size_bytes) in files.items()
-    ]
+    # The sum decides: the directory of the zip is after all files.
+    method = ZIP_32 if sum(size_bytes for _, size_bytes in files.values()) <= MAX_ZIP32_BYTES else ZIP_64
+    entries = [(name, dated, 0o644, method, blocks) for name, (blocks, _) in files.items()]
     zip_crypto_password = password if zip_cipher == ZipCipher.ZIP_CRYPTO else None
     aes_password = None if zip_crypto_password else password
 

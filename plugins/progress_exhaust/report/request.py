@@ -83,13 +83,11 @@ class Batch:
     def file_name(self, day: date, ending: str = "csv") -> str:
         return f"{self.batch_id}_progress_{day:%Y%m%d}.{ending}"
 
-    @property
-    def columns_file_name(self) -> str:
-        return f"{COLUMNS_FILE}{self.batch_id}.csv"
+    def columns_file_name(self, day: date) -> str:
+        return f"{COLUMNS_FILE}{self.batch_id}_{day:%Y%m%d}.csv"
 
-    @property
-    def summary_file_name(self) -> str:
-        return f"summary_{self.batch_id}.txt"
+    def summary_file_name(self, day: date) -> str:
+        return f"summary_{self.batch_id}_{day:%Y%m%d}.txt"
 
     def object_key(self, day: date) -> str:
         """Return the key of the package in the reports container."""

@@ -58,14 +58,14 @@ class ReportContents(BaseModel):
     )
     columns_file: bool = Field(
         False,
-        description="Add `columns_<batch id>.csv` to the package. It describes each column: id, name, kind, maximum score, "
-        "meaning of a blank. A workbook always has this as its second sheet.",
+        description="Add `columns_<batch id>_<date>.csv` to the package. It describes each column: id, name, kind, maximum "
+        "score, meaning of a blank. A workbook always has this as its second sheet.",
     )
     summary_file: bool = Field(
         False,
-        description="Add `summary_<batch id>.txt` to the package: date of the data, numbers of enrolled, reported and excluded "
-        "learners, meaning of the columns. TEXT_KEY and PUBLIC_KEY have neither of these two files, because they would not be "
-        "encrypted.",
+        description="Add `summary_<batch id>_<date>.txt` to the package: date of the data, numbers of enrolled, reported and "
+        "excluded learners, meaning of the columns. TEXT_KEY and PUBLIC_KEY have neither of these two files, because they would "
+        "not be encrypted.",
     )
     max_missing_users_percent: float = Field(
         20,
