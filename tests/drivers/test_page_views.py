@@ -110,6 +110,16 @@ def test_outcome_of_a_request(status: str, states: tuple[str, ...], words: str) 
     assert seen(*(batch(f"b{place}", state=state) for place, state in enumerate(states)), status=status).outcome == words
 
 
+@pytest.mark.parametrize("status", ["FAILED", "SUBMITTED"])
+def test_files_of_an_earlier_run_do_not_count_after_a_forced_run_that_failed(status: str) -> None:
+    old = batch("b1", state="done", run_id="an earlier run", object_key="k/b1.zip", size_bytes=9, counts={"reported": 5})
+    one = seen(old, status=status)
+    assert (one.done, one.total, one.outcome, one.files, one.size_bytes, one.reported) == (0, 1, "0 of 1", [], 0, None)
+    for counts in ({"processed": ("b1",)}, {"status": "SUCCESS"}):
+        one = seen(old, **{"status": status} | counts)
+        assert (one.done, one.outcome, one.files, one.size_bytes, one.reported) == (1, "1 of 1", list(one.batches), 9, 5)
+
+
 def test_title_names_courses_and_batches() -> None:
     names = [("do_1", "Maths", "Group A"), ("do_1", "Maths", "Group B"), ("do_1", "Maths", "Group C"), ("do_2", "Physics", None)]
     batches = [

@@ -116,9 +116,15 @@ class RequestView:
         return made | set(others)
 
     def _is_older(self, view: BatchView) -> bool:
-        """Tell whether a batch that is done was made by an earlier run, and a run with `force` makes it again."""
-        of_another_run = self.request.status == RequestStatus.PROCESSING and view.batch.run_id != self.run_id
-        return of_another_run and view.batch.batch_id not in self.request.processed
+        """Tell whether only an earlier run has made a batch: a run with `force` makes it again, has failed or was cancelled."""
+        request = self.request
+        of_another_run = not request.run_id and request.status != RequestStatus.SUCCESS and view.batch.run_id != self.run_id
+        return of_another_run and view.batch.batch_id not in request.processed
+
+    @property
+    def files(self) -> list[BatchView]:
+        """Return the batches with a file; older files are not those of the request."""
+        return [view for view in self.batches if view.file_name and not self._is_older(view)]
 
     @property
     def done(self) -> int:
@@ -182,7 +188,11 @@ class RequestView:
     @property
     def reported(self) -> int | None:
         """Return the number of rows in all reports; None if the ledger has no finished batch."""
-        rows = [view.batch.counts.get("reported", 0) for view in self.batches if view.state == BatchState.DONE]
+        rows = [
+            view.batch.counts.get("reported", 0)
+            for view in self.batches
+            if view.state == BatchState.DONE and not self._is_older(view)
+        ]
         return sum(rows) if rows else None
 
     @cached_property
@@ -195,7 +205,7 @@ class RequestView:
 
     @property
     def size_bytes(self) -> int:
-        return sum(view.batch.size_bytes or 0 for view in self.batches)
+        return sum(view.batch.size_bytes or 0 for view in self.batches if not self._is_older(view))
 
     @property
     def seconds(self) -> float:
