@@ -62,7 +62,7 @@ def show_status(parsed: argparse.Namespace, settings: Settings) -> int:
             view.request.request_id or view.request.run_id,
             view.request.status or "none",
             output.age(view.request.submitted_at),
-            f"{view.done} of {view.total}",
+            "" if view.request.duplicate_of else f"{view.done} of {view.total}",
             f"{view.request.failures} of {MAX_FAILURES}",
             _last_run(view),
             view.request.channel or "",

@@ -120,6 +120,12 @@ def test_files_of_an_earlier_run_do_not_count_after_a_forced_run_that_failed(sta
         assert (one.done, one.outcome, one.files, one.size_bytes, one.reported) == (1, "1 of 1", list(one.batches), 9, 5)
 
 
+def test_a_batch_that_a_finished_request_names_counts_without_a_row_in_the_ledger() -> None:
+    spark = seen(processed=("b1",), named=("b1", "b2"), status="FAILED", claim_run_id=None, held=False)
+    assert (spark.done, spark.total, spark.outcome) == (1, 2, "1 of 2")
+    assert seen(named=("b1", "b2"), status="SUBMITTED").outcome == "", "no run has listed its batches"
+
+
 def test_title_names_courses_and_batches() -> None:
     names = [("do_1", "Maths", "Group A"), ("do_1", "Maths", "Group B"), ("do_1", "Maths", "Group C"), ("do_2", "Physics", None)]
     batches = [

@@ -133,13 +133,17 @@ class RequestView:
 
     @property
     def total(self) -> int:
-        """Return the number of known batches; 0 if no run has listed them."""
-        return len(self._published | {view.batch.batch_id for view in self.batches})
+        """Return the number of known batches; 0 if no run has listed them. A finished request has those that it names, too."""
+        named = self.request.named if self.finished else ()
+        return len(self._published | {view.batch.batch_id for view in self.batches} | set(named))
 
     @property
     def outcome(self) -> str:
-        """Return how many batches have a file, and what became of the others; an empty text if no run has listed them."""
-        if not self.total:
+        """Return how many batches have a file, and what became of the others.
+
+        The text is empty if no run has listed them. A duplicate has no batches of its own.
+        """
+        if self.request.duplicate_of or not self.total:
             return ""
         missing = Counter(view.batch.state for view in self.batches if view.batch.batch_id not in self._published)
         failed = missing[BatchState.FAILED] + sum(missing[state] for state in UNFINISHED)  # the run has ended
