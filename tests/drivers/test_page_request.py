@@ -139,6 +139,12 @@ def test_a_batch_that_airflow_tries_again_has_no_rerun_button(
     assert ("Rerun all failed batches" in page) is (run_state is not None and not retried)
 
 
+def test_a_killed_task_is_tried_again() -> None:
+    [view] = seen(batch("b1")).batches
+    tasks = [BatchTask(state) for state in ("up_for_retry", "running", "queued", None, "success")]
+    assert [retried_task(view, {(RUN, "b1", "extract"): task}) is task for task in tasks] == [True, False, False, False, False]
+
+
 def test_rerun_all_clears_each_failed_stage_and_what_follows_it() -> None:
     failed = batch("b1", state="failed", stage="package"), batch("b2", state="failed", stage="pivot")
     view = seen(*failed, batch("b3", state="done"), run_state="failed")

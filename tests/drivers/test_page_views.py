@@ -82,6 +82,22 @@ def test_a_batch_without_a_slot_says_so() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("task_state", "text"),
+    [
+        ("up_for_retry", "43 % · 1 to be tried again"),
+        ("queued", "43 % · 1 waiting for a slot"),
+        ("running", "extracting 43 % · about"),
+    ],
+)
+def test_a_killed_task_does_not_run_until_airflow_starts_it_again(task_state: str, text: str) -> None:
+    counts = {"percent": 50, "enrolled": 9, "seconds_left": 600}
+    killed = batch("b1", seconds={"fetch_hierarchy": 1}, counts=counts, changed_at=datetime.now(UTC))
+    one = with_tasks(killed, states={0: task_state})
+    assert one.batches[0].progress_text.startswith(text) and one.progress.text.startswith(f"0 of 1 batch · {text}")
+    assert (one.seconds_left is not None) is ("about" in text) is ("about" in one.batches[0].progress_text)
+
+
 def test_a_failed_batch_is_finished_unless_airflow_tries_it_again() -> None:
     failed, rejected = batch("b1", state="failed", counts={"percent": 50}), batch("b2", state="rejected")
     assert with_tasks(failed, rejected, states={}).progress.text == "0 of 2 batches · finishing 100 %"
