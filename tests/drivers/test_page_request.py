@@ -210,6 +210,29 @@ def test_a_call_from_another_site_changes_nothing(engineer: TestClient, monkeypa
     assert engineer.get("/progress-exhaust/cancel").status_code == 405
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://airflow.example"}, 200),  # the proxy passes no Host
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://testserver"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"X-Forwarded-Host": "airflow.example, inner:8080", "Origin": "https://airflow.example"}, 200),
+        ({"X-Forwarded-Host": "airflow.example:443", "Origin": "https://airflow.example"}, 200),
+        ({"Host": "airflow.example:80", "Origin": "http://airflow.example"}, 200),
+        ({"Origin": "https://base.example"}, 200),
+        ({"Origin": "https://base.example:8443"}, 403),
+        ({"X-Forwarded-Host": "airflow.example, ", "Origin": "null"}, 403),
+        ({"X-Forwarded-Host": "airflow.example", "Origin": "http://["}, 403),
+        ({"Origin": ""}, 403),
+    ],
+)
+def test_a_call_from_the_page_is_accepted_behind_a_proxy(
+    engineer: TestClient, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://Base.example:443/airflow/")
+    assert engineer.post("/progress-exhaust/cancel", json=KEY, headers=headers).status_code == status
+
+
 def test_a_call_from_the_page_is_accepted_and_needs_the_audit_log(engineer: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for headers in ({}, {"Origin": "http://testserver", "Sec-Fetch-Site": "same-origin"}):
         assert engineer.post("/progress-exhaust/cancel", json=KEY, headers=headers).status_code == 200
