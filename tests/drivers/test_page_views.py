@@ -208,6 +208,17 @@ def test_standalone_run_holds_its_batches(run_state: str) -> None:
     assert (one.running, one.note) == ((True, None) if run_state == "running" else (False, "the run that held it has ended"))
 
 
+@pytest.mark.parametrize("status", ["SUCCESS", "FAILED"])
+def test_a_run_without_requests_has_no_result_before_it_ends(status: str) -> None:
+    ended: dict[str, Any] = {"request_id": "", "run_id": RUN, "claim_run_id": None, "status": status, "completed_at": NOW}
+    one = seen(batch("b1", state="failed"), run_state="running", **ended)
+    assert (one.request.status, one.request.completed_at, one.running) == ("PROCESSING", None, True)
+    assert one.make_again_params is None
+    for run_state in ("failed", None):
+        one = seen(batch("b1", state="failed"), run_state=run_state, **ended)
+        assert (one.request.status, one.request.completed_at) == (status, NOW) and one.make_again_params
+
+
 @pytest.mark.parametrize(
     ("stage", "state", "rerun"),
     [
@@ -230,8 +241,9 @@ def test_only_a_finished_request_can_be_made_again(status: str, there: bool) -> 
 def test_standalone_run_is_made_again_with_its_batches_and_layout() -> None:
     batches = batch("b1", state="done"), batch("b2", state="done")
     standalone: dict[str, Any] = {"request_id": "", "run_id": RUN, "claim_run_id": None, "status": "SUCCESS"}
-    assert seen(*batches, **standalone).make_again_params == {"batch_ids": ["b1", "b2"]}
-    assert seen(*batches, layout="short", **standalone).make_again_params == {"batch_ids": ["b1", "b2"], "layout": "short"}
+    assert seen(*batches, run_state="success", **standalone).make_again_params == {"batch_ids": ["b1", "b2"]}
+    with_layout = seen(*batches, run_state="success", layout="short", **standalone)
+    assert with_layout.make_again_params == {"batch_ids": ["b1", "b2"], "layout": "short"}
     assert seen(*batches, run_state=None, **standalone).make_again_params == {"batch_ids": ["b1", "b2"]}
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -242,4 +242,6 @@ def make_view(
         task_state = None if map_index is None else (task_states or {}).get((batch.run_id, map_index))
         views.append(BatchView(batch, states.get(batch.run_id) if batch.is_ours else None, map_index, task_state))
     run = runs.get(request.run_id or request.claim_run_id or "") if request.is_ours else None
+    if request.run_id and run and run.state not in ENDED_RUN_STATES:  # it may try a failed batch again
+        request = replace(request, status=RequestStatus.PROCESSING, completed_at=None)
     return RequestView(request, views, run)
