@@ -233,10 +233,17 @@ def make_view(
     map_indexes: Mapping[BatchKey, int],
     task_states: Mapping[TaskKey, str] | None = None,
 ) -> RequestView:
-    """Join a request, its batches, their runs, map indexes and tasks that have not ended (see airflow_runs)."""
+    """Join a request, its batches, their runs, map indexes and tasks that have not ended (see airflow_runs).
+
+    Batches that the request no longer has do not count.
+    """
+    dropped = {batch.batch_id for batch in batches if not batch.is_listed}
+    request = replace(request, processed=tuple(batch_id for batch_id in request.processed if batch_id not in dropped))
     states = {run_id: run.state for run_id, run in runs.items()}
     views = []
     for batch in batches:
+        if not batch.is_listed:
+            continue
         key = batch.run_id, request.tag, request.request_id, batch.batch_id
         map_index = map_indexes.get(key) if batch.is_ours else None
         task_state = None if map_index is None else (task_states or {}).get((batch.run_id, map_index))
