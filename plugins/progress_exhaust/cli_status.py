@@ -62,7 +62,7 @@ def show_status(parsed: argparse.Namespace, settings: Settings) -> int:
             view.request.request_id or view.request.run_id,
             view.request.status or "none",
             output.age(view.request.submitted_at),
-            f"{view.done} of {view.total}",
+            "" if view.request.duplicate_of else f"{view.done} of {view.total}",
             f"{view.request.failures} of {MAX_FAILURES}",
             _last_run(view),
             view.request.channel or "",
@@ -80,7 +80,10 @@ def show_status(parsed: argparse.Namespace, settings: Settings) -> int:
 def show_why(parsed: argparse.Namespace, settings: Settings) -> int:
     """Show one batch in each request for it."""
     found, total = find_requests(settings, batch=parsed.batch)
-    views = [replace(view, batches=_starting_with(view.batches, parsed.batch)) for view in found]
+    every = [replace(view, batches=_starting_with(view.batches, parsed.batch)) for view in found]
+    # The search also finds words of names.
+    views = [view for view in every if view.batches or _starts_one(view.request.named, parsed.batch)]
+    total -= len(found) - len(views)
     if parsed.json:
         print_json(views, total)
     if not views:
@@ -166,7 +169,11 @@ def _group(view: "RequestView") -> dict[tuple[str, str], list[str]]:
 
 
 def _starting_with(batches: "Sequence[BatchView]", start: str) -> "list[BatchView]":
-    return [batch for batch in batches if batch.batch.batch_id.lower().startswith(start.lower())]
+    return [batch for batch in batches if _starts_one([batch.batch.batch_id], start)]
+
+
+def _starts_one(batch_ids: Sequence[str], start: str) -> bool:
+    return any(batch_id.lower().startswith(start.lower()) for batch_id in batch_ids)
 
 
 def _request_as_json(view: "RequestView") -> dict[str, Any]:

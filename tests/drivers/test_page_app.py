@@ -135,6 +135,15 @@ def test_batches_of_another_program_are_listed() -> None:
     assert "No run has listed its batches yet." in shown("request.html", view=seen())
 
 
+@pytest.mark.parametrize("status", ["PROCESSING", "FAILED", "SUCCESS"])
+def test_a_duplicate_has_no_count_and_no_bar(status: str) -> None:
+    one = seen(processed=("b1",), named=("b1", "b2"), status=status, duplicate_of="R0")
+    assert one.running is (status == "PROCESSING")
+    for page in (shown("list.html", views=[one]), shown("request.html", view=one)):
+        assert "duplicate of request R0, and gets its outcome" in page
+        assert not re.search(r"<progress|1 of |Batches done|>Progress<|not listed", page)
+
+
 def test_file_has_a_note_about_excel() -> None:
     one = seen(batch("b1", state="done", object_key="reports/b1.zip", counts={"csv_instead_of_xlsx": 1}))
     assert "<bdi>b1.zip</bdi><small>a csv, because it has more rows or columns" in shown("request.html", view=one)

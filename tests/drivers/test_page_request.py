@@ -139,6 +139,12 @@ def test_a_batch_that_airflow_tries_again_has_no_rerun_button(
     assert ("Rerun all failed batches" in page) is (run_state is not None and not retried)
 
 
+def test_a_killed_task_is_tried_again() -> None:
+    [view] = seen(batch("b1")).batches
+    tasks = [BatchTask(state) for state in ("up_for_retry", "running", "queued", None, "success")]
+    assert [retried_task(view, {(RUN, "b1", "extract"): task}) is task for task in tasks] == [True, False, False, False, False]
+
+
 def test_rerun_all_clears_each_failed_stage_and_what_follows_it() -> None:
     failed = batch("b1", state="failed", stage="package"), batch("b2", state="failed", stage="pivot")
     view = seen(*failed, batch("b3", state="done"), run_state="failed")
@@ -202,6 +208,29 @@ def test_a_call_from_another_site_changes_nothing(engineer: TestClient, monkeypa
         answer = engineer.post("/progress-exhaust/cancel", content=json.dumps(KEY), headers={"Content-Type": kind})
         assert answer.status_code == 415
     assert engineer.get("/progress-exhaust/cancel").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://airflow.example"}, 200),  # the proxy passes no Host
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://testserver"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"X-Forwarded-Host": "airflow.example, inner:8080", "Origin": "https://airflow.example"}, 200),
+        ({"X-Forwarded-Host": "airflow.example:443", "Origin": "https://airflow.example"}, 200),
+        ({"Host": "airflow.example:80", "Origin": "http://airflow.example"}, 200),
+        ({"Origin": "https://base.example"}, 200),
+        ({"Origin": "https://base.example:8443"}, 403),
+        ({"X-Forwarded-Host": "airflow.example, ", "Origin": "null"}, 403),
+        ({"X-Forwarded-Host": "airflow.example", "Origin": "http://["}, 403),
+        ({"Origin": ""}, 403),
+    ],
+)
+def test_a_call_from_the_page_is_accepted_behind_a_proxy(
+    engineer: TestClient, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://Base.example:443/airflow/")
+    assert engineer.post("/progress-exhaust/cancel", json=KEY, headers=headers).status_code == status
 
 
 def test_a_call_from_the_page_is_accepted_and_needs_the_audit_log(engineer: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

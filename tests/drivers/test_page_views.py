@@ -82,6 +82,22 @@ def test_a_batch_without_a_slot_says_so() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("task_state", "text"),
+    [
+        ("up_for_retry", "43 % · 1 to be tried again"),
+        ("queued", "43 % · 1 waiting for a slot"),
+        ("running", "extracting 43 % · about"),
+    ],
+)
+def test_a_killed_task_does_not_run_until_airflow_starts_it_again(task_state: str, text: str) -> None:
+    counts = {"percent": 50, "enrolled": 9, "seconds_left": 600}
+    killed = batch("b1", seconds={"fetch_hierarchy": 1}, counts=counts, changed_at=datetime.now(UTC))
+    one = with_tasks(killed, states={0: task_state})
+    assert one.batches[0].progress_text.startswith(text) and one.progress.text.startswith(f"0 of 1 batch · {text}")
+    assert (one.seconds_left is not None) is ("about" in text) is ("about" in one.batches[0].progress_text)
+
+
 def test_a_failed_batch_is_finished_unless_airflow_tries_it_again() -> None:
     failed, rejected = batch("b1", state="failed", counts={"percent": 50}), batch("b2", state="rejected")
     assert with_tasks(failed, rejected, states={}).progress.text == "0 of 2 batches · finishing 100 %"
@@ -108,6 +124,22 @@ def test_what_an_earlier_run_has_not_made_is_not_finished() -> None:
 )
 def test_outcome_of_a_request(status: str, states: tuple[str, ...], words: str) -> None:
     assert seen(*(batch(f"b{place}", state=state) for place, state in enumerate(states)), status=status).outcome == words
+
+
+@pytest.mark.parametrize("status", ["FAILED", "SUBMITTED"])
+def test_files_of_an_earlier_run_do_not_count_after_a_forced_run_that_failed(status: str) -> None:
+    old = batch("b1", state="done", run_id="an earlier run", object_key="k/b1.zip", size_bytes=9, counts={"reported": 5})
+    one = seen(old, status=status)
+    assert (one.done, one.total, one.outcome, one.files, one.size_bytes, one.reported) == (0, 1, "0 of 1", [], 0, None)
+    for counts in ({"processed": ("b1",)}, {"status": "SUCCESS"}):
+        one = seen(old, **{"status": status} | counts)
+        assert (one.done, one.outcome, one.files, one.size_bytes, one.reported) == (1, "1 of 1", list(one.batches), 9, 5)
+
+
+def test_a_batch_that_a_finished_request_names_counts_without_a_row_in_the_ledger() -> None:
+    spark = seen(processed=("b1",), named=("b1", "b2"), status="FAILED", claim_run_id=None, held=False)
+    assert (spark.done, spark.total, spark.outcome) == (1, 2, "1 of 2")
+    assert seen(named=("b1", "b2"), status="SUBMITTED").outcome == "", "no run has listed its batches"
 
 
 def test_title_names_courses_and_batches() -> None:
@@ -176,6 +208,17 @@ def test_standalone_run_holds_its_batches(run_state: str) -> None:
     assert (one.running, one.note) == ((True, None) if run_state == "running" else (False, "the run that held it has ended"))
 
 
+@pytest.mark.parametrize("status", ["SUCCESS", "FAILED"])
+def test_a_run_without_requests_has_no_result_before_it_ends(status: str) -> None:
+    ended: dict[str, Any] = {"request_id": "", "run_id": RUN, "claim_run_id": None, "status": status, "completed_at": NOW}
+    one = seen(batch("b1", state="failed"), run_state="running", **ended)
+    assert (one.request.status, one.request.completed_at, one.running) == ("PROCESSING", None, True)
+    assert one.make_again_params is None
+    for run_state in ("failed", None):
+        one = seen(batch("b1", state="failed"), run_state=run_state, **ended)
+        assert (one.request.status, one.request.completed_at) == (status, NOW) and one.make_again_params
+
+
 @pytest.mark.parametrize(
     ("stage", "state", "rerun"),
     [
@@ -198,8 +241,9 @@ def test_only_a_finished_request_can_be_made_again(status: str, there: bool) -> 
 def test_standalone_run_is_made_again_with_its_batches_and_layout() -> None:
     batches = batch("b1", state="done"), batch("b2", state="done")
     standalone: dict[str, Any] = {"request_id": "", "run_id": RUN, "claim_run_id": None, "status": "SUCCESS"}
-    assert seen(*batches, **standalone).make_again_params == {"batch_ids": ["b1", "b2"]}
-    assert seen(*batches, layout="short", **standalone).make_again_params == {"batch_ids": ["b1", "b2"], "layout": "short"}
+    assert seen(*batches, run_state="success", **standalone).make_again_params == {"batch_ids": ["b1", "b2"]}
+    with_layout = seen(*batches, run_state="success", layout="short", **standalone)
+    assert with_layout.make_again_params == {"batch_ids": ["b1", "b2"], "layout": "short"}
     assert seen(*batches, run_state=None, **standalone).make_again_params == {"batch_ids": ["b1", "b2"]}
 
 

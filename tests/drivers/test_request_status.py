@@ -186,7 +186,7 @@ def test_wrong_usage_has_the_form_of_all_errors(words: list[str], capsys: pytest
 
 def answer(monkeypatch: pytest.MonkeyPatch, text: str, times: int, *batches: BatchDetails) -> None:
     """Let the command find this number of requests. Every text field has the given text."""
-    row = RequestDetails(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, False, text)
+    row = RequestDetails(text, text, "", text, text, datetime.now(UTC), None, 0, text, (), None, False, text, named=("b1",))
     view = make_view(row, batches, {}, {})
     monkeypatch.setattr(cli_status, "find_requests", lambda *_, **__: ([view] * min(times, cli_status.MAX_LISTED), times))
     monkeypatch.setattr(cli_airflow, "read_settings", Settings)
@@ -198,6 +198,16 @@ def test_row_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys
         assert cli.main(words) == 0
         said = capsys.readouterr().out
         assert "owned" in said and all(line.isprintable() for line in said.splitlines())
+
+
+def test_a_request_without_that_batch_is_not_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answer(monkeypatch, "R1", 1, batch("b2", batch_name="Live session"))
+    assert cli.main(["why", "Live"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "progress-exhaust: error: No request names batch Live, and no run has listed it\n")
+    for shown_as in ("B1", "B2"):  # the request names one, and a run has listed the other
+        assert cli.main(["why", shown_as, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["total"] == 1
 
 
 @pytest.mark.parametrize("words", [["status"], ["status", "R1"], ["why", "b1"]])

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from progress_exhaust.hooks.requests.status import Filter, Night, Order, RequestStatusReader, Sort
+from progress_exhaust.page.request_view import make_view
 from tests.integration.install import Install, Row
 
 # Half hours from UTC, and never both of them close to midnight: the day is the same for the whole test.
@@ -104,6 +105,10 @@ LISTED = (
         *(({"text": text}, None) for text in ("batchF", "cy", "b1", "%", "_", "'", '"', "\\\\", 'one"')),
         *(({"batch": batch}, "AB1") for batch in ("0133A", "été")),
         *(({"batch": batch}, "cd2") for batch in ("NO-such", 'say "hi')),
+        *(({"batch": batch}, "ef3") for batch in ("0199", "0201", "0202", "esc")),
+        *(({"batch": batch}, None) for batch in ("do_", "Live")),
+        *(({"collection": course}, "ef3") for course in ("do_99", "do_77")),
+        *(({"collection": course}, None) for course in ("0199", "Live")),
         ({"collection": "numeracy"}, "AB1"),
         ({"channel": "ORG-1"}, "AB1"),
         ({"request": "aB"}, "AB1"),
@@ -123,6 +128,9 @@ def test_filters_find_what_starts_like_this(
     queue.sql(insert, ["AB1", "SUCCESS", "Org-1", '{"batchFilter": ["0133Abc"]}', "2026-11-02 18:29", None])
     named = json.dumps({"batchFilter": ["no-such-1", 'say "hi"', "course 7"]})
     queue.sql(insert, ["cd2", "FAILED", "org-2", named, "2026-11-02 18:30", "The course is Retired"])
+    filters = {"status": ["Live"], "identifier": ["do_99", "do_77"]}
+    every = {"batchId": "0199x", "batchFilter": ['0201]"x', "0202x", "esc\\"], "searchFilter": {"request": {"filters": filters}}}
+    queue.sql(insert, ["ef3", "SUBMITTED", "org-3", json.dumps(every), None, None])
     queue.sql(LISTED, ["Groupe été"])
     requests, total = hook.requests(Filter(**search), most=10, skip=0)
     assert [one.request_id for one in requests] == ([found] if found else []) and total == len(requests)
@@ -161,6 +169,29 @@ def test_who_holds_a_request_that_was_asked_for_again(queue: Install, asked: Row
     assert (one.claim_run_id, one.held) == (run, True)
     queue.sql("DELETE FROM progress_exhaust.claim")
     assert hook.request(*one.key).held is False  # type: ignore[union-attr]
+
+
+def test_a_batch_that_the_request_no_longer_has_does_not_count(queue: Install, hook: RequestStatusReader) -> None:
+    made = json.dumps([{"batchId": one, "filePath": f"k/{one}.zip"} for one in ("b1", "deleted")])
+    queue.sql(
+        "INSERT INTO job_request (tag, request_id, job_id, status, processed_batches) "
+        "VALUES ('t', 'R', 'progress-exhaust', 'FAILED', %s)", [made]
+    )  # fmt: skip
+    for batch_id, state in (("b1", "done"), ("deleted", "done"), ("no longer", "failed")):
+        queue.sql(BATCH, [batch_id, "2026-11-01", state, "{}", "{}"])
+    claim = (
+        "INSERT INTO progress_exhaust.claim (tag, request_id, run_id, claimed_at, released_at, batch_ids) "
+        "VALUES ('t', 'R', %s, %s, now(), %s)"
+    )
+    for run_id, batch_ids, outcome in (
+        ("old", ["b1", "deleted", "no longer"], "2 of 3, 1 failed"),
+        ("new", ["b1"], "1 of 1"),
+        ("not listed yet", None, "2 of 3, 1 failed"),
+    ):
+        queue.sql("UPDATE progress_exhaust.claim SET claimed_at = claimed_at - interval '1 day'")
+        queue.sql(claim, [run_id, "2026-11-02", batch_ids])
+        [one], _ = hook.requests(Filter(), most=9, skip=0)
+        assert make_view(one, hook.batches([one])[one.key], {}, {}).outcome == outcome, run_id
 
 
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 BC", "12026-01-01"])

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
@@ -12,6 +11,7 @@ from airflow.models.dag import DagModel
 from fastapi import HTTPException, Request
 
 from progress_exhaust import compat
+from progress_exhaust.airflow_names import conf
 from progress_exhaust.errors import SetupError
 from progress_exhaust.names import REPORT_DAG_ID
 
@@ -41,14 +41,28 @@ def is_allowed(user: Any, method: Any, entity: DagAccessEntity | None = None) ->
 
 
 def check_origin(request: Request) -> None:
-    """Accept a call that changes something only from this page, or from a program: not from a form or script of another site."""
-    origin = request.headers.get("Origin")
-    hosts = {request.headers.get("Host"), request.headers.get("X-Forwarded-Host"), request.base_url.netloc}
-    is_elsewhere = origin is not None and urlsplit(origin).netloc not in hosts
-    if is_elsewhere or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+    """Accept a call that changes something only from this page, or from a program: not from a form or script of another site.
+
+    A browser that sends Sec-Fetch-Site knows this best: a proxy may change the host.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    is_here = site == "same-origin" if site else origin is None or _host(origin) in _own_hosts(request)
+    if not is_here:
         raise HTTPException(403, "The call comes from another site")
     if request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "The body must be JSON, with the Content-Type application/json")
+
+
+def _own_hosts(request: Request) -> set[str]:
+    """Return the names and ports under which a browser may know this Airflow."""
+    hosts = [request.headers.get("Host", ""), *request.headers.get("X-Forwarded-Host", "").split(",")]
+    addresses = [*(f"//{host.strip()}" for host in hosts), conf.get("api", "base_url", fallback="")]
+    return {_host(address) for address in addresses} - {""}
+
+
+def _host(address: str) -> str:
+    """Return the host of an address, and its port unless that is a default; an empty text if it has none."""
+    return address.partition("//")[2].partition("/")[0].lower().removesuffix(":443").removesuffix(":80")
 
 
 def audit(user: Any, event: str, **extra: str) -> None:

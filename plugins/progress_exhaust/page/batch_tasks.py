@@ -6,7 +6,7 @@ from datetime import datetime
 
 from progress_exhaust.hooks.requests.models import BatchState
 from progress_exhaust.names import ENDED_RUN_STATES
-from progress_exhaust.page.batch_view import BatchView
+from progress_exhaust.page.batch_view import WAITING_FOR_RETRY, BatchView
 
 # States of a task that Airflow does not start again by itself.
 ENDED_TASK_STATES = ("success", "failed", "skipped", "upstream_failed", "removed")
@@ -30,10 +30,12 @@ Tasks = Mapping[tuple[str, str, str], BatchTask]  # by run id, batch id and stag
 
 
 def retried_task(view: BatchView, tasks: Tasks) -> BatchTask | None:
-    """Return the failed stage of a batch that Airflow tries again, or that a person has cleared; else None."""
+    """Return the stage of a batch that failed or was killed, if Airflow tries it again, or a person has cleared it; else None."""
     batch = view.batch
     task = tasks.get((batch.run_id, batch.batch_id, batch.stage))
     is_active = view.run_state is not None and view.run_state not in ENDED_RUN_STATES
-    if task is None or not is_active or view.state != BatchState.FAILED or task.state in ENDED_TASK_STATES:
+    if task is None or not is_active:
         return None
-    return task
+    is_failed = view.state == BatchState.FAILED and task.state not in ENDED_TASK_STATES
+    is_killed = view.state == BatchState.RUNNING and task.state in WAITING_FOR_RETRY
+    return task if is_failed or is_killed else None

@@ -80,17 +80,19 @@ class BatchView:
             return BatchProgress(share=1, is_made=True)
         if self.state not in UNFINISHED and not self.is_retried:
             return BatchProgress(share=1)
-        batch, is_due = self.batch, self.batch.stage in self.batch.seconds  # the stage has ended, and the next one is due
-        waits_for_slot = self.task_state in WAITING_FOR_SLOT
-        waits_for_retry = self.task_state in WAITING_FOR_RETRY
-        is_running = self.state == BatchState.RUNNING and not (is_due and waits_for_slot)
+        batch = self.batch
         return BatchProgress(
             share=batch_share(batch.stage, batch.seconds, batch.counts.get("percent", 0)),
-            activity=ACTIVITIES.get(batch.stage) if is_running else None,
-            waits_for_slot=waits_for_slot and not is_running,
-            waits_for_retry=waits_for_retry,
+            activity=ACTIVITIES.get(batch.stage) if self._is_running else None,
+            waits_for_slot=self.task_state in WAITING_FOR_SLOT,
+            waits_for_retry=self.task_state in WAITING_FOR_RETRY,
             seconds_left=self.seconds_left,
         )
+
+    @property
+    def _is_running(self) -> bool:
+        """Tell whether a stage runs. A task that was killed waits, and the batch has not recorded that."""
+        return self.state == BatchState.RUNNING and self.task_state not in (*WAITING_FOR_SLOT, *WAITING_FOR_RETRY)
 
     @property
     def progress_text(self) -> str:
@@ -99,7 +101,7 @@ class BatchView:
     @property
     def seconds_left(self) -> int | None:
         """Return an estimate of the batch's remaining time; None without one, or if it does not run."""
-        if self.state != BatchState.RUNNING:
+        if not self._is_running:
             return None
         left = batch_seconds_left(self.batch.stage, self.batch.seconds, self.batch.counts)
         return left if left is None else max(0, round(left - (datetime.now(UTC) - self.batch.changed_at).total_seconds()))

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -116,9 +116,15 @@ class RequestView:
         return made | set(others)
 
     def _is_older(self, view: BatchView) -> bool:
-        """Tell whether a batch that is done was made by an earlier run, and a run with `force` makes it again."""
-        of_another_run = self.request.status == RequestStatus.PROCESSING and view.batch.run_id != self.run_id
-        return of_another_run and view.batch.batch_id not in self.request.processed
+        """Tell whether only an earlier run has made a batch: a run with `force` makes it again, has failed or was cancelled."""
+        request = self.request
+        of_another_run = not request.run_id and request.status != RequestStatus.SUCCESS and view.batch.run_id != self.run_id
+        return of_another_run and view.batch.batch_id not in request.processed
+
+    @property
+    def files(self) -> list[BatchView]:
+        """Return the batches with a file; older files are not those of the request."""
+        return [view for view in self.batches if view.file_name and not self._is_older(view)]
 
     @property
     def done(self) -> int:
@@ -127,13 +133,17 @@ class RequestView:
 
     @property
     def total(self) -> int:
-        """Return the number of known batches; 0 if no run has listed them."""
-        return len(self._published | {view.batch.batch_id for view in self.batches})
+        """Return the number of known batches; 0 if no run has listed them. A finished request has those that it names, too."""
+        named = self.request.named if self.finished else ()
+        return len(self._published | {view.batch.batch_id for view in self.batches} | set(named))
 
     @property
     def outcome(self) -> str:
-        """Return how many batches have a file, and what became of the others; an empty text if no run has listed them."""
-        if not self.total:
+        """Return how many batches have a file, and what became of the others.
+
+        The text is empty if no run has listed them. A duplicate has no batches of its own.
+        """
+        if self.request.duplicate_of or not self.total:
             return ""
         missing = Counter(view.batch.state for view in self.batches if view.batch.batch_id not in self._published)
         failed = missing[BatchState.FAILED] + sum(missing[state] for state in UNFINISHED)  # the run has ended
@@ -182,7 +192,11 @@ class RequestView:
     @property
     def reported(self) -> int | None:
         """Return the number of rows in all reports; None if the ledger has no finished batch."""
-        rows = [view.batch.counts.get("reported", 0) for view in self.batches if view.state == BatchState.DONE]
+        rows = [
+            view.batch.counts.get("reported", 0)
+            for view in self.batches
+            if view.state == BatchState.DONE and not self._is_older(view)
+        ]
         return sum(rows) if rows else None
 
     @cached_property
@@ -195,7 +209,7 @@ class RequestView:
 
     @property
     def size_bytes(self) -> int:
-        return sum(view.batch.size_bytes or 0 for view in self.batches)
+        return sum(view.batch.size_bytes or 0 for view in self.batches if not self._is_older(view))
 
     @property
     def seconds(self) -> float:
@@ -219,13 +233,22 @@ def make_view(
     map_indexes: Mapping[BatchKey, int],
     task_states: Mapping[TaskKey, str] | None = None,
 ) -> RequestView:
-    """Join a request, its batches, their runs, map indexes and tasks that have not ended (see airflow_runs)."""
+    """Join a request, its batches, their runs, map indexes and tasks that have not ended (see airflow_runs).
+
+    Batches that the request no longer has do not count.
+    """
+    dropped = {batch.batch_id for batch in batches if not batch.is_listed}
+    request = replace(request, processed=tuple(batch_id for batch_id in request.processed if batch_id not in dropped))
     states = {run_id: run.state for run_id, run in runs.items()}
     views = []
     for batch in batches:
+        if not batch.is_listed:
+            continue
         key = batch.run_id, request.tag, request.request_id, batch.batch_id
         map_index = map_indexes.get(key) if batch.is_ours else None
         task_state = None if map_index is None else (task_states or {}).get((batch.run_id, map_index))
         views.append(BatchView(batch, states.get(batch.run_id) if batch.is_ours else None, map_index, task_state))
     run = runs.get(request.run_id or request.claim_run_id or "") if request.is_ours else None
+    if request.run_id and run and run.state not in ENDED_RUN_STATES:  # it may try a failed batch again
+        request = replace(request, status=RequestStatus.PROCESSING, completed_at=None)
     return RequestView(request, views, run)

@@ -33,17 +33,23 @@ WITH listed AS (
 # Tell whether a word of a text starts with a value, in upper or lower case.
 _HAS_WORD = "position(' ' || lower(%(NAME)s) IN ' ' || lower(COLUMN)) > 0"
 
+# A text of JSON, and a text or a list: the value of one of these keys.
+_TEXT = r'"([^"\\]|\\.)*"'
+_VALUE = rf'"(KEYS)"\s*:\s*({_TEXT}|\[([^]"]|{_TEXT})*\])'
+
 # Tell whether a run has listed a batch of the request whose id or name starts with a value, or whether the request's data, which
-# is JSON, has a text that does. Its keys do not count.
+# should be JSON, names an id that does.
 _HAS_BATCH = """
 EXISTS (
   SELECT FROM {ledger}.batch_run b
   WHERE b.tag = l.tag AND b.request_id = l.request_id AND l.run_id IN ('', b.run_id)
     AND (starts_with(lower(b.KIND_id), lower(%(NAME)s)) OR HAS_WORD))
-OR position(left(lower(to_json(%(NAME)s::text)::text), -1) IN lower(regexp_replace(request_data, '"[^"]*"\\s*:', '', 'g'))) > 0
-""".replace("HAS_WORD", _HAS_WORD.replace("COLUMN", "b.KIND_name"))
-_HAS_NAMED_BATCH = _HAS_BATCH.replace("KIND", "batch")
-_HAS_COLLECTION = _HAS_BATCH.replace("KIND", "collection")
+OR EXISTS (
+  SELECT FROM regexp_matches(request_data, 'VALUE', 'g') AS found (ids)
+  WHERE position(left(lower(to_json(%(NAME)s::text)::text), -1) IN lower(ids[2])) > 0)
+""".replace("HAS_WORD", _HAS_WORD.replace("COLUMN", "b.KIND_name")).replace("VALUE", _VALUE)
+_HAS_NAMED_BATCH = _HAS_BATCH.replace("KIND", "batch").replace("KEYS", "batchId|batchFilter")
+_HAS_COLLECTION = _HAS_BATCH.replace("KIND", "collection").replace("KEYS", "identifier")
 
 # The other columns that are shown of a request `l`. Its processed_batches may be of any type. Long data is not read.
 _DETAILS = """
@@ -108,16 +114,21 @@ ONE = _LISTED + _DETAILS.replace(
     "SELECT *, 1 AS found, 1 AS place FROM listed WHERE tag = %(tag)s AND request_id = %(request_id)s AND run_id = %(run_id)s",
 )
 
-# Return the batches of these requests, each as its last run recorded it; those of a standalone run from that run.
+# Return the batches of these requests, each as its last run recorded it; those of a standalone run from that run. A request may
+# have lost batches since then: the last list of its batches says which ones it has.
 BATCHES = """
 SELECT DISTINCT ON (b.tag, b.request_id, standalone_run, batch_id)
   b.tag, b.request_id, CASE WHEN b.request_id = '' THEN run_id ELSE '' END AS standalone_run, batch_id, run_id, collection_id,
   collection_name, batch_name, stage, state, counts, seconds, size_bytes, object_key, sha256, protection_level, error,
   listed_at, changed_at,
-  b.installation IN ('', %(installation)s) AS is_ours
-FROM {ledger}.batch_run b
-JOIN unnest(%(tags)s::text[], %(ids)s::text[], %(runs)s::text[]) AS wanted (tag, request_id, only_run)
-  ON b.tag = wanted.tag AND b.request_id = wanted.request_id AND only_run IN ('', b.run_id)
+  b.installation IN ('', %(installation)s) AS is_ours,
+  coalesce(cardinality(batch_ids), 0) = 0 OR batch_id = ANY(batch_ids) AS is_listed
+FROM unnest(%(tags)s::text[], %(ids)s::text[], %(runs)s::text[]) AS wanted (tag, request_id, only_run)
+LEFT JOIN LATERAL (
+  SELECT c.batch_ids FROM {ledger}.claim c
+  WHERE c.tag = wanted.tag AND c.request_id = wanted.request_id ORDER BY claimed_at DESC LIMIT 1
+) claim ON true
+JOIN {ledger}.batch_run b ON b.tag = wanted.tag AND b.request_id = wanted.request_id AND only_run IN ('', b.run_id)
 WHERE b.request_id <> '' OR %(installation)s IN ('', b.installation)
 ORDER BY b.tag, b.request_id, standalone_run, batch_id, listed_at DESC
 """

@@ -109,6 +109,7 @@ class BatchDetails:
     batch_name: str | None = None
     sha256: str | None = None  # of the package
     protection_level: str | None = None  # of the package; a security.levels.Level
+    is_listed: bool = True  # the request still had it when its last run listed the batches
 
 
 @dataclass(frozen=True)
