@@ -10,7 +10,7 @@ from tests.history.events import PERSON, REQUESTER, By, Change, Commit, Event, P
 
 A, B = ("airflow-a", "run-1"), ("airflow-a", "run-2")
 ELSEWHERE = ("airflow-b", "run-1")
-NOBODY = ("airflow-a", "")  # has a claim if a person cancels a request that no run has claimed
+NO_RUN = ("airflow-a", "")  # has a claim if a person cancels a request that no run has claimed
 FILE = "progress-exhaust/r1/b1_progress_20220927.zip"
 ENTRY = {"batchId": "b1", "filePath": FILE, "fileSize": 7}
 
@@ -117,12 +117,12 @@ LEGAL = {
         By("run", A, 1, frozenset({"release_claims"})), {"status": "SUBMITTED"}, claims={ELSEWHERE: ended("released")}
     ),
     "a person cancels it": claimed().cancel(A),
-    "a person cancels it before a run takes it": Story().cancel(NOBODY),
+    "a person cancels it before a run takes it": Story().cancel(NO_RUN),
     "a person cancels what a limit put back": claimed()
     .change(A, {"status": "SUBMITTED"}, claims={A: ended("SUBMITTED")})
     .cancel(A),
     "a cancelled request is submitted again": claimed().cancel(A).change(By(REQUESTER), {"status": "SUBMITTED"}).take(B).fail(B),
-    "a cancelled request is made with force": Story().cancel(NOBODY).force(A).publish(A).succeed(A),
+    "a cancelled request is made with force": Story().cancel(NO_RUN).force(A).publish(A).succeed(A),
     "a cancel gives its duplicate back": claimed()
     .change(By(PERSON), {"status": "SUBMITTED"}, claims={A: ended("released")})
     .take(B),
@@ -151,7 +151,7 @@ ILLEGAL = {
     .change(A, {"status": "FAILED", "err_message": "cancelled"}, claims={A: ended("cancelled")}),
     "is cancelled, and no claim says so": Story().change(By(PERSON), {"status": "FAILED", "err_message": "cancelled"}),
     "iteration of request r1 changes by 3, and 0 runs have failed": claimed().cancel(A, iteration=3),
-    "is cancelled, and is tried again": Story().cancel(NOBODY).take(A),
+    "is cancelled, and is tried again": Story().cancel(NO_RUN).take(A),
     "the claim of ('airflow-a', 'run-1') on request r1 is changed, not by a run": claimed()
     .publish(A)
     .succeed(A)

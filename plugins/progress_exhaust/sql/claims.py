@@ -183,7 +183,7 @@ WHERE released_at IS NULL AND (tag, request_id) IN (SELECT * FROM unnest(%(tags)
 ORDER BY tag, request_id
 """
 
-# Nobody has cancelled the request of a claim since that claim was released, or by releasing it.
+# No person has cancelled the request of a claim since that claim was released, or by releasing it.
 _NOT_CANCELLED = """NOT EXISTS (
     SELECT FROM {ledger}.claim cancelled
     WHERE cancelled.tag = c.tag AND cancelled.request_id = c.request_id AND cancelled.outcome = '{outcome.CANCELLED}'
