@@ -57,8 +57,8 @@ def utc(moment: datetime) -> datetime:
 
 
 @task(**RETRIES)
-def send(notice: dict[str, str]) -> None:
-    """Send one notice. An address that does not answer fails this task alone: the other orgs get their notices."""
+def send(notice: dict[str, str]) -> str | None:
+    """Send one notice, and return its name. An address that does not answer fails this task alone, not those of other orgs."""
     address, text = read_addresses().get(notice["org"], ""), notice["text"]
     try:
         if "@" in address:
@@ -69,6 +69,7 @@ def send(notice: dict[str, str]) -> None:
             HttpHook("POST", address).run(json={"text": text}, extra_options={"timeout": 30})
     except AirflowNotFoundException as error:
         raise AirflowFailException(f"{error}. Add the connection, or correct the Variable {ADDRESSES}") from None
+    return notice.get("sent")
 
 
 @dag(
@@ -93,13 +94,12 @@ def progress_exhaust_notices():
         return notices
 
     @task(**RETRIES)
-    def remember(notices: list[dict[str, str]]) -> None:
-        sent = [*read_sent(utc(datetime.now(UTC) - WINDOW)), *(notice["sent"] for notice in notices)]
-        Variable.set(SENT, json.dumps(sorted({*sent})))
+    def remember(sent: list[str]) -> None:
+        """Record what was sent. The next run tries the others again."""
+        Variable.set(SENT, json.dumps(sorted({*read_sent(utc(datetime.now(UTC) - WINDOW)), *sent})))
 
-    notices = find_ended_requests()
-    remember(notices)
-    send.expand(notice=notices)
+    sent = send.expand(notice=find_ended_requests())
+    remember(sent).as_teardown()  # it runs if some were not sent, too, and leaves the run red then
 
 
 @dag(schedule=CronTriggerTimetable("0 7 * * *", timezone=TIME_ZONE), start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False)

@@ -5,7 +5,7 @@ CREATE SCHEMA IF NOT EXISTS :"ledger";
 CREATE TABLE IF NOT EXISTS :"ledger".claim (
   tag text NOT NULL,
   request_id text NOT NULL,
-  run_id text NOT NULL,
+  run_id text NOT NULL,                          -- empty if a person cancelled the request before a run claimed it
   duplicate_of text,                             -- request_id of the request whose outcome this one gets
   claimed_at timestamptz NOT NULL DEFAULT now(),
   released_at timestamptz,                       -- null while the run holds the request

@@ -80,6 +80,8 @@ def test_timeline_of_a_request_that_no_run_claimed_ends_with_its_row() -> None:
     assert [event.title for event in make_timeline(view, [], {})] == ["Submitted", "Failed"]
     cancelled = make_timeline(seen(status="FAILED"), [claim(RUN, "cancelled")], {})
     assert cancelled[-1].title == "Cancelled by a person"
+    waiting = make_timeline(seen(status="FAILED", claim_run_id=""), [claim("", "cancelled")], {})
+    assert [event.title for event in waiting] == ["Submitted", "Cancelled by a person"]
 
 
 # Files

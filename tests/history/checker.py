@@ -159,10 +159,16 @@ class Checker:
                     self.say(f"the claim of {run} on {name(key)} is changed by another run", by)
             elif by.kind == "run" and not held and not holds:
                 self.say(f"the claim on {name(key)} is changed, and is not live", by)
-            elif by.kind == REQUESTER or (by.kind == PERSON and holds and not held):
+            elif by.kind == REQUESTER or (by.kind == PERSON and not held and (holds or not self.is_cancel(key, old, claim))):
                 self.say(f"the claim of {run} on {name(key)} is changed, not by a run", by)
             if by.kind == "run" and outcome in BY_A_PERSON and held and not is_released:
                 self.say(f"the claim of {run} on {name(key)} is {outcome} without a person", by)
+
+    def is_cancel(self, key: Key, old: Row | None, claim: Row) -> bool:
+        """Tell whether a claim that has ended becomes the trace of a cancel: one of a run, or one of the person without a run."""
+        if claim["outcome"] != "cancelled" or self.rows[key]["status"] != "FAILED":
+            return False
+        return not claim["run_id"] if old is None else old["outcome"] != "SUCCESS"
 
     # Rows of job_request
 
@@ -193,6 +199,10 @@ class Checker:
             outcomes = {str(claim["outcome"]) for claim in released.values()}
             if not outcomes or outcomes - OUTCOMES[status[1]]:
                 self.say(f"{name(key)} becomes {status[1]}, and its claim ends as {sorted(outcomes)}", by)
+        if is_cancelled and not any(
+            claim["outcome"] == "cancelled" and claim != claims.get(run) for run, claim in self.claims.get(key, {}).items()
+        ):
+            self.say(f"{name(key)} is cancelled, and no claim says so", by)
         self.check_failures(key, old, new, claims, released, by)
         if live - old_live:
             self.check_taken(key, old, new, claims, live - old_live, by)
@@ -229,6 +239,9 @@ class Checker:
         forgets = not new["download_urls"] and not new["processed_batches"]
         forced = forgets and (not by.kind or "force" in by.params)
         again = bool(taken & claims.keys())  # an engineer has cleared a task of the run
+        newest = max(claims.values(), key=lambda claim: str(claim.get("claimed_at") or ""), default=None)
+        if old["status"] == "FAILED" and newest and newest["outcome"] == "cancelled" and not forced:
+            self.say(f"{name(key)} is cancelled, and is tried again", by)
         if old["status"] == "FAILED" and (old["iteration"] or 0) >= MOST_FAILURES and not forced and not again:
             self.say(f"{name(key)} is tried again after {old['iteration']} failures", by)
         if old["status"] == "SUCCESS" and not forced and not again:

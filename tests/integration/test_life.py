@@ -65,6 +65,8 @@ class Claim:
     live: bool = True
     outcome: str | None = None
     duplicate_of: str | None = None
+    claimed_at: int = 0  # in steps of the request's life
+    released_at: int = 0
 
 
 @dataclass
@@ -82,6 +84,7 @@ class Request:
     claims: dict[str, Claim] = field(default_factory=dict)  # by run
     rejected: bool = False  # the last run ended it with a permanent error
     failed_in: set[str] = field(default_factory=set)  # runs that failed with it or died over it, each once
+    steps: int = 0
 
     @property
     def holder(self) -> str | None:
@@ -97,11 +100,36 @@ class Request:
 
     def take(self, run: str) -> None:
         claim = self.claims.setdefault(run, Claim())
-        claim.live, claim.outcome = True, None
+        self.steps += 1
+        claim.live, claim.outcome, claim.claimed_at = True, None, self.steps
         self.status, self.message, self.rejected = "PROCESSING", None, False
 
     def release(self, run: str, outcome: str) -> None:
-        self.claims[run].live, self.claims[run].outcome = False, outcome
+        claim = self.claims[run]
+        self.steps += 1
+        claim.live, claim.outcome, claim.released_at = False, outcome, self.steps
+
+    def cancel(self, person: str) -> str:
+        """Return whose claim says that it is cancelled: the newest one, or the person's if that one is a success."""
+        self.status, self.message = "FAILED", CANCELLED
+        newest = max(self.claims, key=lambda run: self.claims[run].claimed_at, default=None)
+        if newest is None or self.claims[newest].outcome == "SUCCESS":
+            newest = person
+            self.take(person)
+            self.status, self.message = "FAILED", CANCELLED
+        self.release(newest, "cancelled")
+        return newest
+
+    @property
+    def is_cancelled(self) -> bool:
+        newest = max(self.claims.values(), key=lambda claim: claim.claimed_at, default=None)
+        return newest is not None and newest.outcome == "cancelled"
+
+    def may_have_again(self, run: str) -> bool:
+        """Tell whether the claim of a run was neither released by a person, nor released before the request was cancelled."""
+        claim = self.claims[run]
+        since = [one for one in self.claims.values() if one.outcome == "cancelled" and one.released_at >= claim.released_at]
+        return claim.live or (claim.outcome != "released" and not since)
 
 
 requests = st.integers(0, MOST_REQUESTS - 1)
@@ -213,20 +241,23 @@ class Life(RuleBasedStateMachine):
     def cancel(self, run: str, which: int) -> None:
         """A person cancels a request in the installation of a run."""
         request = self.pick(which)
+        person = hook_of(ELSEWHERE if run.startswith(ELSEWHERE) else "")
         held_here = self.is_of_same_installation(run, request.holder)
         if request.ended or (request.holder and not held_here):
             before = whole_rows(self.cursor), holders(self.cursor)
             with suppress(ConflictError):
-                hook_of(run).cancel(request.key)
+                person.cancel(request.key)
                 raise AssertionError("a request was cancelled that has ended, or that another installation holds")
             assert (whole_rows(self.cursor), holders(self.cursor)) == before
             return
-        hook_of(run).cancel(request.key)
-        if request.holder:
-            self.unlisted.add((request.holder, request.key))
-            request.release(request.holder, "cancelled")
-        request.status, request.message = "FAILED", CANCELLED
-        request.iteration_at_first += max(0, 3 - request.iteration)
+        holder = request.holder
+        person.cancel(request.key)
+        self.unlisted.add((request.cancel(ELSEWHERE if run.startswith(ELSEWHERE) else ""), request.key))
+        for one in self.model.values():
+            if holder and self.is_duplicate(holder, one, request):
+                one.release(holder, "released")
+                one.claims[holder].duplicate_of = None
+                one.status = "SUBMITTED"
 
     @rule(run=runs, deferred=st.integers(0, 1), again=st.booleans(), refuse=st.sampled_from([False, False, True]))
     def list_batches(self, run: str, deferred: int, again: bool, refuse: bool) -> None:
@@ -443,7 +474,12 @@ class Life(RuleBasedStateMachine):
             return False
         return (
             request.status == "SUBMITTED"
-            or (request.status == "FAILED" and request.iteration < 3 and (bool(ids) or not request.rejected))
+            or (
+                request.status == "FAILED"
+                and request.iteration < 3
+                and not request.is_cancelled
+                and (bool(ids) or not request.rejected)
+            )
             or (force and request.ended and (bool(ids) or request.has_urls))
             or (request.status == "PROCESSING" and request.holder in ended_runs)
         )
@@ -462,7 +498,8 @@ class Life(RuleBasedStateMachine):
             if (
                 claim is None
                 or claim.live
-                or claim.outcome in ("SUCCESS", "released", "cancelled")
+                or claim.outcome == "SUCCESS"
+                or not request.may_have_again(run)
                 or request.status == "SUCCESS"
             ):
                 continue
@@ -478,12 +515,12 @@ class Life(RuleBasedStateMachine):
             return True
         if request.holder or run not in request.claims or (request.status == "SUCCESS" and request.made_by != run):
             return False
-        if request.claims[run].outcome in ("released", "cancelled"):
+        if not request.may_have_again(run):
             return False
         for one in self.model.values():
             claim = one.claims.get(run)
             made_since = one.status == "SUCCESS" and one.made_by != run
-            if claim is None or claim.outcome in ("released", "cancelled"):
+            if claim is None or not one.may_have_again(run):
                 continue
             if one.holder is None and not made_since and (one is request or claim.duplicate_of == request.key[1]):
                 self.may_change.add(one.key)
@@ -652,11 +689,20 @@ GUARDS: dict[str, tuple[str, str, str, list[tuple[Any, ...]]]] = {
         [SUBMIT, CLAIM_1_ELSEWHERE, RELEASE_1, RESUME_1_ELSEWHERE]
     ),
     "what a person cancelled is not reclaimed": (
-        "UNFINISHED_CLAIMS", "AND outcome <> '{outcome.CANCELLED}'", "", [SUBMIT, CLAIM_1, CANCEL_1, RESUME_1]
+        "UNFINISHED_CLAIMS", "cancelled.released_at >= c.released_at", "false", [SUBMIT, CLAIM_1, CANCEL_1, RESUME_1]
     ),
-    "what a person cancelled has no attempt left": (
-        "CANCEL_REQUEST", "greatest(coalesce(iteration, 0), {max_failures})", "iteration",
-        [SUBMIT, CANCEL_1, NAME_1]
+    "nor is it by a run that put it back before": (
+        "UNFINISHED_CLAIMS", "cancelled.released_at >= c.released_at", "cancelled.run_id = c.run_id",
+        [SUBMIT, CLAIM_1, REQUEUE_1, CLAIM_2, REQUEUE_2, CANCEL_1, RESUME_1]
+    ),
+    "a request that a person cancelled is not tried again": (
+        "CANCEL_CLAIM", "permanent = true", "permanent = false", [SUBMIT, CLAIM_1, REQUEUE_1, CANCEL_1, CLAIM_2]
+    ),
+    "what a person cancelled is not made because it is named": (
+        "LOCK_PENDING", "OR c.outcome = '{outcome.CANCELLED}'", "", [SUBMIT, CANCEL_1, NAME_1]
+    ),
+    "no duplicate waits for a cancelled request": (
+        "RELEASE_DUPLICATES", "AND released_at IS NULL", "AND false", [SUBMIT, SUBMIT, CLAIM_1, LIST, CANCEL_1]
     ),
     "only what waits or is held here is cancelled": (
         "CANCEL_REQUEST", "AND (status = '{status.SUBMITTED}'", "AND (true", [SUBMIT, CLAIM_1, FAIL_1, CANCEL_1]

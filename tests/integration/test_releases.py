@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from progress_exhaust.errors import ClaimLostError, ConflictError, RequestCancelledError, RequestDeletedError
+from progress_exhaust.hooks.requests.outcomes import TRIED_AGAIN
 from progress_exhaust.hooks.requests.releases import CANCELLED
 from progress_exhaust.sql import releases as sql
 from tests.integration.life import (
@@ -114,17 +115,76 @@ def test_a_person_releases_what_another_installation_holds(cursor: Any) -> None:
 
 def test_a_cancelled_request_that_waits_is_failed_for_good(cursor: Any) -> None:
     key, others = insert(cursor, "r1", iteration=1), insert(cursor, "r2", job_id="userinfo-exhaust")
-    hook_of("any").cancel(key)
+    hook_of("").cancel(key)
     row = row_of(cursor, "r1")
-    assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", 3, CANCELLED)
+    assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", 1, CANCELLED)
     assert row["dt_job_completed"] is not None
     run = hook_of("run")
     assert run.count_pending(chosen()) == run.count_pending(chosen(request_ids=["r1"])) == 0
     insert(cursor, "r3", status="PROCESSING")  # another program may process it
     for request in (key, others, ("label:3", "r3"), ("no", "such")):
         with pytest.raises(ConflictError, match="has ended, or another program"):
-            hook_of("any").cancel(request)
+            hook_of("").cancel(request)
     assert [request.key for request in run.claim(chosen(request_ids=["r1"], force=True)).requests] == [key]
+
+
+def test_a_request_that_is_submitted_again_after_a_cancel_has_the_attempts_that_it_had(cursor: Any) -> None:
+    key = insert(cursor, "r1", iteration=1)
+    hook_of("").cancel(key)
+    cursor.execute("UPDATE job_request SET status = 'SUBMITTED' WHERE request_id = 'r1'")
+    run = hook_of("run")
+    run.claim(chosen())
+    run.list_batches([batch_of(key)], [], batch_ids={key: ["b1"]})
+    run.record(batch_of(key), stage="extract", state="failed", error="timeout")
+    ending, _ = run.settle(*key)
+    assert TRIED_AGAIN in (ending.message or "")
+    assert row_of(cursor, "r1")["iteration"] == 2
+    assert hook_of("next").count_pending(chosen()) == 1
+
+
+def test_a_request_that_a_limit_put_back_and_a_person_cancelled_has_no_batch_that_waits(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    for name in ("run-1", "run-2"):
+        run = hook_of(name)
+        run.claim(chosen())
+        run.list_batches([], [batch_of(key)], batch_ids={key: ["b1"]})
+        assert run.settle(*key)[0].outcome == "SUBMITTED"
+    hook_of("").cancel(key)
+    cursor.execute(f"SELECT run_id, outcome, permanent FROM {LEDGER}.claim ORDER BY run_id")
+    assert cursor.fetchall() == [("run-1", "SUBMITTED", False), ("run-2", "cancelled", True)]
+    cursor.execute(f"SELECT state, error FROM {LEDGER}.batch_run WHERE run_id = 'run-2'")
+    assert cursor.fetchall() == [("rejected", CANCELLED)]
+    for name in ("run-1", "run-2"):
+        cleared = hook_of(name)
+        assert not cleared.has_unfinished() and cleared.requests_to_list() == []
+        with pytest.raises(RequestCancelledError):
+            cleared.ensure_claim(batch_of(key))
+
+
+def test_a_cancelled_request_whose_last_claim_was_a_success_is_not_tried_again(cursor: Any) -> None:
+    key = insert(cursor, "r1")
+    run = hook_of("run")
+    run.claim(chosen())
+    run.list_batches([batch_of(key)], [], batch_ids={key: ["b1"]})
+    run.complete_batch(batch_of(key), object_key="b1.zip", size_bytes=1)
+    cursor.execute("UPDATE job_request SET status = 'SUBMITTED' WHERE request_id = 'r1'")  # its file was deleted
+    for _ in range(2):
+        hook_of("").cancel(key)
+        assert hook_of("next").count_pending(chosen()) == 0
+        cursor.execute(f"SELECT run_id, outcome FROM {LEDGER}.claim ORDER BY run_id")
+        assert cursor.fetchall() == [("", "cancelled"), ("run", "SUCCESS")]
+        cursor.execute("UPDATE job_request SET status = 'SUBMITTED' WHERE request_id = 'r1'")
+
+
+def test_a_cancelled_batch_counts_no_bytes_for_its_org(cursor: Any) -> None:
+    key, other = insert(cursor, "r1"), insert(cursor, "r2", minutes=1)
+    run = hook_of("run")
+    run.claim(chosen())
+    run.list_batches([batch_of(key), batch_of(other)], [])
+    assert run.reserve_bytes(batch_of(key), 90, 100, DAY) is None
+    assert run.reserve_bytes(batch_of(other), 90, 100, DAY) == 90
+    hook_of("").cancel(key)
+    assert run.reserve_bytes(batch_of(other), 90, 100, DAY) is None
 
 
 def test_a_cancelled_request_is_lost_to_its_run_which_publishes_nothing_more(
@@ -145,7 +205,7 @@ def test_a_cancelled_request_is_lost_to_its_run_which_publishes_nothing_more(
     assert holders(cursor) == [(*key, "run"), (*shared, "run")]
     person.cancel(key)
     row = row_of(cursor, "r1")
-    assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", 3, CANCELLED)
+    assert (row["status"], row["iteration"], row["err_message"]) == ("FAILED", 0, CANCELLED)
     assert (row["download_urls"], [one["batchId"] for one in row["processed_batches"]]) == (["b1.zip"], ["b1"])
     before = whole_rows(cursor)
     for write in (
@@ -162,10 +222,11 @@ def test_a_cancelled_request_is_lost_to_its_run_which_publishes_nothing_more(
     assert cursor.fetchall() == [("b1", "done", None, "0a", "PLAIN_DATASET"), ("b2", "rejected", CANCELLED, None, None)]
     # Its run goes on with the others, and ends: the duplicate waits for the next run.
     assert run.reclaim_unfinished() == [] and run.release_deleted() == []
-    assert [request.key for request in run.held_without_duplicates()] == [shared]
-    assert run.settle(*shared)[0].outcome == "SUBMITTED"
-    after = whole_rows(cursor)
-    assert after[key] == before[key] and holders(cursor) == []
+    assert run.held_without_duplicates() == [] and holders(cursor) == []
+    row = row_of(cursor, "r2")
+    assert (row["status"], row["iteration"], row["err_message"]) == ("SUBMITTED", 0, None)
+    assert whole_rows(cursor) == before
+    assert [request.key for request in hook_of("next").claim(chosen()).requests] == [shared]
 
 
 # Ended runs

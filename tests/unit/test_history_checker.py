@@ -10,6 +10,7 @@ from tests.history.events import PERSON, REQUESTER, By, Change, Commit, Event, P
 
 A, B = ("airflow-a", "run-1"), ("airflow-a", "run-2")
 ELSEWHERE = ("airflow-b", "run-1")
+NO_RUN = ("airflow-a", "")  # has a claim if a person cancels a request that no run has claimed
 FILE = "progress-exhaust/r1/b1_progress_20220927.zip"
 ENTRY = {"batchId": "b1", "filePath": FILE, "fileSize": 7}
 
@@ -76,6 +77,10 @@ class Story:
         failed = {"status": "FAILED", "err_message": "b1 could not be made", "dt_job_completed": "now"}
         return self.change(run, failed | more | row, claims={run: ended("FAILED", counted=counted)})
 
+    def cancel(self, run: Run, **row: Any) -> "Story":
+        cancelled = {"status": "FAILED", "err_message": "cancelled", "dt_job_completed": "now"}
+        return self.change(By(PERSON), cancelled | row, claims={run: ended("cancelled")})
+
     def say(self, event: Event) -> "Story":
         self.events.append(event)
         return self
@@ -111,10 +116,16 @@ LEGAL = {
     "a run releases it on behalf of a person": claimed(ELSEWHERE).change(
         By("run", A, 1, frozenset({"release_claims"})), {"status": "SUBMITTED"}, claims={ELSEWHERE: ended("released")}
     ),
-    "a person cancels it": claimed().change(
-        By(PERSON), {"status": "FAILED", "err_message": "cancelled"}, claims={A: ended("cancelled")}
-    ),
-    "a person cancels it before a run takes it": Story().change(By(PERSON), {"status": "FAILED", "err_message": "cancelled"}),
+    "a person cancels it": claimed().cancel(A),
+    "a person cancels it before a run takes it": Story().cancel(NO_RUN),
+    "a person cancels what a limit put back": claimed()
+    .change(A, {"status": "SUBMITTED"}, claims={A: ended("SUBMITTED")})
+    .cancel(A),
+    "a cancelled request is submitted again": claimed().cancel(A).change(By(REQUESTER), {"status": "SUBMITTED"}).take(B).fail(B),
+    "a cancelled request is made with force": Story().cancel(NO_RUN).force(A).publish(A).succeed(A),
+    "a cancel gives its duplicate back": claimed()
+    .change(By(PERSON), {"status": "SUBMITTED"}, claims={A: ended("released")})
+    .take(B),
     "a limit defers it": claimed().change(A, {"status": "SUBMITTED"}, claims={A: ended("SUBMITTED")}).take(B),
     "the requester submits it again": claimed().fail(A).change(By(REQUESTER), {"status": "SUBMITTED"}).take(B),
     "the newest attempt publishes": claimed().batch(A, 2, task_attempts={"package": 2}).publish(A, 2).succeed(A),
@@ -138,6 +149,13 @@ ILLEGAL = {
     .fail(A, counted=False)
     .take(A)
     .change(A, {"status": "FAILED", "err_message": "cancelled"}, claims={A: ended("cancelled")}),
+    "is cancelled, and no claim says so": Story().change(By(PERSON), {"status": "FAILED", "err_message": "cancelled"}),
+    "iteration of request r1 changes by 3, and 0 runs have failed": claimed().cancel(A, iteration=3),
+    "is cancelled, and is tried again": Story().cancel(NO_RUN).take(A),
+    "the claim of ('airflow-a', 'run-1') on request r1 is changed, not by a run": claimed()
+    .publish(A)
+    .succeed(A)
+    .change(By(PERSON), claims={A: ended("cancelled")}),
     "goes from SUBMITTED to FAILED": Story().change(A, {"status": "FAILED", "err_message": "cancelled"}),
     "is changed, not by a run": claimed().change(By(REQUESTER), claims={A: {"batch_ids": []}}),
     "the claim on request r1 is changed, and is not live": claimed().fail(A).change(A, claims={A: {"batch_ids": []}}),

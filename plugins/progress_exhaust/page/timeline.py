@@ -43,9 +43,9 @@ def make_timeline(view: RequestView, claims: Sequence[ClaimDetails], tasks: Task
     request = view.request
     events = [Event("Submitted", request.submitted_at)] if not request.run_id and request.submitted_at else []
     for claim in claims[:-1]:
-        events += [_claimed(claim, view, is_last=False), *_claim_end(claim)]
+        events += [*_claimed(claim, view, is_last=False), *_claim_end(claim)]
     for claim in claims[-1:]:
-        events.append(_claimed(claim, view, is_last=True))
+        events += _claimed(claim, view, is_last=True)
     events += _of_last_run(view, tasks)
     if claims:
         return events + _claim_end(claims[-1])
@@ -54,9 +54,11 @@ def make_timeline(view: RequestView, claims: Sequence[ClaimDetails], tasks: Task
     return events
 
 
-def _claimed(claim: ClaimDetails, view: RequestView, *, is_last: bool) -> Event:
+def _claimed(claim: ClaimDetails, view: RequestView, *, is_last: bool) -> list[Event]:
+    if not claim.run_id:  # a person has cancelled the request before a run claimed it
+        return []
     where = "" if claim.is_ours else describe_other(claim.installation, claim.claimed_at)
-    return Event("Claimed", claim.claimed_at, None, where, claim.run_id, is_last and view.run_state is not None)
+    return [Event("Claimed", claim.claimed_at, None, where, claim.run_id, is_last and view.run_state is not None)]
 
 
 def _claim_end(claim: ClaimDetails) -> list[Event]:

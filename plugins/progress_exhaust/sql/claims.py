@@ -16,10 +16,10 @@ OF_THIS_SITE = """job_id = '{job_id}'
   AND (%(channels)s::text[] IS NULL OR requested_channel = ANY(%(channels)s))""".replace("IN_BATCH_NUMBER", IN_BATCH_NUMBER)
 
 # What a run may work on: requests that wait, and those that failed fewer than three times; one that failed with a permanent error
-# only if it is named, or submitted again. Requests that are PROCESSING too, if the run that holds them has ended, or if no run
-# of ours holds them and they were submitted long ago. `force` adds finished requests: those that are named, otherwise those of
-# the day. A later run of a chain takes a request that the chain has claimed before only if a limit deferred a batch of it. Else
-# the chain would use up the attempts of a request within minutes.
+# only if it is named, or submitted again, and one that a person has cancelled only if it is submitted again. Requests that are
+# PROCESSING too, if the run that holds them has ended, or if no run of ours holds them and they were submitted long ago. `force`
+# adds finished requests: those that are named, otherwise those of the day. A later run of a chain takes a request that the chain
+# has claimed before only if a limit deferred a batch of it. Else the chain would use up the attempts of a request within minutes.
 _PENDING = """
 OF_THIS_SITE
   AND (%(request_ids)s::text[] IS NULL OR request_id = ANY(%(request_ids)s))
@@ -34,9 +34,9 @@ OF_THIS_SITE
           AND b.state = '{state.DEFERRED}')))
   AND (status = '{status.SUBMITTED}'
     OR status = '{status.FAILED}' AND coalesce(iteration, 0) < {max_failures}
-      AND (%(request_ids)s::text[] IS NOT NULL OR NOT coalesce((
-        SELECT c.permanent FROM {ledger}.claim c
-        WHERE c.tag = j.tag AND c.request_id = j.request_id ORDER BY claimed_at DESC LIMIT 1), false))
+      AND NOT coalesce((
+        SELECT c.permanent AND (%(request_ids)s::text[] IS NULL OR c.outcome = '{outcome.CANCELLED}') FROM {ledger}.claim c
+        WHERE c.tag = j.tag AND c.request_id = j.request_id ORDER BY claimed_at DESC LIMIT 1), false)
     OR %(force)s AND status IN ('{status.SUCCESS}', '{status.FAILED}') AND (%(request_ids)s::text[] IS NOT NULL OR EXISTS (
       SELECT FROM unnest(download_urls) AS url WHERE right(url, length(%(day_ending)s)) = %(day_ending)s))
     OR status = '{status.PROCESSING}' AND EXISTS (
@@ -87,7 +87,10 @@ SELECT request_id, job_id, status, coalesce(iteration, 0) AS failures, requested
   EXISTS (
     SELECT FROM {ledger}.claim c
     WHERE c.tag = j.tag AND c.request_id = j.request_id AND c.installation = %(installation)s AND c.run_id = %(run_id)s
-  ) AS claimed_by_this_run
+  ) AS claimed_by_this_run,
+  coalesce((
+    SELECT c.outcome = '{outcome.CANCELLED}' FROM {ledger}.claim c
+    WHERE c.tag = j.tag AND c.request_id = j.request_id ORDER BY claimed_at DESC LIMIT 1), false) AS cancelled
 FROM {job_request} j WHERE request_id = ANY(%(request_ids)s::text[]) ORDER BY request_id, tag
 """.replace("IN_BATCH_NUMBER", IN_BATCH_NUMBER)
 
@@ -180,16 +183,22 @@ WHERE released_at IS NULL AND (tag, request_id) IN (SELECT * FROM unnest(%(tags)
 ORDER BY tag, request_id
 """
 
+# No person has cancelled the request of a claim since that claim was released, or by releasing it.
+_NOT_CANCELLED = """NOT EXISTS (
+    SELECT FROM {ledger}.claim cancelled
+    WHERE cancelled.tag = c.tag AND cancelled.request_id = c.request_id AND cancelled.outcome = '{outcome.CANCELLED}'
+      AND cancelled.released_at >= c.released_at)"""
+
 # Return what this run held and did not complete. Its cleared tasks claim it again, unless another run has completed it
 # since, or a person has released or cancelled it.
 UNFINISHED_CLAIMS = """
 SELECT tag, request_id FROM {ledger}.claim c
 WHERE installation = %(installation)s AND run_id = %(run_id)s AND released_at IS NOT NULL
-  AND outcome <> '{outcome.SUCCESS}' AND outcome <> '{outcome.RELEASED}' AND outcome <> '{outcome.CANCELLED}'
+  AND outcome <> '{outcome.SUCCESS}' AND outcome <> '{outcome.RELEASED}' AND NOT_CANCELLED
   AND NOT EXISTS (
     SELECT FROM {job_request} j WHERE j.tag = c.tag AND j.request_id = c.request_id AND j.status = '{status.SUCCESS}')
 ORDER BY tag, request_id
-"""
+""".replace("NOT_CANCELLED", _NOT_CANCELLED)
 
 # Return a request of this run and its duplicates, for a rerun of one batch, unless another run has completed them since, or a
 # person has released or cancelled them.
@@ -197,22 +206,22 @@ CLAIMS_OF_BATCH = """
 SELECT tag, request_id FROM {ledger}.claim c
 WHERE installation = %(installation)s AND run_id = %(run_id)s
   AND (tag = %(tag)s AND request_id = %(request_id)s OR duplicate_of = %(request_id)s)
-  AND coalesce(outcome, '') NOT IN ('{outcome.RELEASED}', '{outcome.CANCELLED}')
+  AND coalesce(outcome, '') <> '{outcome.RELEASED}' AND NOT_CANCELLED
   AND NOT EXISTS (
     SELECT FROM {ledger}.claim later JOIN {job_request} j USING (tag, request_id)
     WHERE later.tag = c.tag AND later.request_id = c.request_id AND j.status = '{status.SUCCESS}'
       AND later.outcome = '{outcome.SUCCESS}'
       AND (later.installation, later.run_id) <> (c.installation, c.run_id) AND later.released_at > c.released_at)
 ORDER BY tag, request_id
-"""
+""".replace("NOT_CANCELLED", _NOT_CANCELLED)
 
 # Tell whether this run has ever held a request that it has not completed.
 HAS_UNFINISHED = """
 SELECT EXISTS (
-  SELECT FROM {ledger}.claim
+  SELECT FROM {ledger}.claim c
   WHERE installation = %(installation)s AND run_id = %(run_id)s
-    AND coalesce(outcome, '') NOT IN ('{outcome.SUCCESS}', '{outcome.RELEASED}', '{outcome.CANCELLED}'))
-"""
+    AND coalesce(outcome, '') NOT IN ('{outcome.SUCCESS}', '{outcome.RELEASED}') AND NOT_CANCELLED)
+""".replace("NOT_CANCELLED", _NOT_CANCELLED)
 
 # Return the encryption key of a request, which is a secret.
 ENCRYPTION_KEY = "SELECT encryption_key FROM {job_request} WHERE tag = %(tag)s AND request_id = %(request_id)s"

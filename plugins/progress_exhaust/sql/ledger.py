@@ -35,7 +35,7 @@ CREATE SCHEMA IF NOT EXISTS {ledger};
 CREATE TABLE IF NOT EXISTS {ledger}.claim (
   tag text NOT NULL,
   request_id text NOT NULL,
-  run_id text NOT NULL,
+  run_id text NOT NULL,                          -- empty if a person cancelled the request before a run claimed it
   duplicate_of text,                             -- request_id of the request whose outcome this one gets
   claimed_at timestamptz NOT NULL DEFAULT now(),
   released_at timestamptz,                       -- null while the run holds the request
@@ -241,12 +241,13 @@ WHERE over.state = '{state.DEFERRED}'
 """
 
 # Return the bytes that an org has got with the reports of a day, or that this run is publishing for it, without those of the
-# batch itself. Of a batch that was made again, only the newest package counts.
+# batch itself. Of a batch that was made again, only the newest package counts. No request names the package of a rejected batch,
+# which a person has cancelled while it was made.
 CHANNEL_BYTES = """
 SELECT coalesce(sum(size_bytes), 0) FROM (
   SELECT DISTINCT ON (tag, request_id, batch_id) size_bytes FROM {ledger}.batch_run
   WHERE installation = %(installation)s AND channel = %(channel)s AND listed_at > now() - interval '2 days'
-    AND (run_id = %(run_id)s OR right(object_key, length(%(day_ending)s)) = %(day_ending)s)
+    AND state <> '{state.REJECTED}' AND (run_id = %(run_id)s OR right(object_key, length(%(day_ending)s)) = %(day_ending)s)
     AND (tag, request_id, batch_id) <> (%(tag)s, %(request_id)s, %(batch_id)s)
   ORDER BY tag, request_id, batch_id, changed_at DESC) AS newest
 """

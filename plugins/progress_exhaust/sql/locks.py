@@ -60,12 +60,12 @@ WHERE tag = %(tag)s AND request_id = %(request_id)s AND outcome = '{outcome.SUCC
 ORDER BY released_at DESC LIMIT 1
 """
 
-# Tell whether a person has cancelled a request while this run held it.
+# Tell whether a person has cancelled a request while this run held it, or since.
 IS_CANCELLED = """
 SELECT EXISTS (
-  SELECT FROM {ledger}.claim
-  WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(run_id)s
-    AND outcome = '{outcome.CANCELLED}')
+  SELECT FROM {ledger}.claim own JOIN {ledger}.claim cancelled USING (tag, request_id)
+  WHERE tag = %(tag)s AND request_id = %(request_id)s AND own.installation = %(installation)s AND own.run_id = %(run_id)s
+    AND cancelled.outcome = '{outcome.CANCELLED}' AND cancelled.released_at >= own.released_at)
 """
 
 # Tell whether a request still has its row in job_request.

@@ -101,22 +101,39 @@ WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(holder_
 FOR UPDATE SKIP LOCKED
 """
 
+# Lock the row of a request that a person cancels, and those of its duplicates in the run that holds it.
+LOCK_TO_CANCEL = """
+SELECT FROM {job_request} WHERE (tag, request_id) IN (
+  SELECT %(tag)s, %(request_id)s
+  UNION SELECT c.tag, c.request_id FROM {ledger}.claim c JOIN {ledger}.claim held
+    ON held.installation = c.installation AND held.run_id = c.run_id AND held.request_id = c.duplicate_of
+  WHERE held.tag = %(tag)s AND held.request_id = %(request_id)s AND held.released_at IS NULL AND c.released_at IS NULL)
+ORDER BY tag, request_id FOR UPDATE
+"""
+
+# Return the claim of a request that says that it is cancelled: the newest one, if its run has not completed the request.
+CLAIM_TO_CANCEL = """
+SELECT installation, run_id FROM (
+  SELECT installation, run_id, outcome FROM {ledger}.claim WHERE tag = %(tag)s AND request_id = %(request_id)s
+  ORDER BY released_at IS NOT NULL, claimed_at DESC LIMIT 1) AS newest
+WHERE outcome IS DISTINCT FROM '{outcome.SUCCESS}'
+"""
+
 # Wait a moment for a stage that writes a file.
 LIMIT_WAIT = "SET LOCAL lock_timeout = '5s'"
 
-# Lock the batches of a request in the run that holds it. A stage locks its batch while it writes, and then the claim if it
+# Lock the batches of a request in the run of this claim. A stage locks its batch while it writes, and then the claim if it
 # publishes.
 LOCK_BATCHES = """
 SELECT FROM {ledger}.batch_run
-WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(holder_run_id)s
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(run_id)s
 ORDER BY batch_id FOR UPDATE
 """
 
-# End the claim on a request that a person cancels.
+# End the claim on a request that a person cancels, or mark it as cancelled if it has ended.
 CANCEL_CLAIM = """
 UPDATE {ledger}.claim SET released_at = now(), outcome = '{outcome.CANCELLED}', permanent = true
-WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(holder_run_id)s
-  AND released_at IS NULL
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(run_id)s
 """
 
 # Reject the batches of the run that are not done. No attempt of a task is newer than these: a running stage may write nothing
@@ -125,16 +142,22 @@ CANCEL_BATCHES = """
 UPDATE {ledger}.batch_run
 SET state = '{state.REJECTED}', error = %(message)s, permanent = true, task_attempts = task_attempts || %(task_attempts)s::jsonb,
   changed_at = now()
-WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(holder_run_id)s
+WHERE tag = %(tag)s AND request_id = %(request_id)s AND installation = %(installation)s AND run_id = %(run_id)s
   AND state <> '{state.DONE}'
 """
 
-# Cancel a request that waits, or whose claim was just ended. It has no attempt left.
+# Cancel a request that waits, or whose claim was just ended. It costs no attempt: its claim keeps runs from it.
 CANCEL_REQUEST = """
-UPDATE {job_request} SET status = '{status.FAILED}', err_message = %(message)s, dt_job_completed = now() AT TIME ZONE 'utc',
-  iteration = greatest(coalesce(iteration, 0), {max_failures})
+UPDATE {job_request} SET status = '{status.FAILED}', err_message = %(message)s, dt_job_completed = now() AT TIME ZONE 'utc'
 WHERE tag = %(tag)s AND request_id = %(request_id)s AND job_id = '{job_id}'
-  AND (status = '{status.SUBMITTED}' OR %(holder_run_id)s::text IS NOT NULL AND status = '{status.PROCESSING}')
+  AND (status = '{status.SUBMITTED}' OR %(held)s AND status = '{status.PROCESSING}')
+"""
+
+# Release the claims on the duplicates of a cancelled request, in the run that held it. No run makes their files any more.
+RELEASE_DUPLICATES = """
+UPDATE {ledger}.claim SET released_at = now(), outcome = '{outcome.RELEASED}', duplicate_of = NULL
+WHERE installation = %(installation)s AND run_id = %(run_id)s AND duplicate_of = %(request_id)s AND released_at IS NULL
+RETURNING tag, request_id
 """
 
 # Release a claim on behalf of a person. It counts as no failed attempt.

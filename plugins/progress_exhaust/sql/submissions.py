@@ -18,11 +18,12 @@ _NEWEST_FIRST = " ORDER BY dt_job_submitted DESC NULLS LAST, request_id LIMIT %(
 # Return the requests that were submitted before there was a ledger. No run has passed one over.
 WITHOUT_LEDGER = "SELECT tag, request_id, coalesce(dt_job_submitted::text, ''), false" + _SUBMITTED + _NEWEST_FIRST
 
-# Return when a run claimed a request of this site last. Each claim takes all that is pending, up to the limits.
+# Return when a run claimed a request of this site last. Each claim takes all that is pending, up to the limits. A claim without a
+# run is that of a person who cancelled a request.
 _LAST_CLAIM = """
 SELECT max(claimed_at) AT TIME ZONE 'utc'
 FROM {ledger}.claim c JOIN {job_request} j ON j.tag = c.tag AND j.request_id = c.request_id
-WHERE OF_THIS_SITE
+WHERE OF_THIS_SITE AND c.run_id <> ''
 """.replace("OF_THIS_SITE", OF_THIS_SITE)
 
 # Return the submitted requests that no run holds, and that no run has put back since they were submitted: a run that did so has

@@ -78,6 +78,8 @@ def _reason(site: Site, row: "NamedRow", holder: "Holder | None") -> str:
         return f"it is held by {holder}{'' if holder.is_ours else how_to_release}"
     if row.status == RequestStatus.SUCCESS:
         return "it is finished (SUCCESS). The Param force makes it again"
+    if row.status == RequestStatus.FAILED and row.cancelled:
+        return "a person has cancelled it. The Param force makes it again"
     if row.status == RequestStatus.FAILED and row.failures >= MAX_FAILURES:
         return f"it has failed {row.failures} times. The Param force makes it again"
     if not row.in_time:

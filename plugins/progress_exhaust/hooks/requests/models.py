@@ -210,6 +210,7 @@ class NamedRow:
     in_batch_number: bool
     in_time: bool  # it was submitted before the end of the day of a backfill
     claimed_by_this_run: bool  # now, or before the run was cleared
+    cancelled: bool  # a person has cancelled it; it may have been submitted again since
 
     @property
     def is_of_this_job(self) -> bool:

@@ -21,6 +21,7 @@ from progress_exhaust.hooks.requests.models import (
     key_values,
     keys_as_arrays,
 )
+from progress_exhaust.sql import claims as claiming
 from progress_exhaust.sql import locks as locking
 from progress_exhaust.sql import releases as sql
 
@@ -90,30 +91,35 @@ class Releases(LedgerConnection):
     def cancel(self, key: Key) -> None:
         """Set a request that waits, or that a run of this installation holds, to FAILED for good, on behalf of a person.
 
-        A running stage of it loses its claim, and publishes nothing. Finished packages stay. Raises ConflictError if nothing was
-        changed.
+        A running stage of it loses its claim, and publishes nothing. Finished packages stay. Its duplicates in the run are
+        SUBMITTED again. No failed attempt is counted. Raises ConflictError if nothing was changed.
         """
         _, request_id = key
+        values: dict[str, Any] = key_values(key) | {
+            "task_attempts": json.dumps(dict.fromkeys(BATCH_STAGES, LAST_TASK_ATTEMPT)),
+        }
         with self._transaction() as transaction:
-            transaction.execute(locking.LOCK_REQUESTS, keys_as_arrays([key]))
+            values["message"] = transaction.fit_message(CANCELLED)
+            transaction.execute(sql.LOCK_TO_CANCEL, values)
             holder = find_holder(transaction, key)
             if holder and not holder.is_ours:
                 raise ConflictError(f"Request {request_id} is held by {holder}. Release its claim first, then cancel it")
-            values = key_values(key) | {
-                "message": transaction.fit_message(CANCELLED),
-                "task_attempts": json.dumps(dict.fromkeys(BATCH_STAGES, LAST_TASK_ATTEMPT)),
-                "holder_run_id": holder and holder.run_id,
-            }
-            if holder:
-                transaction.execute(sql.LIMIT_WAIT)
-                try:
-                    transaction.execute(sql.LOCK_BATCHES, values)
-                except psycopg.errors.LockNotAvailable:
-                    raise ConflictError(f"A run writes a file of request {request_id} at this moment. Try again later") from None
-                transaction.execute(sql.CANCEL_CLAIM, values)
-                transaction.execute(sql.CANCEL_BATCHES, values)
-            if not transaction.execute(sql.CANCEL_REQUEST, values):
+            if not transaction.execute(sql.CANCEL_REQUEST, values | {"held": holder is not None}):
                 raise ConflictError(f"Request {request_id} has ended, or another program processes it. It is not cancelled")
+            rows = transaction.fetch_all(sql.CLAIM_TO_CANCEL, values)
+            if not rows:  # no run has claimed it: the person does
+                transaction.execute(claiming.TAKE, keys_as_arrays([key]))
+                rows = [(self.installation, self.run_id)]
+            [(values["installation"], values["run_id"])] = rows
+            transaction.execute(sql.LIMIT_WAIT)
+            try:
+                transaction.execute(sql.LOCK_BATCHES, values)
+            except psycopg.errors.LockNotAvailable:
+                raise ConflictError(f"A run writes a file of request {request_id} at this moment. Try again later") from None
+            transaction.execute(sql.CANCEL_CLAIM, values)
+            transaction.execute(sql.CANCEL_BATCHES, values)
+            duplicates: list[Any] = transaction.fetch_all(sql.RELEASE_DUPLICATES, values)
+            transaction.execute(sql.REQUEUE_LOST, keys_as_arrays(duplicates))
 
 
 def release_lost(
