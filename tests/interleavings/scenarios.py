@@ -8,7 +8,7 @@ from progress_exhaust.report.request import Batch
 from progress_exhaust.stages.site_setup import RunParams
 from tests.history.events import Run
 from tests.interleavings.scheduler import Client
-from tests.interleavings.tasks import Tasks, release, resubmit
+from tests.interleavings.tasks import Tasks, cancel, release, resubmit
 from tests.interleavings.world import FIRST, SECOND, World
 
 Work = Callable[[Client], None]
@@ -80,11 +80,15 @@ def steps(world: World, run: Run, batches: list[Batch]) -> dict[str, Work]:
     def release_claim(client: Client) -> None:
         release(world, client, key)
 
+    def cancel_request(client: Client) -> None:
+        cancel(world, client, key)
+
     def submit_again(client: Client) -> None:
         resubmit(world, client, key)
 
     every = (
         *(claim, force, publish, retry, complete, complete_other, settle, fail, list_again, clear, release_claim, submit_again),
+        cancel_request,
         *(claim_elsewhere, settle_elsewhere, reclaim_elsewhere),
     )
     return {step.__name__: step for step in every}
@@ -92,7 +96,7 @@ def steps(world: World, run: Run, batches: list[Batch]) -> dict[str, Work]:
 
 QUICK_STEPS = ("claim", "publish", "complete", "settle", "fail", "release_claim")
 STEPS = (
-    *(*QUICK_STEPS, "complete_other", "force", "retry", "list_again", "clear", "submit_again"),
+    *(*QUICK_STEPS, "complete_other", "force", "retry", "list_again", "clear", "submit_again", "cancel_request"),
     *("claim_elsewhere", "settle_elsewhere", "reclaim_elsewhere"),
 )
 
@@ -130,7 +134,7 @@ def situation(world: World, rng: random.Random) -> list[Client]:
     if rng.random() < 0.4:
         clients.append(("requester", again_and_again(world, rng, resubmit, keys)))
     if rng.random() < 0.4:
-        clients.append(("person", again_and_again(world, rng, release, keys)))
+        clients.append(("person", again_and_again(world, rng, rng.choice((release, cancel)), keys)))
     chosen = rng.sample(clients, min(len(clients), 4))
     return [world.client(name, work) for name, work in chosen]
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from progress_exhaust.airflow_names import AirflowSkipException
-from progress_exhaust.errors import ClaimLostError, RequestDeletedError, SourceError
+from progress_exhaust.errors import ClaimLostError, ConflictError, RequestDeletedError, SetupError, SourceError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.requests.models import BatchState, Key, Stage
 from progress_exhaust.operators.claim_requests import ClaimRequestsOperator
@@ -29,7 +29,7 @@ from tests.history import recorder
 from tests.history.events import PERSON, REQUESTER, By, Run
 from tests.integration.life import DAY, chosen
 from tests.interleavings.scheduler import DEADLOCK_MILLISECONDS, Client, GatedConnection, GatedCursor
-from tests.interleavings.world import World
+from tests.interleavings.world import FIRST, World
 
 MOST_ATTEMPTS = 3  # of a task
 NO_PARAMS = RunParams()
@@ -128,7 +128,8 @@ class Tasks:
 
     def run_whole(self) -> None:
         """Do what a whole run does. At its end, Airflow says that it has ended."""
-        self.claim()
+        with suppress(SetupError):  # it cannot claim a request that it names
+            self.claim()
         self.make(self.list_batches() or [])
         self.settle()
         self.world.end(self.run)
@@ -257,3 +258,11 @@ def release(world: World, client: Client, key: Key) -> None:
     with suppress(SourceError):
         for holder in hook.holders([key[1]]):
             hook.release(holder)
+
+
+def cancel(world: World, client: Client, key: Key) -> None:
+    """Cancel a request, as a person does with the button of the page."""
+    hook = ClientSite(world.settings, "", installation=FIRST, client=client, world=world).releases()
+    hook.by = By(PERSON)
+    with suppress(SourceError, ConflictError):
+        hook.cancel(key)

@@ -206,7 +206,7 @@ CLAIMS_OF_BATCH = """
 SELECT tag, request_id FROM {ledger}.claim c
 WHERE installation = %(installation)s AND run_id = %(run_id)s
   AND (tag = %(tag)s AND request_id = %(request_id)s OR duplicate_of = %(request_id)s)
-  AND coalesce(outcome, '') <> '{outcome.RELEASED}' AND NOT_CANCELLED
+  AND outcome IS DISTINCT FROM '{outcome.RELEASED}' AND NOT_CANCELLED
   AND NOT EXISTS (
     SELECT FROM {ledger}.claim later JOIN {job_request} j USING (tag, request_id)
     WHERE later.tag = c.tag AND later.request_id = c.request_id AND j.status = '{status.SUCCESS}'
