@@ -192,5 +192,5 @@ def test_a_rejected_request_says_what_comes_next(site: Site, admin_browser: Brow
     site.airflow.run(request_ids=[request])
     main = open_request(admin_browser, site, request).locator("main")
     expect(main).to_contain_text("No data found: there is no batch 0199unknown")
-    expect(main).to_contain_text("It has no batches: it was ended before a run listed them. No run tries it again by itself.")
+    expect(main).to_contain_text("No run tries it again by itself. Do what the error says, then submit the request again.")
     expect(main).not_to_contain_text(re.compile("No run has listed|next run tries|fix the error"))
