@@ -35,6 +35,7 @@ COMES_WITH_THESE = {
     "apache-airflow-providers-common",
 }
 OF_A_SITE = {"apache-airflow-providers-openlineage"}  # lineage.py imports it if it is installed
+OF_EXTRAS = {canonicalize_name(Requirement(one).name) for one in METADATA["optional-dependencies"]["excel"]}
 IMPORTED_BY_STREAM_ZIP = {"pycryptodome"}
 FIND_PLUGIN = """
 from airflow.plugins_manager import _get_plugins
@@ -140,7 +141,7 @@ def test_wheel_requires_what_the_package_imports() -> None:
     """The versions of requirements.txt, with which all tests run, are in the ranges."""
     required = {canonicalize_name(one.name): one.specifier for one in map(Requirement, METADATA["dependencies"])}
     imported = {name for file in SOURCE.rglob("*.py") for name in distributions_of(file)}
-    assert imported - COMES_WITH_THESE - OF_A_SITE == set(required) - IMPORTED_BY_STREAM_ZIP
+    assert imported - COMES_WITH_THESE - OF_A_SITE - OF_EXTRAS == set(required) - IMPORTED_BY_STREAM_ZIP
     assert [name for name, versions in required.items() if version(name) not in versions] == []
 
 
