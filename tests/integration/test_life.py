@@ -619,7 +619,7 @@ SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 
 def test_a_requests_life() -> None:
-    played = settings(max_examples=150, stateful_step_count=30, deadline=None, suppress_health_check=SLOW_IS_FINE)
+    played = settings(max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=SLOW_IS_FINE)
     run_state_machine_as_test(Life, settings=played)
 
 

@@ -265,6 +265,7 @@ def press(page: Page, name: str, answer: str = "Yes, go on") -> None:
     expect(dialog).to_be_hidden()
 
 
+@pytest.mark.slow  # tests/servers/test_request_page.py has both buttons
 def test_a_failed_batch_is_rerun_and_a_request_made_again(site: Site, admin_browser: BrowserContext) -> None:
     good, bad = site.batches[2], site.batches[3]
     request = site.request(good, bad)
