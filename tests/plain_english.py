@@ -25,7 +25,8 @@ EXEMPT = {"tests/plain_english.py", "tests/unit/test_plain_english.py"}
 # A folder is checked with all that is below it, but `tests` only with the files that are directly in it.
 FOLDERS = (
     "Makefile", "plugins", "dags", "dev", "benchmarks", "tests", "tests/unit", "tests/dag", "tests/drivers", "tests/integration",
-    "tests/servers", "tests/stores", "tests/faults", "docs", "README.md", "CONTRIBUTING.md",
+    "tests/servers", "tests/stores", "tests/faults", "tests/history", "tests/interleavings",
+    "docs", "README.md", "CONTRIBUTING.md",
 )  # fmt: skip
 # The one list: an expression, and what to write instead.
 WORD_LIST = {

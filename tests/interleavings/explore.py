@@ -31,7 +31,7 @@ class Recorded:
         return Choice(place)
 
     def preemptions(self, length: int) -> int:
-        """Return how often, in the first steps, a client was stopped that could have gone on."""
+        """Return how often, in the first steps, a client was stopped that could have continued."""
         return sum(
             self.last[step] in self.ready[step] and self.chosen[step] != self.last[step]
             for step in range(length)
@@ -40,7 +40,7 @@ class Recorded:
 
 
 def all_orders(run: Callable[[Recorded], None], bound: int) -> Iterator[Recorded]:
-    """Run every order in which at most this number of times a client is stopped that could have gone on. Yield each."""
+    """Run every order in which at most this number of times a client is stopped that could have continued. Yield each."""
     waiting: list[list[int]] = [[]]
     while waiting:
         order = Recorded(waiting.pop())

@@ -40,7 +40,7 @@ class Choice:
 
 
 class Stopped(BaseException):
-    """The schedule is over: the client ends."""
+    """The schedule has ended: the client ends."""
 
 
 class Client(threading.Thread):

@@ -238,7 +238,7 @@ def run_whole(world: World, run: Run) -> None:
     Tasks(world, world.client("undisturbed", lambda _: None), run).run_whole()
 
 
-# People. Whoever gets an error knows that the step may have succeeded.
+# People. A step of theirs may have succeeded, although it ended with an error.
 
 
 def resubmit(world: World, client: Client, key: Key) -> None:

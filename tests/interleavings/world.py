@@ -39,7 +39,7 @@ def statement_names() -> dict[str, str]:
 
 
 TABLES = ("job_request", f"{LEDGER}.claim", f"{LEDGER}.batch_run", "test_history.event")
-# What is left to do, as far as a run can tell: the times apart.
+# What a run can see of the work that remains, without the times.
 STATE = f"""
 SELECT (SELECT jsonb_agg(to_jsonb(j) - TIMES ORDER BY request_id) FROM job_request j)::text,
   (SELECT jsonb_agg(to_jsonb(c) - TIMES ORDER BY request_id, installation, run_id) FROM {LEDGER}.claim c)::text,

@@ -285,10 +285,10 @@ COMMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("level", "zip_cipher", "words"), COMMENTS)
+@pytest.mark.parametrize(("level", "zip_cipher", "parts"), COMMENTS)
 @pytest.mark.parametrize("size_bytes", SIZES)
 def test_the_comment_says_how_to_open_it_and_every_tool_still_does(
-    tmp_path: Path, level: Level, zip_cipher: str, words: list[str], size_bytes: int | None
+    tmp_path: Path, level: Level, zip_cipher: str, parts: list[str], size_bytes: int | None
 ) -> None:
     public_key = read_public_key(key_pair(tmp_path)[1].read_bytes()) if level is Level.PUBLIC_KEY else None
     protection = Protection(level, KEY_OF.get(level), public_key=public_key)
@@ -299,8 +299,8 @@ def test_the_comment_says_how_to_open_it_and_every_tool_still_does(
     with zipfile.ZipFile(package) as opened, zipfile.ZipFile(again) as other:
         comment = opened.comment.decode("ascii")
         assert other.comment == opened.comment and opened.namelist() == [NAME]
-    assert [word for word in words if word not in comment] == [] and bool(comment) == bool(words)
-    assert ("AES" in comment) == ("AES-256" in words)
+    assert [part for part in parts if part not in comment] == [] and bool(comment) == bool(parts)
+    assert ("AES" in comment) == ("AES-256" in parts)
     assert printed("unzip", "-z", package).decode().replace("\r", "").strip().endswith(comment.replace("\r", "").strip())
     assert b"Everything is Ok" in printed("7z", "t", "-pS3cret", package)
     content = printed("7z", "e", "-so", "-pS3cret", package)

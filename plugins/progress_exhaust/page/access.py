@@ -43,7 +43,7 @@ def is_allowed(user: Any, method: Any, entity: DagAccessEntity | None = None) ->
 def check_origin(request: Request) -> None:
     """Accept a call that changes something only from this page, or from a program: not from a form or script of another site.
 
-    A browser that sends Sec-Fetch-Site knows this best: a proxy may change the host.
+    Sec-Fetch-Site decides if the browser sends it, because a proxy may change the host.
     """
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     is_here = site == "same-origin" if site else origin is None or _host(origin) in _own_hosts(request)

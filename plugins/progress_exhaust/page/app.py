@@ -1,6 +1,6 @@
 """The routes of the page. Each but the static files needs Airflow's login and the right to read the DAG.
 
-None of this file changes anything: `changes.py` does. The other buttons call Airflow's REST API from the browser, as the user
+The routes here change nothing: those of `changes.py` do. The other buttons call Airflow's REST API from the browser, as the user
 who is logged in. So Airflow checks the user's rights and writes its audit log.
 """
 
@@ -114,14 +114,14 @@ def list_page(request: Request, user: GetUserDep, search: Annotated[Search, Quer
     with_charts = not (search.fragment or search.query())
     may_trigger = is_allowed(user, "POST", DagAccessEntity.RUN)
     views = [make_view(details, batches[details.key], runs, map_indexes, task_states) for details in found]
-    pages = max(1, -(-total // REQUESTS_PER_PAGE))
+    page_count = max(1, -(-total // REQUESTS_PER_PAGE))
     return render(
         request,
         "list.html",
         views=_with_new_runs(views) if may_trigger else views,
         total=total,
-        pages=pages,
-        page_links=page_numbers(search.page, pages),
+        pages=page_count,
+        page_links=page_numbers(search.page, page_count),
         search=search,
         statuses=[status.value for status in RequestStatus],
         tallies={tally.status: tally for tally in reader.tally()},
