@@ -121,7 +121,7 @@ test-versions: env ## run tests on other versions of Airflow, Python, Cassandra 
 bench: env ## measure whole runs over one big batch, on real services: time, CPU, memory; SIZES="1000 1000000" chooses
 	@$(PY) benchmarks/big_batch.py $(SIZES)
 
-bench-small: env ## measure 200 batches of 50 learners, in runs of 100, through Airflow's own servers
+bench-small: env ## measure 200 batches of 50 learners, in runs of 50, through Airflow's own servers
 	@$(PY) benchmarks/small_batches.py
 
 bench-latency: env ## measure 20 requests of 1,000 and of 20,000 learners on idle servers, from INSERT to SUCCESS

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from dev.world import many_batches_world
 
 DAG_ID = "progress_exhaust"
 EMPTY_DAG_ID, EMPTY_DAG_FOLDER = "empty", PROJECT / "benchmarks" / "empty_dag"
-TIMEOUT_SECONDS = 7200
+TIMEOUT_SECONDS = 4 * 3600
+STEP = 100  # batches whose costs are printed together
 AIRFLOW_PARTS = ("tasks", "scheduler", "api-server", "dag-processor")
 
 
@@ -60,26 +61,39 @@ def ask(connection: Any, query: str) -> Any:
         return cursor.fetchone()[0]
 
 
-def wait_until_none(connection: Any, query: str) -> float:
+def wait_until_none(connection: Any, query: str, watch: Callable[[int], None] = lambda _left: None) -> float:
     """Wait until a count is 0; return the seconds."""
     started = time.monotonic()
-    while ask(connection, query):
+    while left := ask(connection, query):
+        watch(left)
         if time.monotonic() > started + TIMEOUT_SECONDS:
             sys.exit(f"not done after {TIMEOUT_SECONDS} s")
         time.sleep(2)
     return time.monotonic() - started
 
 
-def wait_for_all(connection: Any) -> float:
-    """Wait until no request waits or is processed; return the seconds."""
-    seconds = wait_until_none(connection, "SELECT count(*) FROM job_request WHERE status IN ('SUBMITTED', 'PROCESSING')")
+def wait_for_all(bench: Bench, connection: Any, batches: int) -> float:
+    """Wait until no request waits or is processed; return the seconds. Print what each hundred costs, to see whether it grows."""
+    done, started, costs = 0, time.monotonic(), used(bench)
+
+    def watch(left: int) -> None:
+        nonlocal done, started, costs
+        more = batches - left - done
+        if more >= STEP:
+            now, spent = time.monotonic(), used(bench)
+            cpu_seconds = sum(spent.values()) - sum(costs.values())
+            print(f"{done + more} done; the last {more}: {now - started:.0f} s, {cpu_seconds / more:.2f} CPU-s each", flush=True)
+            done, started, costs = done + more, now, spent
+
+    unfinished = "SELECT count(*) FROM job_request WHERE status IN ('SUBMITTED', 'PROCESSING')"
+    seconds = wait_until_none(connection, unfinished, watch)
     if ask(connection, "SELECT count(*) FROM job_request WHERE status <> 'SUCCESS'"):
         sys.exit("a request failed: see the task logs in the data folder's airflow/logs")
     time.sleep(5)  # the last run is settled
     return seconds
 
 
-def run(bench: Bench, batches_per_run: int) -> tuple[float, dict[str, float], int]:
+def run(bench: Bench, batches: int, batches_per_run: int) -> tuple[float, dict[str, float], int]:
     """Make all requests of the world; return the seconds, the CPU-seconds by kind of process, and the Postgres connections."""
     os.environ["PROGRESS_EXHAUST_DEV_SETTINGS"] = json.dumps({"batches_per_run": batches_per_run})
     with closing(bench.requests()) as connection:
@@ -93,7 +107,7 @@ def run(bench: Bench, batches_per_run: int) -> tuple[float, dict[str, float], in
         with airflow(bench) as costs:
             connections = ask(connection, sessions)
             trigger(DAG_ID)
-            seconds = wait_for_all(connection)
+            seconds = wait_for_all(bench, connection, batches)
         return seconds, costs, ask(connection, sessions) - connections
 
 
@@ -141,7 +155,7 @@ def main(given: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Time many small batches through Airflow's own servers.")
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--learners", type=int, default=50, help="of each batch")
-    parser.add_argument("--batches-per-run", type=int, nargs="+", default=[100])
+    parser.add_argument("--batches-per-run", type=int, nargs="+", default=[50])
     parser.add_argument("--empty", action="store_true", help="run a DAG of the same shape first, whose tasks do nothing")
     arguments = parser.parse_args(given)
     # The run is triggered here, and no other one comes between: none is due before the next 29th of February.
@@ -157,7 +171,7 @@ def main(given: list[str]) -> int:
         if arguments.empty:
             results["tasks that do nothing"] = run_empty(bench, arguments.batches)
         for size in arguments.batches_per_run:
-            results[str(size)] = run(bench, size)
+            results[str(size)] = run(bench, arguments.batches, size)
             print(f"runs of {size}: {results[str(size)]}", flush=True)
     rows = []
     for size, (seconds, costs, connections) in results.items():

@@ -122,7 +122,7 @@ class Settings(Protection, ReportContents):
         "batches wait for a run of the next day.",
     )
     batches_per_run: int = Field(
-        100,
+        50,
         ge=1,
         le=1000,
         description="Largest number of requests and of batches in one run. A run that leaves some starts the next run at once.",
