@@ -158,14 +158,20 @@ class Scheduler:
         return [client for client in self.clients if client.state == "running"]
 
     def _note_blocked(self, running: Sequence[Client]) -> None:
-        """Note that these clients wait for locks, if all of them do: else one of them may be about to free another."""
+        """Note that these clients wait for locks, if all of them do: else one of them may be about to free another.
+
+        Postgres looks at one after the other. Meanwhile the first may get its lock, and the second begin to wait for it. So it
+        is asked twice: whoever waits both times, while all others wait, is freed by none of them.
+        """
         pids = [client.pid for client in running if client.pid is not None]
         blocked = "SELECT count(*) FROM unnest(%s::int[]) AS pid WHERE cardinality(pg_blocking_pids(pid)) > 0"
-        self._monitor.execute(blocked, [pids])
-        if self._monitor.fetchone() == (len(running),):
-            with self.changed:
-                for client in running:
-                    client.state = "blocked"
+        for _ in range(2):
+            self._monitor.execute(blocked, [pids])
+            if self._monitor.fetchone() != (len(running),):
+                return
+        with self.changed:
+            for client in running:
+                client.state = "blocked"
 
     def _wait_for_deadlock(self) -> None:
         """All clients wait for each other: Postgres ends one of the statements."""
