@@ -161,7 +161,7 @@ class Scheduler:
         """Note that these clients wait for locks, if all of them do: else one of them may be about to free another.
 
         Postgres looks at one after the other. Meanwhile the first may get its lock, and the second begin to wait for it. So it
-        is asked twice: whoever waits both times, while all others wait, is freed by none of them.
+        is asked twice: a client that waits both times, while all others wait, is freed by none of them.
         """
         pids = [client.pid for client in running if client.pid is not None]
         blocked = "SELECT count(*) FROM unnest(%s::int[]) AS pid WHERE cardinality(pg_blocking_pids(pid)) > 0"
