@@ -158,15 +158,16 @@ class Scheduler:
         return [client for client in self.clients if client.state == "running"]
 
     def _note_blocked(self, running: Sequence[Client]) -> None:
-        """Note that these clients wait for locks, if all of them do: else one of them may be about to free another.
+        """Note that these clients wait for locks of clients, if all of them do: else one of them may be about to free another.
 
+        What waits for Postgres itself, such as for autovacuum, goes on by itself.
         Postgres looks at one after the other. Meanwhile the first may get its lock, and the second begin to wait for it. So it
         is asked twice: a client that waits both times, while all others wait, is freed by none of them.
         """
-        pids = [client.pid for client in running if client.pid is not None]
-        blocked = "SELECT count(*) FROM unnest(%s::int[]) AS pid WHERE cardinality(pg_blocking_pids(pid)) > 0"
+        waiting, pids = ([client.pid for client in some if client.pid is not None] for some in (running, self.clients))
+        blocked = "SELECT count(*) FROM unnest(%s::int[]) AS pid WHERE pg_blocking_pids(pid) && %s::int[]"
         for _ in range(2):
-            self._monitor.execute(blocked, [pids])
+            self._monitor.execute(blocked, [waiting, pids])
             if self._monitor.fetchone() != (len(running),):
                 return
         with self.changed:
