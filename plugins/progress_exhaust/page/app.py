@@ -76,7 +76,7 @@ async def show_http_error(request: Request, error: HTTPException) -> Response:
 
 @app.exception_handler(RequestValidationError)
 async def show_invalid_query(request: Request, error: RequestValidationError) -> Response:
-    """Name the fields and the mistakes. FastAPI's own answer has the values, too: some of them are no JSON."""
+    """Name the fields and the mistakes. FastAPI's own answer has the values, too: some of them are not valid JSON."""
     mistakes = "; ".join(f"{mistake['loc'][-1]}: {mistake['msg']}" for mistake in error.errors())
     if not _is_browser(request):
         return JSONResponse({"detail": mistakes}, 422)
