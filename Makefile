@@ -23,11 +23,13 @@ export MALLOC_ARENA_MAX ?= 1
 # What `make bench` loads, in learners of one batch: 1000000 takes a quarter of an hour to load.
 SIZES := 1000 20000 100000
 
-.PHONY: help env status why submit release bench bench-small bench-latency stores demo demo-data run up down services unit test test-faults test-interleavings test-kills test-versions check docs docs-site pictures wheel lock
+.PHONY: help env status why submit release bench bench-small bench-latency stores demo demo-data run up down services unit test test-faults test-interleavings test-kills test-versions fuzz check docs docs-site pictures wheel lock
 # How many random kills `make test-kills` spreads over whole runs.
 N := 200
 # How many random orders `make test-interleavings` runs.
 SEEDS := 500
+# How long `make fuzz` draws examples.
+SECONDS := 3600
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +116,9 @@ test-interleavings: env ## let two to four clients meet on Postgres, statement b
 
 test-kills: env ## kill processes at N random moments of whole runs, and compare the results with a quiet run; N=200
 	@$(PY) tests/faults/kills.py $(N)
+
+fuzz: env ## draw bytes for every input from outside, for SECONDS; FUZZ="--seed 1 --only zip" replays; SECONDS=3600
+	@PYTHONPATH=plugins $(PY) -m tests.fuzz.run $(SECONDS) $(FUZZ)
 
 test-versions: env ## run tests on other versions of Airflow, Python, Cassandra and Postgres; ROWS="3.2.2 unit" chooses (needs uv)
 	@$(PY) tests/versions.py $(ROWS)

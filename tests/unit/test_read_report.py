@@ -242,7 +242,7 @@ def test_what_is_not_a_report(tmp_path: Path) -> None:
         made.writestr(f"{NAME}.csv", CELLS)
     data = (tmp_path / "x.zip").read_bytes()
     (tmp_path / "x.zip").write_bytes(with_method(data, 9))
-    with pytest.raises(InputError, match="is packed in a way that Python cannot read"):
+    with pytest.raises(InputError, match="is packed in a way that is not read here"):
         read_report(tmp_path / "x.zip")
     (tmp_path / "x.csv").write_text("Progress,do_1 - Score\n1,a secret\n")
     with pytest.raises(InputError, match="has a text in the column 'do_1 - Score', which has numbers only") as raised:

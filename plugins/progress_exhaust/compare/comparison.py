@@ -171,14 +171,15 @@ class _Tally:
         self.repeated = [0, 0]  # learners with more rows than one, in OLD and in NEW
 
     def compare_columns(self, old: list[str], new: list[str]) -> None:
+        in_old, in_new = set(old), set(new)
         for label in old:
-            if label not in new:
+            if label not in in_new:
                 self._add(label, self._known.column(label, in_old=True) or Unknown.ONLY_OLD)
         for label in new:
-            if label not in old:
+            if label not in in_old:
                 self._add(label, self._known.column(label, in_old=False) or Unknown.ONLY_NEW)
-        self._shared = [label for label in new if label in set(old)]
-        if self._shared != [label for label in old if label in set(new)]:
+        self._shared = [label for label in new if label in in_old]
+        if self._shared != [label for label in old if label in in_new]:
             self._add(None, Reason.COLUMNS if self._known.order_is_known else Unknown.ORDER)
 
     def compare_part(self, old: pa.Table, new: pa.Table) -> None:

@@ -9,7 +9,7 @@ from zipfile import ZipFile, ZipInfo
 
 from pyzipper import AESZipFile
 
-from progress_exhaust.reading.report_file import DAMAGED, ENCRYPTED_LEVELS, READ_BYTES
+from progress_exhaust.reading.report_file import DAMAGED, ENCRYPTED_LEVELS, METHODS, READ_BYTES
 from progress_exhaust.security.decryption import Unwrap, decrypted_csv, unwrap_by_private_key, unwrap_by_text
 from progress_exhaust.security.levels import Level
 
@@ -46,6 +46,7 @@ class LearnerSearch:
         return next((one for one in Content if one in found), Content.DAMAGED)
 
     def _content_of_entry(self, package: AESZipFile, entry: ZipInfo) -> Content:
+        _check_method(entry)
         if entry.flag_bits & 1:
             return self._try_keys(package, entry, [(key, None) for key in self._keys])
         with package.open(entry) as content:
@@ -75,10 +76,11 @@ class LearnerSearch:
         with tempfile.TemporaryFile() as workbook:  # a zip, which cannot be read as a stream
             workbook.writelines(blocks)
             with ZipFile(workbook) as parts:
-                return _content_if(any(self._is_in_part(parts, name) for name in parts.namelist()))
+                return _content_if(any(self._is_in_part(parts, part) for part in parts.infolist()))
 
-    def _is_in_part(self, parts: ZipFile, name: str) -> bool:
-        with parts.open(name) as part:
+    def _is_in_part(self, parts: ZipFile, entry: ZipInfo) -> bool:
+        _check_method(entry)
+        with parts.open(entry) as part:
             return self._is_in(_blocks(part))
 
     def _is_in(self, blocks: Iterator[bytes]) -> bool:
@@ -88,6 +90,11 @@ class LearnerSearch:
             if self._id.search(text):
                 return True
         return self._id.search(text[-self._overlap_bytes :] + b"\n") is not None
+
+
+def _check_method(entry: ZipInfo) -> None:
+    if entry.compress_type not in METHODS:
+        raise NotImplementedError  # as the library does for a method that it does not know
 
 
 def _content_if(is_in: bool) -> Content:

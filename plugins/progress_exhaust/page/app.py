@@ -13,7 +13,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.sdk import Variable
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 
@@ -76,9 +76,10 @@ async def show_http_error(request: Request, error: HTTPException) -> Response:
 
 @app.exception_handler(RequestValidationError)
 async def show_invalid_query(request: Request, error: RequestValidationError) -> Response:
-    if not _is_browser(request):
-        return await request_validation_exception_handler(request, error)
+    """Name the fields and the mistakes. FastAPI's own answer has the values, too: some of them are not valid JSON."""
     mistakes = "; ".join(f"{mistake['loc'][-1]}: {mistake['msg']}" for mistake in error.errors())
+    if not _is_browser(request):
+        return JSONResponse({"detail": mistakes}, 422)
     return _message_page(request, 422, f"The address of this page is not valid. {mistakes}")
 
 

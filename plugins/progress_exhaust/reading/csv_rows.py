@@ -19,11 +19,13 @@ BLOCK_BYTES = 8 << 20
 MAX_ROW_BYTES = 64 << 20  # a longer row has a quote that is not closed
 BOM = b"\xef\xbb\xbf"
 DELIMITERS = ",;\t|"
-ROW = "\0row"  # no label is like this
+MAX_HEADER_BYTES, MAX_COLUMNS = 4 << 20, 50_000  # each column takes a millisecond
+ROW = "\0row"  # a label like this gets a number
 
 # Only Spark writes this. In RFC 4180, a quote after a backslash closes the cell, or is the first of two.
 _SPARK_QUOTE = re.compile(rb'\\"[^",;\t|\r\n]')
-_SPARK_CELL = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+# Possessive quantifiers: with others, a cell of some megabytes takes gigabytes of memory.
+_SPARK_CELL = re.compile(rb'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
@@ -121,18 +123,22 @@ class CsvRows:
 
     def _read_header(self, block: bytes) -> bytes:
         """Set the labels and the delimiter. Return the rows after the header."""
-        end, quotes = 0, 1
-        while quotes % 2:
-            end = block.index(b"\n", end) + 1
-            quotes = block.count(b'"', 0, end)
+        end = quotes = 0
+        while end == 0 or quotes % 2:
+            start, end = end, block.find(b"\n", end) + 1
+            if not 0 < end <= MAX_HEADER_BYTES:
+                raise InputError(f"{self.name} is not a csv of a report: its header has more than {MAX_HEADER_BYTES:,} bytes")
+            quotes += block.count(b'"', start, end)
         header = self._text(block[:end])
         self.line_end = "CRLF" if header.endswith("\r\n") else "LF"
-        split = {one: next(csv.reader(io.StringIO(header, newline=""), delimiter=one), []) for one in DELIMITERS}
+        split = {one: self._first_row(header, one) for one in DELIMITERS}
         if not self.key_label:
             likely = self._likely_delimiter(split, block[end:])
             split = {likely: split[likely]}
         for delimiter, labels in split.items():
             if self.key_label in labels or not self.key_label:
+                if len(labels) > MAX_COLUMNS:
+                    raise InputError(f"{self.name} is not a csv of a report: it has {len(labels):,} columns")
                 self.labels, self.delimiter = distinct(labels), delimiter
                 return block[end:]
         # Labels are not shown: without a header, they are data of a learner.
@@ -144,9 +150,18 @@ class CsvRows:
             if any(known <= set(labels) for known in self.known_labels):
                 return delimiter
         text = rows.decode(errors="replace")
-        cells = {one: len(next(csv.reader(io.StringIO(text, newline=""), delimiter=one), [])) for one in split}
+        cells = {one: len(self._first_row(text, one)) for one in split}
         equal = [one for one in split if 1 < len(split[one]) == cells[one]]
         return max(equal or split, key=lambda one: len(split[one]))
+
+    def _first_row(self, text: str, delimiter: str) -> list[str]:
+        try:
+            return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        except csv.Error:
+            raise InputError(
+                f"{self.name} is not a csv of a report: a cell of its first rows has more than {csv.field_size_limit():,} "
+                "characters"
+            ) from None
 
     def _text(self, block: bytes) -> str:
         try:
@@ -184,11 +199,11 @@ class CsvRows:
 
 def distinct(labels: list[str]) -> list[str]:
     """Return the labels with a number after each that occurs again."""
-    found: dict[str, int] = {}
+    found = {ROW: 1}  # by name: the last number that was tried after it
     for label in labels:
-        name, number = label, 1
+        name = label
         while name in found:
-            number += 1
-            name = f"{label} ({number})"
-        found[name] = number
-    return list(found)
+            found[label] += 1
+            name = f"{label} ({found[label]})"
+        found[name] = 1
+    return list(found)[1:]

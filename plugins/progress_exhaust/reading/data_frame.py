@@ -20,6 +20,7 @@ from progress_exhaust.report.columns_file import LABELS
 from progress_exhaust.report.layout import BUILT_IN, DATES, PROGRESS_ENDING, SCORE_ENDING, STANDARD_DATE
 
 UTC_ENDING = "+0000"  # of the pattern of a date in UTC
+MAX_ROWS, MAX_CELLS = 1_048_576, 100_000_000  # of a sheet, in memory
 TEXT = pd.StringDtype()
 # pandas also reads other texts as numbers, such as nan, inf and 1_000.
 NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -85,19 +86,28 @@ def _workbook_tables(name: str, entry: Entry, *, header_only: bool) -> tuple[pd.
             workbook = load_workbook(workbook_file, read_only=True, data_only=True)
             first, *others = workbook.worksheets
             described = [sheet for sheet in others if sheet.title == "Columns"]
-            return _sheet(first, 1 if header_only else None), _sheet(described[0]) if described else None
+            return _sheet(first, header_only=header_only), _sheet(described[0]) if described else None
         except Exception:  # the library raises many kinds
             raise InputError(f"{name} is not a valid Excel workbook") from None
 
 
-def _sheet(sheet: Any, max_row: int | None = None) -> pd.DataFrame:
+def _sheet(sheet: Any, *, header_only: bool = False) -> pd.DataFrame:
+    """Return the cells of a sheet. Raises ValueError if it has no header, or too many cells."""
+    sheet.reset_dimensions()  # a sheet may say that it has more cells than there are
+    [header] = sheet.iter_rows(max_row=1, values_only=True)
+    most_rows = 0 if header_only else min(MAX_ROWS, MAX_CELLS // len(header))
+    rows: list[list[Any]] = []
+    for row in sheet.iter_rows(min_row=2, max_col=len(header), values_only=True) if most_rows else ():
+        if len(rows) == most_rows:
+            raise ValueError("too many cells")
+        rows.append(list(map(_unescaped, row)))
+    return pd.DataFrame(rows, columns=distinct([str(_unescaped(label)) for label in header]), dtype=object)
+
+
+def _unescaped(cell: Any) -> Any:
     from openpyxl.utils.escape import unescape
 
-    labels, *rows = (
-        [unescape(cell) if isinstance(cell, str) else cell for cell in row]
-        for row in sheet.iter_rows(max_row=max_row, values_only=True)
-    )
-    return pd.DataFrame(rows, columns=distinct([str(label) for label in labels]), dtype=object)
+    return unescape(cell) if isinstance(cell, str) else cell
 
 
 def _described_kinds(described: pd.DataFrame) -> dict[str, Kind]:

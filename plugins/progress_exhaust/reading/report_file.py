@@ -1,10 +1,11 @@
 """Open a report as it is stored: a csv or workbook, encrypted or not, or a zip of such files. It reads a block at a time."""
 
+import struct
 import zipfile
 import zlib
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader
@@ -23,8 +24,21 @@ READ_BYTES = 1 << 20
 ENCRYPTED_LEVELS = (Level.TEXT_KEY, Level.PUBLIC_KEY)
 WORKBOOK_ENTRY = "[Content_Types].xml"  # each Excel workbook is a zip that has this file
 NOT_PROTECTED = "not protected"
+MAX_FILES = 100  # of a package: a report has four at most
+# To unpack other kinds takes as much memory as the file says, up to gigabytes.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What the libraries raise for damaged data. With a wrong key, the data look damaged, too.
-DAMAGED = (BadZipFile, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError)
+DAMAGED = (
+    BadZipFile,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    OverflowError,
+)
 
 Opened = tuple[Iterator[bytes], str]  # the clear blocks of a file, and how it is protected
 
@@ -34,12 +48,14 @@ class Entry:
     """A file of a report: of a package, or the only one.
 
     :param kind: csv or xlsx of the report, the description of its columns, or another file
+    :param size_bytes: of the unpacked file, as its package says
     :param open: opens it while its package is open
     :param is_clear: it is neither packed nor encrypted
     """
 
     name: str
     kind: Literal["csv", "xlsx", "columns", "other"]
+    size_bytes: int
     open: Callable[[], AbstractContextManager[Opened]]
     is_clear: bool = False
 
@@ -64,29 +80,26 @@ class ReportFile:
 
         Raises InputError if the file cannot be read, also while the blocks of an entry are read.
         """
-        try:
-            file = self.path.open("rb")
-        except OSError as error:
-            raise self._unreadable(error) from None
-        try:
-            with file:
-                if file.peek(2)[:2] == b"PK":
-                    with AESZipFile(file) as package:
-                        names = package.namelist()
-                        if WORKBOOK_ENTRY in names:
-                            file.seek(0)
-                            yield [self._entry(file, "xlsx")]
-                        else:
-                            yield [
-                                Entry(one.filename, _kind(one.filename, names), partial(self._open_packed, package, one))
-                                for one in package.infolist()
-                            ]
-                elif self.path.suffix.lower() == ".zip":
-                    raise InputError(f"{self.name} is not a zip, although its name ends with .zip")
-                else:
-                    yield [self._entry(file, "xlsx" if self.path.suffix.lower() == ".xlsx" else "csv")]
-        except (BadZipFile, zlib.error, EOFError):
-            raise self._damaged() from None
+        with ExitStack() as stack:
+            with self._translated():
+                file = stack.enter_context(self.path.open("rb"))
+                package = stack.enter_context(AESZipFile(file)) if file.peek(2)[:2] == b"PK" else None
+            if package:
+                names = package.namelist()
+                if WORKBOOK_ENTRY in names:
+                    file.seek(0)
+                    yield [self._entry(file, "xlsx")]
+                    return
+                if len(names) > MAX_FILES:
+                    raise InputError(f"{self.name} is a zip of {len(names):,} files. It is not a report")
+                yield [
+                    Entry(one.filename, _kind(one.filename, names), one.file_size, partial(self._open_packed, package, one))
+                    for one in package.infolist()
+                ]
+            elif self.path.suffix.lower() == ".zip":
+                raise InputError(f"{self.name} is not a zip, although its name ends with .zip")
+            else:
+                yield [self._entry(file, "xlsx" if self.path.suffix.lower() == ".xlsx" else "csv")]
 
     @contextmanager
     def open_csv(self) -> Iterator[Opened]:
@@ -114,7 +127,7 @@ class ReportFile:
         def opened() -> Iterator[Opened]:
             yield self._decrypted(file, kind, NOT_PROTECTED)
 
-        return Entry(self.path.name, kind, opened, is_clear=_level(file) is None)
+        return Entry(self.path.name, kind, self.path.stat().st_size, opened, is_clear=_level(file) is None)
 
     @contextmanager
     def _open_packed(self, package: AESZipFile, entry: Any) -> Iterator[Opened]:
@@ -122,14 +135,18 @@ class ReportFile:
         if entry.flag_bits & 1:
             cipher = ZipCipher.ZIP_CRYPTO if entry.wz_aes_version is None else f"AES-{64 + 64 * entry.wz_aes_strength}"
             protection, password = f"{Level.PASSWORD}, {cipher}", self._needed_key("a password").encode()
-        try:
-            content = package.open(entry, pwd=password)
-        except NotImplementedError:  # for example the compression of Windows for large files
-            raise InputError(f"{self.name} is packed in a way that Python cannot read. Unzip it with 7-Zip") from None
-        except RuntimeError:
-            raise InputError(f"The password of {self.name} is wrong") from None
-        with content:
-            yield self._decrypted(content, _kind(entry.filename, package.namelist()), protection)
+        if entry.compress_type not in METHODS:  # for example what Windows does with large files
+            raise InputError(f"{self.name} is packed in a way that is not read here. Unzip it with 7-Zip")
+        with ExitStack() as stack:
+            with self._translated():
+                try:
+                    content = stack.enter_context(package.open(entry, pwd=password))
+                except NotImplementedError:
+                    raise
+                except RuntimeError:
+                    raise InputError(f"The password of {self.name} is wrong") from None
+                opened = self._decrypted(content, _kind(entry.filename, package.namelist()), protection)
+            yield opened
 
     def _decrypted(self, content: BufferedReader, kind: str, protection: str) -> Opened:
         """Return the blocks of a file, and how it is protected: by its encryption, or else by the given protection."""
@@ -165,8 +182,14 @@ class ReportFile:
         return self.key
 
     def _checked(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        try:
+        with self._translated():
             yield from blocks
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise as InputError what the libraries raise for a file that is damaged or cannot be read."""
+        try:
+            yield
         except DAMAGED:
             raise self._damaged() from None
         except OSError as error:

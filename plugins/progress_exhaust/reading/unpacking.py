@@ -1,6 +1,7 @@
 """Unpack and decrypt a report into a folder: all of its files, or none."""
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ def unpack(report: ReportFile, folder: Path, *, overwrite: bool = False) -> list
                 f"{folder} already has {existing[0]}. Choose another folder by --to, or replace files by --overwrite"
             )
         with _made(folder), TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
+            size_bytes, free_bytes = sum(entry.size_bytes for entry in entries), shutil.disk_usage(folder).free
+            if size_bytes > free_bytes:
+                raise InputError(f"{report.name} has {size_bytes:,} bytes, and {folder} has room for {free_bytes:,}")
             found = [_write(entry, Path(scratch)) for entry in entries]
             for name in names:
                 (Path(scratch) / name).replace(folder / name)

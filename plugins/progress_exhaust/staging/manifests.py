@@ -4,12 +4,22 @@ A stage writes its manifest last: if the manifest is there, the stage is done.
 A manifest of another version of the package that no longer fits counts as missing.
 """
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, field_serializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, field_serializer
 
 from progress_exhaust.report.hierarchy import Hierarchy
 from progress_exhaust.report.request import BatchFacts
+
+
+def _check_below(path: str) -> str:
+    """Refuse a path that leads out of its folder: another program may have written the manifest."""
+    if path and not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError("the path leads to another folder")
+    return path
+
+
+Below = Annotated[str, AfterValidator(_check_below)]
 
 
 class Manifest(BaseModel):
@@ -103,7 +113,7 @@ class WorkbookFile(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
+    name: Below
     size_bytes: int
     sha256: str
 
@@ -117,11 +127,11 @@ class PivotManifest(Manifest):
     size_bytes: int
     sha256: str
     cut_cells: int  # of a workbook: their texts are longer than Excel accepts
-    folder: str  # of the task attempt that wrote it
-    file_name: str
+    folder: Below  # of the task attempt that wrote it
+    file_name: Below
     workbook: WorkbookFile | None = None  # in addition to the csv; the manifest of an earlier version has none
-    columns_name: str | None = None
-    summary_name: str | None
+    columns_name: Below | None = None
+    summary_name: Below | None
 
 
 class PackageManifest(Manifest):
@@ -140,4 +150,4 @@ class UndeletedFolders(Manifest):
 
     FILE_NAME = "undeleted.json"
 
-    folders: frozenset[str]  # below the folder of the run; an empty text is the whole folder
+    folders: frozenset[Below]  # below the folder of the run; an empty text is the whole folder

@@ -111,5 +111,6 @@ def _entries(statuses: bytes) -> Iterator[tuple[bytes, int]]:
         position = start + count_elements(statuses[position:start])
         return statuses[start:position]
 
-    for _ in range(count_elements(statuses)):
+    # The number of entries may be wrong: each takes 8 bytes at least.
+    for _ in range(min(count_elements(statuses), (len(statuses) - 4) // 8)):
         yield next_element(), int.from_bytes(next_element(), "big", signed=True)
