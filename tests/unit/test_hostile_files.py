@@ -1,4 +1,4 @@
-"""Files that an attacker has made to stop `compare`, `open`, `erase` or read_report: each is refused, in little time and memory."""
+"""Files that an attacker has made to stop `compare`, `open`, `erase` or read_report: each is refused, in little time."""
 
 import io
 import shutil
