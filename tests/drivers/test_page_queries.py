@@ -32,3 +32,18 @@ def test_a_value_that_is_not_valid_is_refused_and_not_repeated(client: TestClien
     assert answer.status_code == 422
     assert "tag: " in answer.text and "xxxxx" not in answer.text
     assert answer.headers["Content-Type"].startswith(accept)
+
+
+@pytest.mark.parametrize("path", ["/", "/request?tag=T&request_id=R1", "/cancel", "/release"])
+def test_without_the_connection_each_route_says_what_to_add(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_PROGRESS_EXHAUST_REQUESTS", raising=False)
+    if path in ("/cancel", "/release"):
+        headers = {"Sec-Fetch-Site": "same-origin"}
+        answer = client.post(path, json={"tag": "T", "request_id": "R1", "run_id": "run"}, headers=headers)
+    else:
+        answer = client.get(path)
+    assert (answer.status_code, answer.json()["detail"][:85]) == (
+        503, "The API server does not have the connection progress_exhaust_requests. Add it under A",
+    )  # fmt: skip

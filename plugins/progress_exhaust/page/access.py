@@ -1,4 +1,4 @@
-"""Who may use a route of the page, and the audit log of what changes something or gives a file."""
+"""What a route of the page needs: rights, the audit log of what changes something or gives a file, and the connection."""
 
 import json
 from collections.abc import Callable
@@ -11,8 +11,10 @@ from airflow.models.dag import DagModel
 from fastapi import HTTPException, Request
 
 from progress_exhaust import compat
-from progress_exhaust.airflow_names import conf
+from progress_exhaust.airflow_names import AirflowNotFoundException, conf
 from progress_exhaust.errors import SetupError
+from progress_exhaust.hooks.requests.releases import Releases
+from progress_exhaust.hooks.requests.status import RequestStatusReader
 from progress_exhaust.names import REPORT_DAG_ID
 
 RIGHTS = {"GET": "read", "PUT": "edit"}  # a method of Airflow's auth manager: what it allows
@@ -72,4 +74,16 @@ def audit(user: Any, event: str, **extra: str) -> None:
     except Exception as error:
         raise SetupError(
             f"The audit log of Airflow cannot be written ({type(error).__name__}). Without it, nothing is done"
+        ) from None
+
+
+def check_connection(hook: RequestStatusReader | Releases) -> None:
+    """Raise SetupError if the API server does not have the connection to the requests: tasks may have it elsewhere."""
+    try:
+        _ = hook.connection
+    except AirflowNotFoundException:
+        name = hook.default_conn_name
+        raise SetupError(
+            f"The API server does not have the connection {name}. Add it under Admin, Connections, or set "
+            f"AIRFLOW_CONN_{name.upper()} in the environment of the API server, too"
         ) from None

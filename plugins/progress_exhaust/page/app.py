@@ -17,14 +17,13 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 
-from progress_exhaust.airflow_names import AirflowNotFoundException
-from progress_exhaust.errors import ConflictError, ProgressExhaustError, SetupError
+from progress_exhaust.errors import ConflictError, ProgressExhaustError
 from progress_exhaust.hooks.report_store import ReportStoreHook
 from progress_exhaust.hooks.requests.models import RequestStatus
 from progress_exhaust.hooks.requests.status import BatchDetails, RequestDetails, RequestStatusReader
 from progress_exhaust.names import ENDED_RUN_STATES, INSTALLATION_VARIABLE
 from progress_exhaust.page import changes
-from progress_exhaust.page.access import MissingRightError, audit, is_allowed, needs
+from progress_exhaust.page.access import MissingRightError, audit, check_connection, is_allowed, needs
 from progress_exhaust.page.actions import first_run_id, may_be_cancelled, rerun_failed
 from progress_exhaust.page.airflow_runs import find_map_indexes, find_new_runs, find_runs, find_task_states, find_tasks
 from progress_exhaust.page.batch_tasks import retried_task
@@ -199,20 +198,12 @@ def _settings() -> Settings:
 
 
 def _reader(settings: Settings) -> RequestStatusReader:
-    """Return the reader; raise SetupError if the API server does not have its connection."""
     reader = RequestStatusReader(
         job_request_table=settings.job_request_table,
         ledger_schema=settings.ledger_schema,
         installation=Variable.get(INSTALLATION_VARIABLE, default=""),
     )
-    name = reader.default_conn_name
-    try:
-        _ = reader.connection
-    except AirflowNotFoundException:
-        raise SetupError(
-            f"The API server does not have the connection {name}. Add it under Admin, Connections, or set "
-            f"AIRFLOW_CONN_{name.upper()} in the environment of the API server, too"
-        ) from None
+    check_connection(reader)
     return reader
 
 

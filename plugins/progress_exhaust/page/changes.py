@@ -12,7 +12,7 @@ from progress_exhaust.errors import ConflictError
 from progress_exhaust.hooks.requests.releases import Releases
 from progress_exhaust.hooks.requests.status import ANSWER_SECONDS
 from progress_exhaust.names import INSTALLATION_VARIABLE
-from progress_exhaust.page.access import audit, check_origin, needs
+from progress_exhaust.page.access import audit, check_connection, check_origin, needs
 from progress_exhaust.page.search import Text
 from progress_exhaust.settings import VARIABLE, parse_settings
 
@@ -35,16 +35,17 @@ class HeldRequest(RequestKey):
 @routes.post("/cancel")
 def cancel(user: GetUserDep, request: RequestKey) -> dict[str, str]:
     """Set a request to FAILED for good."""
+    releases = _releases()
     audit(user, "progress_exhaust_cancel", **request.model_dump())
-    _releases().cancel((request.tag, request.request_id))
+    releases.cancel((request.tag, request.request_id))
     return {}
 
 
 @routes.post("/release")
 def release(user: GetUserDep, request: HeldRequest) -> dict[str, str]:
     """Release the claim of another installation on a request."""
-    audit(user, "progress_exhaust_release", **request.model_dump())
     releases = _releases()
+    audit(user, "progress_exhaust_release", **request.model_dump())
     held = [one for one in releases.holders([request.request_id]) if (one.tag, one.run_id) == (request.tag, request.run_id)]
     if not held or held[0].is_ours:
         raise ConflictError(f"Run {request.run_id} of another installation no longer holds request {request.request_id}")
@@ -55,9 +56,11 @@ def release(user: GetUserDep, request: HeldRequest) -> dict[str, str]:
 
 def _releases() -> Releases:
     settings = parse_settings(Variable.get(VARIABLE, default=None))
-    return Releases(
+    releases = Releases(
         job_request_table=settings.job_request_table,
         ledger_schema=settings.ledger_schema,
         installation=Variable.get(INSTALLATION_VARIABLE, default=""),
         timeout_seconds=ANSWER_SECONDS,
     )
+    check_connection(releases)
+    return releases
