@@ -123,7 +123,7 @@ def test_requests_that_can_never_be_met_fail_in_plain_words_and_the_others_are_m
     ]
     partly = [ask(json.dumps({"batchFilter": [batch, text]}), 200 + number) for number, text in enumerate(OUTSIDE)]
     queue.submit([good, mixed, too_many, null, *bad.values(), *outside, *partly, *by_name])
-    result = queue.run_dag()
+    result = queue.run_dag(settings={"batches_per_run": 100})
     assert result.state == "success", result.failed()
     assert is_made(queue, world, good)
     assert isinstance(queue.row(good)["processed_batches"], str)
