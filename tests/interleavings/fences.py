@@ -84,6 +84,11 @@ FENCES = (
     Fence(releases, "COUNT_LOST_ATTEMPTS", " AND c.released_at IS NULL"),
     Fence(releases, "COUNT_LOST_ATTEMPTS", "\n  AND NOT c.failure_counted"),
     Fence(releases, "RELEASE_LOST", "released_at IS NULL AND "),
+    Fence(releases, "LOCK_TO_RELEASE", "\n  AND released_at IS NULL"),
+    Fence(ledger, "RECORD", "\n  AND coalesce((task_attempts->>%(stage)s)::integer, 0) <= %(task_attempt)s"),
+    function(claim_hooks, "check_holder"),
+    function(claim_hooks, "check_task_attempt"),
+    function(claim_hooks, "lock_request"),
 )  # fmt: skip
 
 # Each was removed, and the search found nothing in 30 to 4,106 orders: a second fence did the same work, or no order has a
@@ -115,22 +120,17 @@ NOT_FOUND = (
     Fence(releases, "STILL_PUBLISHING", "  FOR UPDATE SKIP LOCKED"),
     Fence(releases, "COUNT_LOST_ATTEMPTS", "c.installation = %(installation)s AND "),
     Fence(releases, "RELEASE_LOST", "installation = %(installation)s AND "),
+    Fence(releases, "FAIL_EXHAUSTED", "c.request_id = j.request_id AND released_at IS NULL", "false"),
+    Fence(releases, "REQUEUE_LOST", "status = '{status.PROCESSING}' AND "),
+    Fence(releases, "LOCK_TO_RELEASE", "\nFOR UPDATE SKIP LOCKED"),
+    Fence(releases, "RELEASE_HELD", "\n  AND released_at IS NULL"),
+    Fence(releases, "RELEASE_HELD", " AND installation = %(holder_installation)s"),
+    Fence(ledger, "RECORD", "state = CASE WHEN state = '{state.DONE}' AND", "state = CASE WHEN false AND"),
+    Fence(ledger, "DELETE_UNFINISHED_BATCHES", " AND state <> '{state.DONE}'"),
 )  # fmt: skip
 
 # Not removed yet.
 NOT_TRIED = (
-    Fence(releases, "FAIL_EXHAUSTED", "c.request_id = j.request_id AND released_at IS NULL", "false"),
-    Fence(releases, "REQUEUE_LOST", "status = '{status.PROCESSING}' AND "),
-    Fence(releases, "LOCK_TO_RELEASE", "\nFOR UPDATE SKIP LOCKED"),
-    Fence(releases, "LOCK_TO_RELEASE", "\n  AND released_at IS NULL"),
-    Fence(releases, "RELEASE_HELD", "\n  AND released_at IS NULL"),
-    Fence(releases, "RELEASE_HELD", " AND installation = %(holder_installation)s"),
-    Fence(ledger, "RECORD", "\n  AND coalesce((task_attempts->>%(stage)s)::integer, 0) <= %(task_attempt)s"),
-    Fence(ledger, "RECORD", "state = CASE WHEN state = '{state.DONE}' AND", "state = CASE WHEN false AND"),
-    Fence(ledger, "DELETE_UNFINISHED_BATCHES", " AND state <> '{state.DONE}'"),
-    function(claim_hooks, "check_holder"),
-    function(claim_hooks, "check_task_attempt"),
-    function(claim_hooks, "lock_request"),
     function(claim_hooks, "check_list_attempt"),
     function(ledger_hooks, "check_list_attempt"),
     function(ledger_hooks, "check_task_attempt"),
